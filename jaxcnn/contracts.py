@@ -1,0 +1,22 @@
+"""Shape contracts: jaxtyping's names where it is loaded, names that stand for nothing where it is not.
+
+The core depends on jax, numpy and optax alone. The test suite imports jaxtyping first and instruments the package, so
+that every annotation is checked on every call; a user pays nothing for them and still reads them.
+"""
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+from jax import Array
+
+if TYPE_CHECKING or "jaxtyping" in sys.modules:
+    from jaxtyping import Bool, Float, Int, Integer, Shaped, UInt8
+else:
+
+    class _Unchecked:
+        def __class_getitem__(cls, item: object) -> Any:
+            return Any
+
+    Bool = Float = Int = Integer = Shaped = UInt8 = _Unchecked
+
+__all__ = ["Array", "Bool", "Float", "Int", "Integer", "Shaped", "UInt8"]

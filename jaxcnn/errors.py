@@ -1,0 +1,78 @@
+"""Messages for bad input: which op, which argument, what was expected, what came, how to mend it.
+
+Each function returns the exception for the caller to raise, or raises it itself when its name starts with ``check``.
+Checks look at shapes, dtypes and settings only, so they run before any arithmetic and cost nothing under ``jit``.
+
+>>> check_floating("relu", x=3)
+Traceback (most recent call last):
+TypeError: relu: `x` must be a floating-point array, got int (a Python value); convert it, e.g. jnp.asarray(x, jnp.float32)
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+
+def show(value: Any) -> str:
+    """A short name for what came in: ``float32[2, 3]`` for arrays, the type for anything else."""
+    if hasattr(value, "shape") and hasattr(value, "dtype"):
+        return f"{value.dtype}{list(value.shape)}"
+    return "None" if value is None else f"{type(value).__name__} (a Python value)"
+
+
+def shape_error(op: str, problem: str, **arrays: tuple[Any, str]) -> ValueError:
+    """``op: problem (x: (2, 6, 6, 3) n h w i; w: …)``: every array with its shape and the symbols of its axes."""
+    shapes = "; ".join(f"{name}: {tuple(array.shape)} {symbols}" for name, (array, symbols) in arrays.items())
+    return ValueError(f"{op}: {problem} ({shapes})")
+
+
+def setting_error(op: str, name: str, expected: str, got: Any) -> ValueError:
+    """A keyword setting outside its range."""
+    return ValueError(f"{op}: setting `{name}` must be {expected}, got {got!r}")
+
+
+def check_floating(op: str, **arrays: Any) -> None:
+    """Every argument is a floating-point array."""
+    for name, array in arrays.items():
+        dtype = getattr(array, "dtype", None)
+        if dtype is None or not jnp.issubdtype(dtype, jnp.floating):
+            raise TypeError(
+                f"{op}: `{name}` must be a floating-point array, got {show(array)}; "
+                f"convert it, e.g. jnp.asarray({name}, jnp.float32)"
+            )
+
+
+def check_same_dtype(op: str, **arrays: Any) -> None:
+    """Every argument is a floating-point array, and all share one dtype: nothing is promoted behind the caller's back."""
+    check_floating(op, **arrays)
+    (first, reference), *others = arrays.items()
+    for name, array in others:
+        if array.dtype != reference.dtype:
+            raise TypeError(
+                f"{op}: `{name}` has dtype {array.dtype} but `{first}` has {reference.dtype}; "
+                f"cast one of them, e.g. {name}.astype({first}.dtype)"
+            )
+
+
+def check_rank(op: str, name: str, array: Any, symbols: str, *, at_least: bool = False) -> None:
+    """``array`` has one axis per symbol (or more in front, where ``at_least``)."""
+    rank = len(symbols.split())
+    if array.ndim != rank and not (at_least and array.ndim > rank):
+        wanted = f"{rank} or more axes (… {symbols})" if at_least else f"{rank} axes ({symbols})"
+        raise ValueError(f"{op}: `{name}` must have {wanted}, got {array.ndim} in shape {tuple(array.shape)}")
+
+
+def check_axis_size(op: str, name: str, array: Any, symbols: str, axis: int, size: int, of: str) -> None:
+    """``array`` has ``size`` entries along ``axis``, as ``of`` says."""
+    if array.shape[axis] != size:
+        symbol = symbols.split()[axis]
+        raise ValueError(
+            f"{op}: `{name}` must have {symbol} = {size} as {of}, got {array.shape[axis]} "
+            f"({name}: {tuple(array.shape)} {symbols})"
+        )
+
+
+def is_tracer(value: Any) -> bool:
+    """Whether ``value`` stands for an array that a JAX transformation is tracing."""
+    return isinstance(value, jax.core.Tracer)

@@ -1,0 +1,132 @@
+"""The arithmetic of a sliding window: size, stride, padding and dilation, once, for convolution and pooling.
+
+Along one axis of length ``a`` a window of ``k`` taps, ``d`` apart, covers ``e = (k − 1)·d + 1`` cells. With ``lo`` and ``hi`` cells of padding
+and stride ``s`` it stops at ``b = ⌊(a + lo + hi − e) / s⌋ + 1`` places, and tap ``t`` at place ``p`` reads cell ``p·s + t·d − lo``.
+
+``SAME`` pads so that ``b = ⌈a / s⌉``, with the odd cell behind; ``VALID`` does not pad; an integer pads both ends; a sequence gives one
+entry an axis, each an integer or a pair ``(lo, hi)``.
+
+>>> resolve("conv", (9, 9), window=3, stride=2, padding=2, dilation=1).places      # S4.7: a 9×9 image, padding 2, stride 2, 3×3 kernel
+(6, 6)
+"""
+
+import itertools
+import operator
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jax import lax
+
+from jaxcnn.contracts import Array
+from jaxcnn.errors import setting_error
+
+type_padding = "'SAME', 'VALID', an integer ≥ 0, or one integer or (lo, hi) pair for each spatial axis"
+Ints = int | Sequence[int]
+Padding = str | int | Sequence[int | Sequence[int]]
+
+
+class Window(NamedTuple):
+    """One resolved geometry; every field has one entry for each spatial axis."""
+
+    cells: tuple[int, ...]
+    taps: tuple[int, ...]
+    stride: tuple[int, ...]
+    padding: tuple[tuple[int, int], ...]
+    dilation: tuple[int, ...]
+    places: tuple[int, ...]
+
+    @property
+    def extent(self) -> tuple[int, ...]:
+        """Cells from the first tap to the last, both counted."""
+        return tuple((k - 1) * d + 1 for k, d in zip(self.taps, self.dilation, strict=True))
+
+    @property
+    def is_tiling(self) -> bool:
+        """Whether windows touch without overlapping or gaps: each cell belongs to at most one window."""
+        return self.taps == self.stride and all(d == 1 for d in self.dilation)
+
+    def offsets(self) -> Iterator[tuple[int, ...]]:
+        """The taps in row-major order."""
+        return itertools.product(*map(range, self.taps))
+
+
+def resolve(op: str, cells: Sequence[int], *, window: Ints, stride: Ints, padding: Padding, dilation: Ints) -> Window:
+    """Settings of ``op`` as a :class:`Window` over ``cells`` (the spatial shape), or the reason why there is none."""
+    rank = len(cells)
+    taps = _per_axis(op, "window", window, rank)
+    steps = _per_axis(op, "stride", stride, rank)
+    gaps = _per_axis(op, "dilation", dilation, rank)
+    extent = tuple((k - 1) * d + 1 for k, d in zip(taps, gaps, strict=True))
+    pads = _padding(op, padding, tuple(cells), extent, steps)
+    places = []
+    for axis, (a, e, s, (lo, hi)) in enumerate(zip(cells, extent, steps, pads, strict=True)):
+        if a + lo + hi < e:
+            raise ValueError(
+                f"{op}: the window covers {e} cells along spatial axis {axis} but the padded input has {a + lo + hi} "
+                f"(input {tuple(cells)}, window {taps}, dilation {gaps}, padding {pads}); "
+                f"use a smaller window or dilation, or more padding"
+            )
+        places.append((a + lo + hi - e) // s + 1)
+    return Window(tuple(cells), taps, steps, pads, gaps, tuple(places))
+
+
+def _per_axis(op: str, name: str, value: Ints, rank: int) -> tuple[int, ...]:
+    values = (value,) * rank if not isinstance(value, Sequence) else tuple(value)
+    expected = f"an integer ≥ 1 or {rank} of them (the input has {rank} spatial {'axis' if rank == 1 else 'axes'})"
+    if isinstance(value, str) or len(values) != rank or not all(_is_int(v) and v >= 1 for v in values):
+        raise setting_error(op, name, expected, value)
+    return tuple(map(operator.index, values))
+
+
+def _is_int(value: object) -> bool:
+    return hasattr(value, "__index__") and not isinstance(value, bool)
+
+
+def _padding(
+    op: str, padding: Padding, cells: tuple[int, ...], extent: tuple[int, ...], stride: tuple[int, ...]
+) -> tuple[tuple[int, int], ...]:
+    if padding == "VALID":
+        return ((0, 0),) * len(cells)
+    if padding == "SAME":
+        totals = [max((-(-a // s) - 1) * s + e - a, 0) for a, e, s in zip(cells, extent, stride, strict=True)]
+        return tuple((total // 2, total - total // 2) for total in totals)
+    entries = (padding,) * len(cells) if not isinstance(padding, Sequence) else tuple(padding)
+    pairs = tuple((p, p) if not isinstance(p, Sequence) else tuple(p) for p in entries)
+    good = len(pairs) == len(cells) and all(len(p) == 2 and all(_is_int(v) and v >= 0 for v in p) for p in pairs)
+    if isinstance(padding, str) or not good:
+        raise setting_error(op, "padding", type_padding, padding)
+    return tuple((operator.index(lo), operator.index(hi)) for lo, hi in pairs)
+
+
+def taps_of(x: Array, window: Window, fill: float = 0.0) -> Iterator[tuple[tuple[int, ...], Array]]:
+    """For each tap, in row-major order, what it reads at every place: ``x`` (n, *cells, c) gives (n, *places, c)."""
+    padded = lax.pad(x, jnp.array(fill, x.dtype), [(0, 0, 0), *((lo, hi, 0) for lo, hi in window.padding), (0, 0, 0)])
+    for tap in window.offsets():
+        start = [t * d for t, d in zip(tap, window.dilation, strict=True)]
+        stop = [o + (b - 1) * s + 1 for o, b, s in zip(start, window.places, window.stride, strict=True)]
+        yield (
+            tap,
+            lax.slice(
+                padded, [0, *start, 0], [x.shape[0], *stop, x.shape[-1]], [1, *window.stride, 1]
+            ),
+        )
+
+
+def add_taps(parts: Iterator[tuple[tuple[int, ...], Array]], window: Window) -> Array:
+    """The adjoint of :func:`taps_of`: lay what each tap read back over the input's cells, and add where they meet.
+
+    Zero padding with holes (``lax.pad``) places a part; there is no scatter, and every step can be differentiated again.
+    """
+    total = None
+    for tap, part in parts:
+        config = [(0, 0, 0)]
+        for t, d, s, b, a, (lo, _) in zip(
+            tap, window.dilation, window.stride, window.places, window.cells, window.padding, strict=True
+        ):
+            first = t * d - lo
+            config.append((first, a - first - (b - 1) * s - 1, s - 1))
+        laid = lax.pad(part, jnp.array(0, part.dtype), [*config, (0, 0, 0)])
+        total = laid if total is None else total + laid
+    assert total is not None  # a window has at least one tap
+    return total
