@@ -20,14 +20,17 @@ Array([0. , 0.1, 0. , 0. ], dtype=float32)
 Array([ 0. , -0.1,  0. ,  0. ], dtype=float32)
 """
 
+import functools
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 from jax import lax
 
 from jaxcnn.case import Bad, Case, normal, zeros
 from jaxcnn.contracts import Array, Float
 from jaxcnn.errors import check_rank, check_same_dtype, setting_error, shape_error
+from jaxcnn.kernels import im2col
 from jaxcnn.op import Op
 from jaxcnn.window import Ints, Padding, Window, resolve, taps_of
 
@@ -82,6 +85,30 @@ def backward(
 
 def correlate(x: Array, w: Array, window: Window, groups: int) -> Array:
     """y[n,p,o] = Σ x[n, p·s + k·d − lo, i] w[k,i,o]."""
+    plain = functools.partial(_correlate, window=window, groups=groups)
+    if im2col.suits(x, w, window, groups) and x.shape[-1] > 2:  # with fewer channels XLA's own forward is ahead
+        return im2col.on_cpu(im2col.correlate, plain, x, w, window=window)
+    return plain(x, w)
+
+
+def input_gradient(dy: Array, w: Array, window: Window, groups: int) -> Array:
+    """The adjoint of :func:`correlate` in x."""
+    plain = functools.partial(_input_gradient, window=window, groups=groups)
+    if im2col.suits(dy, w, window, groups):
+        return im2col.on_cpu(im2col.input_gradient, plain, dy, w, window=window)
+    return plain(dy, w)
+
+
+def weight_gradient(x: Array, dy: Array, window: Window, groups: int) -> Array:
+    """The adjoint of :func:`correlate` in w."""
+    plain = functools.partial(_weight_gradient, window=window, groups=groups)
+    w = jax.ShapeDtypeStruct((*window.taps, x.shape[-1] // groups, dy.shape[-1]), x.dtype)
+    if im2col.suits(x, w, window, groups):
+        return im2col.on_cpu(im2col.weight_gradient, plain, x, dy, window=window)
+    return plain(x, dy)
+
+
+def _correlate(x: Array, w: Array, *, window: Window, groups: int) -> Array:
     return lax.conv_general_dilated(
         x,
         w,
@@ -93,8 +120,8 @@ def correlate(x: Array, w: Array, window: Window, groups: int) -> Array:
     )
 
 
-def input_gradient(dy: Array, w: Array, window: Window, groups: int) -> Array:
-    """The adjoint of :func:`correlate` in x: stretch dy by the stride, then correlate with the kernel turned round, its channels swapped.
+def _input_gradient(dy: Array, w: Array, *, window: Window, groups: int) -> Array:
+    """Stretch dy by the stride, then correlate with the kernel turned round, its channels swapped.
 
     The holes are zeros set by hand: on a CPU that is up to 30 times faster than asking the convolution to dilate its input.
     """
@@ -115,8 +142,8 @@ def input_gradient(dy: Array, w: Array, window: Window, groups: int) -> Array:
     )
 
 
-def weight_gradient(x: Array, dy: Array, window: Window, groups: int) -> Array:
-    """The adjoint of :func:`correlate` in w: one more correlation, with channels as the batch and the batch as channels.
+def _weight_gradient(x: Array, dy: Array, *, window: Window, groups: int) -> Array:
+    """One more correlation, with channels as the batch and the batch as channels.
 
     dy is the kernel, dilated by the stride; the places of the result are the taps, so stride and dilation change roles.
     """
@@ -206,6 +233,7 @@ CASES = (
     Case("2-D, padding beyond the kernel", (normal(1, 3, 3, 2), normal(2, 2, 2, 2)), {"padding": 3}),
     Case("2-D, one example, one channel", (normal(1, 5, 5, 1), normal(5, 5, 1, 1))),
     Case("3-D", (normal(1, 4, 5, 3, 2), normal(2, 3, 2, 2, 2)), {"stride": (1, 2, 1)}),
+    Case("2-D, large enough for the blocked kernel", (normal(8, 12, 12, 8), normal(3, 3, 8, 16))),
 )  # fmt: skip
 
 BAD = (

@@ -8,8 +8,8 @@ safe. Shapes: any, the same out as in. Kept: y. No kinks. Sums in float32 for 16
 integers. Source: SEEDS.md S0.5, S3.4, S4.5.
 
 >>> import jax.numpy as jnp
->>> softmax(jnp.array([0.0, jnp.log(3.0)])), log_softmax(jnp.array([1e4, -1e4]))
-(Array([0.25, 0.75], dtype=float32), Array([     0., -20000.], dtype=float32))
+>>> softmax(jnp.array([1.0, 1.0])), log_softmax(jnp.array([1e4, -1e4]))
+(Array([0.5, 0.5], dtype=float32), Array([     0., -20000.], dtype=float32))
 """
 
 import jax

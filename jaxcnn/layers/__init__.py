@@ -1,0 +1,25 @@
+"""Layers: pairs that own parameters, and the compositions that make a model of them."""
+
+from jaxcnn.layers.chain import (
+    activation,
+    avg_pool,
+    bias,
+    conv,
+    conv_transpose,
+    dense,
+    flatten,
+    global_avg_pool,
+    group_norm,
+    layer_norm,
+    max_pool,
+    of,
+    relu,
+)
+from jaxcnn.layers.compose import repeat, residual, serial
+from jaxcnn.layers.layer import Layer
+from jaxcnn.layers.stateful import batch_norm, dropout, rnn
+
+__all__ = [
+    "Layer", "activation", "avg_pool", "batch_norm", "bias", "conv", "conv_transpose", "dense", "dropout", "flatten", "global_avg_pool",
+    "group_norm", "layer_norm", "max_pool", "of", "relu", "repeat", "residual", "rnn", "serial",
+]  # fmt: skip

@@ -1,0 +1,184 @@
+"""A composition of pairs is a pair: its backward is the delta recursion.
+
+    serial:    δ of a layer = the dx of the layer behind it
+    residual:  y = body(x) + shortcut(x);   dx = dx of body + dx of shortcut
+    repeat:    the same layer many times, each with parameters of its own, compiled once
+
+>>> import jax, jax.numpy as jnp
+>>> from jaxcnn import layers
+>>> model = serial(hidden=layers.dense(3), act=layers.activation("tanh"), out=layers.dense(2))
+>>> params, state = model.init(jax.random.key(0), (4,))
+>>> (y, state), residuals = model.forward(params, state, jnp.ones((5, 4)))
+>>> [("/".join(path), delta.shape) for path, delta in model.walk(residuals, y)]
+[('out', (5, 2)), ('act', (5, 3)), ('hidden', (5, 3))]
+"""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from jaxcnn.errors import setting_error
+from jaxcnn.layers.layer import Layer, Params, Path, State, Walk, finish, subkey
+
+
+class Composite(Layer):
+    """A layer whose backward is its walk."""
+
+    def backward(self, residuals: Any, dy: jax.Array) -> tuple[Params, jax.Array]:
+        return finish(self.walk(residuals, dy))
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Serial(Composite):
+    """Layers one after the other, by name. Parameters and state are dicts by the same names, without those that have none."""
+
+    layers: dict[str, Layer]
+
+    def init(self, key: jax.Array, input_shape: tuple[int, ...]) -> tuple[Params, State]:
+        params, state = {}, {}
+        for index, (name, layer) in enumerate(self.layers.items()):
+            try:
+                p, s = layer.init(jax.random.fold_in(key, index), input_shape)
+                input_shape = layer.output_shape(p, s, input_shape)
+            except (ValueError, TypeError) as error:
+                error.add_note(f"in layer `{name}`, whose input has shape {tuple(input_shape)} without the batch")
+                raise
+            _keep(params, name, p)
+            _keep(state, name, s)
+        return params, state
+
+    def forward(
+        self, params: Params, state: State, x: jax.Array, key: jax.Array | None = None, *, train: bool = False
+    ) -> tuple[tuple[jax.Array, State], Any]:
+        residuals, new_state = {}, {}
+        for index, (name, layer) in enumerate(self.layers.items()):
+            part = params.get(name, {}), state.get(name, {})
+            (x, s), residuals[name] = layer.forward(*part, x, subkey(key, index), train=train)
+            _keep(new_state, name, s)
+        return (x, new_state), residuals
+
+    def walk(self, residuals: Any, dy: jax.Array, path: Path = ()) -> Walk:
+        dparams: Params = {}
+        for name, layer in reversed(self.layers.items()):
+            yield (*path, name), dy
+            part, dy = yield from layer.walk(residuals[name], dy, (*path, name))
+            _keep(dparams, name, part)
+        return dparams, dy
+
+    def children(self, residuals: Any) -> list[tuple[str, Layer, Any]]:
+        return [(name, layer, residuals[name]) for name, layer in self.layers.items()]
+
+
+def serial(**layers: Layer) -> Serial:
+    """Layers one after the other: ``serial(conv1=conv(32), relu1=relu(), …)``."""
+    for name, layer in layers.items():
+        if not isinstance(layer, Layer):
+            raise TypeError(f"serial: `{name}` must be a Layer, got {type(layer).__name__}; wrap an op as layers.of(op)")
+    if not layers:
+        raise ValueError("serial: needs at least one layer")
+    return Serial(layers)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Residual(Composite):
+    """y = body(x) + shortcut(x), the shortcut being the identity where there is none."""
+
+    body: Layer
+    shortcut: Layer | None
+
+    def init(self, key: jax.Array, input_shape: tuple[int, ...]) -> tuple[Params, State]:
+        params, state, shapes = {}, {}, {}
+        for index, (name, layer) in enumerate(self._branches()):
+            p, s = layer.init(jax.random.fold_in(key, index), input_shape)
+            shapes[name] = layer.output_shape(p, s, input_shape)
+            _keep(params, name, p)
+            _keep(state, name, s)
+        if shapes["body"] != shapes.get("shortcut", tuple(input_shape)):
+            raise ValueError(
+                f"residual: body gives {shapes['body']} but the shortcut {shapes.get('shortcut', tuple(input_shape))} (without the "
+                f"batch); give a shortcut that ends in the body's shape, e.g. a 1×1 convolution"
+            )
+        return params, state
+
+    def forward(
+        self, params: Params, state: State, x: jax.Array, key: jax.Array | None = None, *, train: bool = False
+    ) -> tuple[tuple[jax.Array, State], Any]:
+        residuals, new_state, outputs = {}, {}, {"shortcut": x}
+        for index, (name, layer) in enumerate(self._branches()):
+            part = params.get(name, {}), state.get(name, {})
+            (outputs[name], s), residuals[name] = layer.forward(*part, x, subkey(key, index), train=train)
+            _keep(new_state, name, s)
+        return (outputs["body"] + outputs["shortcut"], new_state), residuals
+
+    def walk(self, residuals: Any, dy: jax.Array, path: Path = ()) -> Walk:
+        dparams, dx = {}, {"shortcut": dy}
+        for name, layer in reversed(self._branches()):
+            yield (*path, name), dy
+            part, dx[name] = yield from layer.walk(residuals[name], dy, (*path, name))
+            _keep(dparams, name, part)
+        return dparams, dx["body"] + dx["shortcut"]
+
+    def children(self, residuals: Any) -> list[tuple[str, Layer, Any]]:
+        return [(name, layer, residuals[name]) for name, layer in self._branches()]
+
+    def _branches(self) -> list[tuple[str, Layer]]:
+        return [("body", self.body), *([("shortcut", self.shortcut)] if self.shortcut else [])]
+
+
+def residual(body: Layer, shortcut: Layer | None = None) -> Residual:
+    """body(x) + shortcut(x)."""
+    return Residual(body, shortcut)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Repeat(Composite):
+    """One layer ``times`` times in a row by ``lax.scan``; parameters and state have a leading axis of that length."""
+
+    layer: Layer
+    times: int
+
+    def init(self, key: jax.Array, input_shape: tuple[int, ...]) -> tuple[Params, State]:
+        params, state = jax.vmap(lambda k: self.layer.init(k, input_shape))(jax.random.split(key, self.times))
+        first = jax.tree.map(lambda leaf: leaf[0], (params, state))
+        if (shape := self.layer.output_shape(*first, input_shape)) != tuple(input_shape):
+            raise ValueError(f"repeat: the layer must keep its input's shape {tuple(input_shape)}, but gives {shape}")
+        return params, state
+
+    def forward(
+        self, params: Params, state: State, x: jax.Array, key: jax.Array | None = None, *, train: bool = False
+    ) -> tuple[tuple[jax.Array, State], Any]:
+        def step(x: jax.Array, at: Any) -> tuple[jax.Array, Any]:
+            p, s, index = at
+            (x, s), residuals = self.layer.forward(p, s, x, subkey(key, index), train=train)
+            return x, (s, residuals)
+
+        x, (new_state, residuals) = lax.scan(step, x, (params, state, jnp.arange(self.times)))
+        return (x, new_state), residuals
+
+    def walk(self, residuals: Any, dy: jax.Array, path: Path = ()) -> Walk:
+        def step(dy: jax.Array, kept: Any) -> tuple[jax.Array, Any]:
+            dparams, dx = self.layer.backward(kept, dy)
+            return dx, (dparams, dy)
+
+        dx, (dparams, deltas) = lax.scan(step, dy, residuals, reverse=True)
+        for index in reversed(range(self.times)):
+            yield (*path, str(index)), deltas[index]
+        return dparams, dx
+
+    def children(self, residuals: Any) -> list[tuple[str, Layer, Any]]:
+        return [(f"×{self.times}", self.layer, residuals)]
+
+
+def repeat(layer: Layer, times: int) -> Repeat:
+    """The same layer ``times`` times, each with parameters of its own, compiled once however deep."""
+    if not isinstance(times, int) or isinstance(times, bool) or times < 1:
+        raise setting_error("repeat", "times", "an integer ≥ 1", times)
+    return Repeat(layer, times)
+
+
+def _keep(tree: dict[str, Any], name: str, part: dict[str, Any]) -> None:
+    if part:
+        tree[name] = part

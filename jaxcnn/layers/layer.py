@@ -1,0 +1,112 @@
+"""A layer is a pair that owns parameters; a model is a layer made of layers.
+
+    init(key, input_shape)                       -> (params, state)              input_shape without the batch
+    forward(params, state, x, key, *, train)     -> ((y, new_state), residuals)
+    backward(residuals, dy)                      -> (dparams, dx)
+
+``params`` and ``state`` are nested dicts of arrays. ``apply`` is the same pair wired to JAX, so ``jax.grad`` of anything written over it runs the
+hand-written backward. ``walk`` is the delta recursion, one layer at a time.
+"""
+
+import abc
+import functools
+from collections.abc import Generator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from jaxcnn.op import Op
+
+Params = dict[str, Any]
+State = dict[str, Any]
+Path = tuple[str, ...]
+Walk = Generator[tuple[Path, Any], None, tuple[Params, Any]]
+
+
+class Layer(abc.ABC):
+    """The interface above. Instances are immutable and compared by identity, so that they can be settings of a compiled program."""
+
+    @abc.abstractmethod
+    def init(self, key: jax.Array, input_shape: tuple[int, ...]) -> tuple[Params, State]:
+        """Fresh parameters and state for inputs of ``input_shape`` (no batch axis)."""
+
+    @abc.abstractmethod
+    def forward(
+        self, params: Params, state: State, x: jax.Array, key: jax.Array | None = None, *, train: bool = False
+    ) -> tuple[tuple[jax.Array, State], Any]:
+        """``((y, new_state), residuals)``. ``train`` switches dropout on and batch norm to the statistics of the batch."""
+
+    @abc.abstractmethod
+    def backward(self, residuals: Any, dy: jax.Array) -> tuple[Params, jax.Array]:
+        """``(dparams, dx)``: the cotangents of the parameters, in their tree, and of the input."""
+
+    def walk(self, residuals: Any, dy: jax.Array, path: Path = ()) -> Walk:
+        """:meth:`backward`, step by step: yields ``(path, δ)`` for the output of each layer inside, last first, and returns ``(dparams, dx)``."""
+        return self.backward(residuals, dy)
+        yield
+
+    def children(self, residuals: Any) -> list[tuple[str, "Layer", Any]]:
+        """The layers inside, first first, each with its part of ``residuals``."""
+        return []
+
+    def apply(
+        self, params: Params, state: State, x: jax.Array, key: jax.Array | None = None, *, train: bool = False
+    ) -> tuple[jax.Array, State]:
+        """``(y, new_state)``, differentiable by JAX in ``params`` and ``x`` through the hand-written backward.
+
+        ``new_state`` carries no gradient: a loss that reads it gets zero from there, as it is meant to be carried to the next step.
+        """
+        return self._op(params, x, state, key, train=train)
+
+    def output_shape(self, params: Params, state: State, input_shape: tuple[int, ...]) -> tuple[int, ...]:
+        """The shape of an output without its batch axis; nothing is computed, but every shape is checked."""
+        dtype = next((p.dtype for p in jax.tree.leaves(params)), jnp.dtype("float32"))
+        x = jax.ShapeDtypeStruct((1, *input_shape), dtype)
+        (y, _), _ = jax.eval_shape(lambda p, s, v: self.forward(p, s, v), params, state, x)
+        return y.shape[1:]
+
+    def summary(self, input_shape: tuple[int, ...], *, batch: int = 1) -> None:
+        """Print layers, shapes, parameters and the bytes that each keeps for the backward of a batch."""
+        from jaxcnn.layers.summary import table
+
+        print(table(self, input_shape, batch))
+
+    @functools.cached_property
+    def _op(self) -> Op:
+        return Op("model", _model_forward, _model_backward, aux=2).using(layer=self)
+
+
+def _model_forward(
+    params: Params, x: jax.Array, state: State, key: jax.Array | None, /, *, layer: Layer, train: bool = False
+) -> tuple[tuple[jax.Array, State], Any]:
+    (y, new_state), residuals = layer.forward(params, state, x, key, train=train)
+    return (y, lax.stop_gradient(new_state)), residuals
+
+
+def _model_backward(
+    residuals: Any, cotangents: tuple[jax.Array, State], /, *, layer: Layer, train: bool = False
+) -> tuple[Params, jax.Array]:
+    return layer.backward(residuals, cotangents[0])
+
+
+def finish(walk: Walk) -> tuple[Params, Any]:
+    """Run a walk to its end for what it returns."""
+    while True:
+        try:
+            next(walk)
+        except StopIteration as end:
+            return end.value
+
+
+def subkey(key: jax.Array | None, index: int) -> jax.Array | None:
+    """The key of the ``index``-th layer inside."""
+    return None if key is None else jax.random.fold_in(key, index)
+
+
+def entry(tree: dict[str, Any], name: str, kind: str = "parameter") -> Any:
+    """``tree[name]``, or an error that says what there is."""
+    if name not in tree:
+        raise ValueError(f"{kind} `{name}` is missing; found {sorted(tree) or 'none'} (use what `init` returned)")
+    return tree[name]

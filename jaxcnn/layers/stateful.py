@@ -1,0 +1,129 @@
+"""Layers that behave differently in training, or start from a state: batch norm, dropout, and the recurrent layer.
+
+>>> import jax, jax.numpy as jnp
+>>> layer = batch_norm(momentum=0.5)
+>>> params, state = layer.init(jax.random.key(0), (1,))
+>>> _, state = layer.apply(params, state, jnp.array([[1.0], [3.0]]), train=True)
+>>> {name: array.tolist() for name, array in state.items()}
+{'mean': [1.0], 'var': [1.0]}
+"""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.nn import initializers
+
+from jaxcnn import ops
+from jaxcnn.cotangent import Static
+from jaxcnn.errors import setting_error
+from jaxcnn.layers.layer import Layer, Params, State, entry
+from jaxcnn.op import Op
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class BatchNorm(Layer):
+    """Statistics of the batch in training, running averages otherwise: running ← momentum · running + (1 − momentum) · batch."""
+
+    momentum: float
+    train_op: Op
+    frozen_op: Op
+
+    def init(self, key: jax.Array, input_shape: tuple[int, ...]) -> tuple[Params, State]:
+        shape = input_shape[-1:]
+        return {"scale": jnp.ones(shape), "shift": jnp.zeros(shape)}, {"mean": jnp.zeros(shape), "var": jnp.ones(shape)}
+
+    def forward(
+        self, params: Params, state: State, x: jax.Array, key: jax.Array | None = None, *, train: bool = False
+    ) -> tuple[tuple[jax.Array, State], Any]:
+        affine = entry(params, "scale"), entry(params, "shift")
+        running = {name: entry(state, name, "state") for name in ("mean", "var")}
+        if not train:
+            y, saved = self.frozen_op.run(x, *affine, running["mean"], running["var"])
+            return (y, state), (Static(False), saved)
+        (y, mean, var), saved = self.train_op.run(x, *affine)
+        keep = self.momentum
+        new = {"mean": keep * running["mean"] + (1 - keep) * mean, "var": keep * running["var"] + (1 - keep) * var}
+        new = {name: value.astype(running[name].dtype) for name, value in new.items()}
+        return (y, lax.stop_gradient(new)), (Static(True), saved)
+
+    def backward(self, residuals: Any, dy: jax.Array) -> tuple[Params, jax.Array]:
+        was_training, saved = residuals
+        if was_training.value:
+            _, (_, (_, like_mean, like_var)) = saved
+            nothing = tuple(jnp.zeros(like.value.shape, like.value.dtype) for like in (like_mean, like_var))
+            dx, dscale, dshift = self.train_op.pull(saved, (dy, *nothing))
+        else:
+            dx, dscale, dshift, _, _ = self.frozen_op.pull(saved, dy)
+        return {"scale": dscale, "shift": dshift}, dx
+
+
+def batch_norm(*, momentum: float = 0.9, eps: float = 1e-5) -> BatchNorm:
+    """Batch norm over all axes but the last; parameters ``scale`` and ``shift``, state ``mean`` and ``var`` (biased)."""
+    if not 0 <= momentum <= 1:
+        raise setting_error("batch_norm", "momentum", "a number in [0, 1]", momentum)
+    return BatchNorm(momentum, ops.batch_norm.using(eps=eps), ops.frozen_norm.using(eps=eps))
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Dropout(Layer):
+    """Silent outside training."""
+
+    op: Op
+
+    def init(self, key: jax.Array, input_shape: tuple[int, ...]) -> tuple[Params, State]:
+        return {}, {}
+
+    def forward(
+        self, params: Params, state: State, x: jax.Array, key: jax.Array | None = None, *, train: bool = False
+    ) -> tuple[tuple[jax.Array, State], Any]:
+        if not train:
+            return (x, state), None
+        if key is None:
+            raise ValueError("dropout: `key` is needed in training; pass key=jax.random.key(seed) to forward or apply")
+        y, saved = self.op.run(x, key)
+        return (y, state), saved
+
+    def backward(self, residuals: Any, dy: jax.Array) -> tuple[Params, jax.Array]:
+        return {}, dy if residuals is None else self.op.pull(residuals, dy)[0]
+
+
+def dropout(rate: float) -> Dropout:
+    """Each number silenced with probability ``rate`` in training."""
+    if not 0 <= rate < 1:
+        raise setting_error("dropout", "rate", "a number in [0, 1)", rate)
+    return Dropout(ops.dropout.using(rate=rate))
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Rnn(Layer):
+    """h[t] = f(x[t] wx + h[t−1] wh + b) from h[0] = 0; x (n, t, i) → all states (n, t, features)."""
+
+    features: int
+    op: Op
+
+    def init(self, key: jax.Array, input_shape: tuple[int, ...]) -> tuple[Params, State]:
+        if len(input_shape) != 2:
+            raise ValueError(f"rnn: needs inputs of shape (steps, features) without the batch, got {tuple(input_shape)}")
+        key_x, key_h = jax.random.split(key)
+        wx = initializers.glorot_uniform()(key_x, (input_shape[-1], self.features))
+        wh = initializers.orthogonal()(key_h, (self.features, self.features))
+        return {"wx": wx, "wh": wh, "bias": jnp.zeros(self.features)}, {}
+
+    def forward(
+        self, params: Params, state: State, x: jax.Array, key: jax.Array | None = None, *, train: bool = False
+    ) -> tuple[tuple[jax.Array, State], Any]:
+        h0 = jnp.zeros((x.shape[0], self.features), x.dtype)
+        y, saved = self.op.run(x, h0, entry(params, "wx"), entry(params, "wh"), entry(params, "bias"))
+        return (y, state), saved
+
+    def backward(self, residuals: Any, dy: jax.Array) -> tuple[Params, jax.Array]:
+        dx, _, dwx, dwh, db = self.op.pull(residuals, dy)
+        return {"wx": dwx, "wh": dwh, "bias": db}, dx
+
+
+def rnn(features: int, *, activation: str = "tanh") -> Rnn:
+    """A recurrent layer; parameters ``wx``, ``wh`` (starts orthogonal) and ``bias``."""
+    return Rnn(features, ops.rnn.using(activation=activation))

@@ -1,0 +1,69 @@
+"""What a model is made of, as a table: layers, output shapes, parameters, and the bytes kept for the backward.
+
+The bytes are exact: the forward is traced, and each array among the residuals is counted once, for the first layer that keeps it, parameters and input apart.
+What two neighbours share (the output of a ReLU is the input of the next convolution) costs once.
+"""
+
+from typing import Any
+
+import jax
+
+from jaxcnn.layers.layer import Layer
+
+
+def table(model: Layer, input_shape: tuple[int, ...], batch: int) -> str:
+    """The table as text."""
+    key = jax.random.key(0)
+    params, state = jax.eval_shape(lambda k: model.init(k, tuple(input_shape)), key)
+    x = jax.ShapeDtypeStruct((batch, *input_shape), "float32")
+
+    def forward(params: Any, state: Any, x: Any, key: Any) -> Any:
+        (_, _), residuals = model.forward(params, state, x, key, train=True)
+        return residuals
+
+    jaxpr, shapes = jax.make_jaxpr(forward, return_shape=True)(params, state, x, key)
+    kept = jax.tree.structure(shapes).unflatten(jaxpr.jaxpr.outvars)
+    seen = set(jaxpr.jaxpr.invars)
+    rows = [("layer", "output", "parameters", "kept bytes")]
+    outputs = _outputs(model, params, state, x, key)
+    total = 0
+    for path, layer, residuals in _leaves(model, kept):
+        fresh = {v for v in jax.tree.leaves(residuals) if not hasattr(v, "val")} - seen
+        seen |= fresh
+        size = sum(v.aval.size * v.aval.dtype.itemsize for v in fresh)
+        total += size
+        rows.append((path, str(outputs.get(path, "")), f"{_count(_at(params, path)):,}", f"{size:,}"))
+    rows.append(("total", "", f"{_count(params):,}", f"{total:,}"))
+    widths = [max(len(row[i]) for row in rows) for i in range(4)]
+    lines = ["  ".join([r[0].ljust(widths[0]), r[1].ljust(widths[1]), r[2].rjust(widths[2]), r[3].rjust(widths[3])]) for r in rows]
+    rule = "-" * len(lines[0])
+    return "\n".join([lines[0], rule, *lines[1:-1], rule, lines[-1]])
+
+
+def _leaves(layer: Layer, residuals: Any, path: str = "") -> list[tuple[str, Layer, Any]]:
+    inside = layer.children(residuals)
+    if not inside:
+        return [(path or type(layer).__name__.lower(), layer, residuals)]
+    return [leaf for name, sub, part in inside for leaf in _leaves(sub, part, f"{path}/{name}" if path else name)]
+
+
+def _outputs(model: Layer, params: Any, state: Any, x: Any, key: Any) -> dict[str, tuple[int, ...]]:
+    """δ has the shape of the output that it belongs to, so a walk tells every shape."""
+
+    def deltas(params: Any, state: Any, x: Any, key: Any) -> Any:
+        (y, _), residuals = model.forward(params, state, x, key, train=True)
+        return {"/".join(path): delta for path, delta in model.walk(residuals, y)}
+
+    return {path: delta.shape for path, delta in jax.eval_shape(deltas, params, state, x, key).items()}
+
+
+def _at(tree: Any, path: str) -> Any:
+    for name in path.split("/"):
+        if not isinstance(tree, dict) or (name not in tree and not name.startswith("×")):
+            return {}
+        tree = tree.get(name, tree)
+    return tree
+
+
+def _count(tree: Any) -> int:
+    return sum(leaf.size for leaf in jax.tree.leaves(tree))

@@ -1,0 +1,99 @@
+"""Models, made of layers. Each takes images (height, width, channels) of any size that its pools allow, unless it says otherwise.
+
+>>> import jax
+>>> params, state = lenet().init(jax.random.key(0), (28, 28, 1))
+>>> sum(leaf.size for leaf in jax.tree.leaves(params))
+876938
+"""
+
+from collections.abc import Sequence
+
+from jaxcnn import layers
+from jaxcnn.layers import Layer
+from jaxcnn.op import Op
+
+
+def lenet(classes: int = 10, *, dropout: float = 0.5) -> Layer:
+    """LeNet-5's plan (LeCun et al. 1998), widened: 5×5 convolution with padding, pool, 5×5 without, pool, a hidden layer of 512, scores."""
+    return layers.serial(
+        conv1=layers.conv(32, window=5),
+        relu1=layers.relu(),
+        pool1=layers.max_pool(2),
+        conv2=layers.conv(64, window=5, padding="VALID"),
+        relu2=layers.relu(),
+        pool2=layers.max_pool(2),
+        flatten=layers.flatten(),
+        dense1=layers.dense(512),
+        relu3=layers.relu(),
+        dropout=layers.dropout(dropout),
+        dense2=layers.dense(classes),
+    )
+
+
+def mlp(widths: Sequence[int], activation: str | Op = "relu") -> Layer:
+    """Dense layers of the given output widths (the last gives the scores), an activation between each two; any input is flattened."""
+    if not widths:
+        raise ValueError("mlp: `widths` needs at least the number of outputs, e.g. (128, 10)")
+    name = activation if isinstance(activation, str) else activation.name
+    parts: dict[str, Layer] = {"flatten": layers.flatten()}
+    for number, width in enumerate(widths, start=1):
+        parts[f"dense{number}"] = layers.dense(width)
+        if number < len(widths):
+            parts[f"{name}{number}"] = layers.activation(activation)
+    return layers.serial(**parts)
+
+
+def vgg6(classes: int = 10) -> Layer:
+    """Six 3×3 convolutions in three pairs (32, 64, 128 channels), a pool after each pair, scores."""
+    parts: dict[str, Layer] = {}
+    for number, width in enumerate((32, 32, 64, 64, 128, 128), start=1):
+        parts[f"conv{number}"] = layers.conv(width)
+        parts[f"relu{number}"] = layers.relu()
+        if number % 2 == 0:
+            parts[f"pool{number // 2}"] = layers.max_pool(2)
+    return layers.serial(**parts, flatten=layers.flatten(), dense=layers.dense(classes))
+
+
+def resnet20(classes: int = 10) -> Layer:
+    """He et al. 2015 for small images: 19 convolutions in three stages of three blocks (16, 32, 64 channels), batch norm, scores."""
+    parts: dict[str, Layer] = {"conv": _plain_conv(16, 1, window=3), "norm": layers.batch_norm(), "relu": layers.relu()}
+    before = 16
+    for stage, width in enumerate((16, 32, 64), start=1):
+        for block in range(1, 4):
+            stride = 2 if stage > 1 and block == 1 else 1
+            parts[f"block{stage}_{block}"] = _block(width, stride, project=stride > 1 or before != width)
+            parts[f"relu{stage}_{block}"] = layers.relu()
+            before = width
+    return layers.serial(**parts, pool=layers.global_avg_pool(), dense=layers.dense(classes))
+
+
+def seesaw_cnn() -> Layer:
+    """The network of the worked example S1.7, for inputs of shape (5, 1): one filter of 2, pool, two hidden sigmoids, two scores; no biases."""
+    return layers.serial(
+        conv=layers.conv(1, window=2, padding="VALID", bias=False),
+        relu=layers.relu(),
+        pool=layers.max_pool(2),
+        flatten=layers.flatten(),
+        hidden=layers.dense(2, bias=False),
+        sigmoid=layers.activation("sigmoid"),
+        scores=layers.dense(2, bias=False),
+    )
+
+
+def _plain_conv(width: int, stride: int, *, window: int) -> Layer:
+    return layers.conv(width, window=window, stride=stride, bias=False)
+
+
+def _block(width: int, stride: int, *, project: bool) -> Layer:
+    body = layers.serial(
+        conv1=_plain_conv(width, stride, window=3),
+        norm1=layers.batch_norm(),
+        relu1=layers.relu(),
+        conv2=_plain_conv(width, 1, window=3),
+        norm2=layers.batch_norm(),
+    )
+    shortcut = layers.serial(conv=_plain_conv(width, stride, window=1), norm=layers.batch_norm()) if project else None
+    return layers.residual(body, shortcut)
+
+
+MODELS = {"lenet": lenet, "vgg6": vgg6, "resnet20": resnet20}
