@@ -15,15 +15,15 @@ from jaxcnn.errors import is_tracer, show
 _INERT = (int, float, complex, str, bytes, type(None), type, types.ModuleType, types.BuiltinFunctionType)
 
 
-def refuse_captures(op: str, backward: Callable[..., Any], residuals: Any, dy: Any) -> None:
-    """Raise TypeError if ``backward`` reads a traced array that is not among its arguments.
+def refuse_captures(op: str, backward: Callable[..., Any], run: Callable[..., Any], residuals: Any, dy: Any) -> None:
+    """Raise TypeError if ``backward`` reads a traced array that is not among its arguments; ``run`` is ``backward`` ready to be called.
 
     A function that closes over nothing but Python values cannot, and is let through unseen; any other is traced once more, and the
     constants of its jaxpr are what it captured.
     """
     if all(isinstance(value, _INERT) for _, value in _reach(backward)):
         return
-    captured = [const for const in jax.make_jaxpr(backward)(residuals, dy).consts if is_tracer(const)]
+    captured = [const for const in jax.make_jaxpr(run)(residuals, dy).consts if is_tracer(const)]
     if captured:
         names = {id(leaf): name for name, value in _reach(backward) for leaf in jax.tree.leaves(value)}
         found = ", ".join(f"`{names.get(id(t), '?')}` ({show(t)})" for t in captured)

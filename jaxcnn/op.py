@@ -118,12 +118,12 @@ class Op:
         residuals, (wanted_inputs, wanted_dy) = saved
         backward = functools.partial(self.backward, **static) if static else self.backward
         cotangent.check_incoming(self.name, wanted_dy, dy)
-        refuse_captures(self.name, backward, residuals, dy)
-
         def checked(residuals: Any, dy: Any) -> tuple[Any, ...]:
             return cotangent.fit(self.name, self._names[0], wanted_inputs, backward(residuals, dy))
 
-        return cotangent.place(checked, wanted_inputs)(residuals, dy)
+        placed = cotangent.place(checked, wanted_inputs)
+        refuse_captures(self.name, backward, placed, residuals, dy)
+        return placed(residuals, dy)
 
     def _wire(self, static: dict[str, Hashable]) -> Callable[..., Any]:
         def primal(*arrays: Any) -> Any:

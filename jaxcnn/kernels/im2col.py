@@ -25,9 +25,11 @@ BLOCK_BYTES = 3 * 2**20
 LEAST_PRODUCTS = 10**6
 
 
-def suits(x: jax.Array, w: jax.Array, window: Window, groups: int) -> bool:
-    """Whether the blocked form may be used: enough work to pay, one group, 32 or 64 bits, and a batch that is not cut up by a mesh."""
-    products = x.shape[0] * math.prod(window.places) * w.size
+def suits(x: jax.Array, window: Window, weights: int, groups: int) -> bool:
+    """Whether the blocked form may be used: enough work to pay (``weights`` is the size of the kernel), one group, 32 or 64 bits, and a batch
+    that is not cut up by a mesh.
+    """
+    products = x.shape[0] * math.prod(window.places) * weights
     whole = jax.sharding.get_abstract_mesh().empty or bool(jax.typeof(x).mat.varying)
     return groups == 1 and products >= LEAST_PRODUCTS and x.dtype.itemsize >= 4 and whole
 
@@ -40,7 +42,7 @@ def columns(x: jax.Array, window: Window) -> jax.Array:
 def correlate(x: jax.Array, w: jax.Array, *, window: Window, block: int | None = None) -> jax.Array:
     """y = cols W."""
     matrix = w.reshape(-1, w.shape[-1])
-    return _over_blocks(lambda part: columns(part, window) @ matrix, x, block or block_size(w, window))
+    return _over_blocks(lambda part: columns(part, window) @ matrix, x, block or block_size(w.shape[-2], window, w.dtype))
 
 
 def input_gradient(dy: jax.Array, w: jax.Array, *, window: Window, block: int | None = None) -> jax.Array:
@@ -53,14 +55,13 @@ def input_gradient(dy: jax.Array, w: jax.Array, *, window: Window, block: int | 
         taps = enumerate(window.offsets())
         return add_taps(((tap, shares[..., t * inputs : (t + 1) * inputs]) for t, tap in taps), window)
 
-    return _over_blocks(one, dy, block or block_size(w, window))
+    return _over_blocks(one, dy, block or block_size(w.shape[-2], window, w.dtype))
 
 
 def weight_gradient(x: jax.Array, dy: jax.Array, *, window: Window, block: int | None = None) -> jax.Array:
     """dW = colsᵀ dy, summed over blocks. dy stands on the left: XLA's product is half as fast again that way round."""
     inputs, outputs = x.shape[-1], dy.shape[-1]
-    shape = (*window.taps, inputs, outputs)
-    size = block or block_size(jax.ShapeDtypeStruct(shape, x.dtype), window)
+    size = block or block_size(inputs, window, x.dtype)
 
     def product(x: jax.Array, dy: jax.Array) -> jax.Array:
         cols = columns(x, window).reshape(-1, math.prod(window.taps) * inputs)
@@ -72,12 +73,12 @@ def weight_gradient(x: jax.Array, dy: jax.Array, *, window: Window, block: int |
         zero = match_varying(jnp.zeros((outputs, math.prod(window.taps) * inputs), x.dtype), x, dy)
         blocks = _blocks(x, size), _blocks(dy, size)  # zeros fill the last block up, and add nothing
         total, _ = lax.scan(lambda total, part: (total + product(*part), None), zero, blocks)
-    return total.T.reshape(shape)
+    return total.T.reshape(*window.taps, inputs, outputs)
 
 
-def block_size(w: jax.Array | jax.ShapeDtypeStruct, window: Window) -> int:
+def block_size(inputs: int, window: Window, dtype: jnp.dtype) -> int:
     """So many images that their columns stay in the cache."""
-    an_image = math.prod(window.places) * math.prod(w.shape[:-1]) * w.dtype.itemsize
+    an_image = math.prod(window.places) * math.prod(window.taps) * inputs * dtype.itemsize
     return max(1, BLOCK_BYTES // an_image)
 
 

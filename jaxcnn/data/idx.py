@@ -1,0 +1,210 @@
+"""The IDX format of MNIST and its successors: one array of unsigned bytes a file, plain or gzipped.
+
+    bytes 0–1   0 0
+    byte  2     element type; 0x08, unsigned byte, is the only one that these data sets use
+    byte  3     number of axes: 3 for images, 1 for labels
+    then        the length of each axis (4 bytes, big-endian), then the elements, last axis fastest
+
+A header is believed only as far as the file's size allows, so a damaged one cannot ask for more memory than there is data.
+
+>>> import pathlib, tempfile
+>>> with tempfile.TemporaryDirectory() as folder:
+...     path = pathlib.Path(folder, "t10k-labels-idx1-ubyte")
+...     _ = path.write_bytes(bytes([0, 0, 8, 1, 0, 0, 0, 3, 7, 2, 1]))
+...     read_idx(path)
+array([7, 2, 1], dtype=uint8)
+"""
+
+import dataclasses
+import gzip
+import math
+import os
+import re
+import zlib
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+
+_GZIP_MAGIC = b"\x1f\x8b"
+_GZIP_BEST_RATIO = 1040  # deflate cannot shrink by more than 1032
+_UNSIGNED_BYTE = 0x08
+_ELEMENT_TYPES = {
+    0x08: "unsigned byte",
+    0x09: "signed byte",
+    0x0B: "int16",
+    0x0C: "int32",
+    0x0D: "float32",
+    0x0E: "float64",
+}
+_MOST_AXES = 8
+_SPLITS = {"train": ("train",), "test": ("t10k", "test")}
+_AXES = {"images": 3, "labels": 1}
+
+
+class DataError(ValueError):
+    """A data file or folder that cannot be used; the message names it, says what is wrong, and what would be right."""
+
+
+class DataNotFoundError(DataError, FileNotFoundError):
+    """A data file or folder that is not there."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Dataset:
+    """Images with integer labels, split for training and testing.
+
+    Attributes:
+        name: the folder's name.
+        train_images, test_images: uint8 (n, height, width), read-only.
+        train_labels, test_labels: int32 (n,), each in [0, classes).
+        classes: the largest label + 1; some labels below it may not occur.
+    """
+
+    name: str
+    train_images: np.ndarray
+    train_labels: np.ndarray
+    test_images: np.ndarray
+    test_labels: np.ndarray
+    classes: int
+
+
+def load_idx_folder(folder: str | os.PathLike[str]) -> Dataset:
+    """The data set whose four IDX files, by their official names, lie in ``folder``.
+
+    The names are ``train-images-idx3-ubyte``, ``train-labels-idx1-ubyte``, ``t10k-images-idx3-ubyte`` and ``t10k-labels-idx1-ubyte``, each with or without
+    ``.gz``. As others publish them, ``.idx3-ubyte``, ``test`` for ``t10k`` and one prefix for all four (``emnist-digits-``) are understood too.
+
+    Raises:
+        DataNotFoundError: the folder or one of the files is missing.
+        DataError: two files serve for one role, a file is damaged, or the four do not fit together.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        problem = "is not a folder" if folder.exists() else "there is no such folder"
+        raise DataNotFoundError(f"{folder}: {problem}; give the folder that holds the four IDX files")
+    paths = _find_files(folder)
+    train_images, train_labels = _read_split(folder, "train", paths)
+    test_images, test_labels = _read_split(folder, "test", paths)
+    if train_images.shape[1:] != test_images.shape[1:]:
+        raise DataError(
+            f"{folder}: training images are {_times(train_images.shape[1:])} pixels but test images {_times(test_images.shape[1:])}; "
+            f"the files seem to come from two data sets"
+        )
+    classes = int(train_labels.max()) + 1
+    if np.all(train_labels == train_labels[0]):
+        raise DataError(
+            f"{paths['train', 'labels']}: all {len(train_labels)} labels are {classes - 1}; at least two classes are needed"
+        )
+    if test_labels.max() >= classes:
+        raise DataError(
+            f"{paths['test', 'labels']}: has label {test_labels.max()}, but the training labels end at {classes - 1}; "
+            f"the files seem to come from two data sets"
+        )
+    return Dataset(folder.resolve().name, train_images, train_labels, test_images, test_labels, classes)
+
+
+def read_idx(path: str | os.PathLike[str]) -> np.ndarray:
+    """The array in an IDX file of unsigned bytes, gzipped or not (its content tells, not its name): uint8, read-only.
+
+    Raises:
+        DataNotFoundError: there is no such file.
+        DataError: the file is not IDX, holds another type, is damaged, cut short, empty or too long.
+    """
+    path = Path(path)
+    try:
+        with path.open("rb") as raw:
+            size = os.fstat(raw.fileno()).st_size
+            zipped = raw.read(2) == _GZIP_MAGIC
+            raw.seek(0)
+            if not zipped:
+                return _parse(path, raw, size)
+            with gzip.GzipFile(fileobj=raw) as stream:
+                return _parse(path, stream, size * _GZIP_BEST_RATIO)
+    except FileNotFoundError:
+        raise DataNotFoundError(f"{path}: there is no such file") from None
+    except (gzip.BadGzipFile, zlib.error, EOFError) as error:
+        raise DataError(f"{path}: damaged gzip data ({error}); fetch the file again") from None
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror})") from None
+
+
+def _parse(path: Path, stream: BinaryIO | gzip.GzipFile, most: int) -> np.ndarray:
+    """``stream`` as an array, where its whole content is known to have at most ``most`` bytes."""
+    magic = stream.read(4)
+    if len(magic) < 4 or magic[:2] != b"\0\0" or not 1 <= magic[3] <= _MOST_AXES:
+        raise DataError(
+            f"{path}: not an IDX file; expected it to start with bytes 00 00 08 and the number of axes, got {magic.hex(' ') or 'no bytes'}"
+        )
+    kind, axes = magic[2:]
+    if kind != _UNSIGNED_BYTE:
+        name = _ELEMENT_TYPES.get(kind, "unknown")
+        raise DataError(f"{path}: holds elements of type 0x{kind:02X} ({name}), expected 0x08 (unsigned byte)")
+    lengths = stream.read(4 * axes)
+    if len(lengths) < 4 * axes:
+        raise DataError(f"{path}: cut short in its header; expected {4 + 4 * axes} bytes, got {4 + len(lengths)}")
+    shape = tuple(int(n) for n in np.frombuffer(lengths, ">u4"))
+    expected = math.prod(shape)
+    if expected == 0:
+        raise DataError(f"{path}: empty; its header says {_times(shape)} elements")
+    room = most - 4 - 4 * axes
+    data = stream.read(expected) if expected <= room else b""
+    if len(data) < expected:
+        actual = f"at most {room}" if expected > room else f"{len(data)}"
+        raise DataError(
+            f"{path}: cut short; its header says {_times(shape)} = {expected} bytes of data, got {actual}; fetch the file again"
+        )
+    # reading on to the end also makes gzip compare its checksum
+    if stream.read(1):
+        raise DataError(
+            f"{path}: goes on after the {_times(shape)} = {expected} bytes of data that its header says; fetch the file again"
+        )
+    return np.frombuffer(data, np.uint8).reshape(shape)
+
+
+def _find_files(folder: Path) -> dict[tuple[str, str], Path]:
+    """The file of each split and kind."""
+    names = sorted(path.name for path in folder.iterdir())
+    paths, prefixes = {}, {}
+    for split, words in _SPLITS.items():
+        for kind, axes in _AXES.items():
+            pattern = re.compile(rf"(?P<prefix>.*-)?({'|'.join(words)})-{kind}[-.]idx{axes}-ubyte(\.gz)?")
+            found = [match for name in names if (match := pattern.fullmatch(name))]
+            if not found:
+                wanted = " or ".join(f"{word}-{kind}-idx{axes}-ubyte[.gz]" for word in words)
+                there = ", ".join(names[:8]) + (", …" if len(names) > 8 else "") if names else "an empty folder"
+                raise DataNotFoundError(
+                    f"{folder}: no {split} {kind}; looked for {wanted}, also with .idx{axes}-ubyte and with a prefix, found {there}"
+                )
+            if len(found) > 1:
+                raise DataError(
+                    f"{folder}: {len(found)} files for the {split} {kind}: {', '.join(m.string for m in found)}; keep one"
+                )
+            paths[split, kind] = folder / found[0].string
+            prefixes[found[0]["prefix"] or ""] = None
+    if len(prefixes) > 1:
+        listed = ", ".join(path.name for path in paths.values())
+        raise DataError(f"{folder}: the files have different prefixes: {listed}; keep the four of one data set")
+    return paths
+
+
+def _read_split(folder: Path, split: str, paths: dict[tuple[str, str], Path]) -> tuple[np.ndarray, np.ndarray]:
+    arrays = {}
+    for kind, axes in _AXES.items():
+        array = arrays[kind] = read_idx(paths[split, kind])
+        if array.ndim != axes:
+            held = {1: "labels", 3: "images"}.get(array.ndim, "something else")
+            raise DataError(
+                f"{paths[split, kind]}: expected {kind} ({axes} {'axes' if axes > 1 else 'axis'}), "
+                f"got an array of shape {_times(array.shape)}, which looks like {held}"
+            )
+    if len(arrays["images"]) != len(arrays["labels"]):
+        raise DataError(
+            f"{folder}: {len(arrays['images'])} {split} images but {len(arrays['labels'])} {split} labels; "
+            f"the files seem to come from two data sets"
+        )
+    return arrays["images"], arrays["labels"].astype(np.int32)
+
+
+def _times(shape: tuple[int, ...]) -> str:
+    return " × ".join(map(str, shape))

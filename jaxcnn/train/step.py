@@ -1,0 +1,88 @@
+"""One step of training, compiled: forward, hand-written backward, optimizer.
+
+>>> import jax, jax.numpy as jnp, optax
+>>> from jaxcnn import models, ops
+>>> model, optimizer = models.mlp((8, 2)), optax.adam(0.1)
+>>> x, labels = jnp.array([[0.0, 1.0], [1.0, 0.0]]), jnp.array([0, 1])
+>>> train_state = create(model, optimizer, jax.random.key(0), (2,))
+>>> step = make_step(model, ops.softmax_cross_entropy, optimizer)
+>>> for _ in range(20):
+...     train_state, metrics = step(train_state, x, labels, jax.random.key(1))
+>>> logits = make_predict(model)(train_state.params, train_state.state, x)
+>>> int(train_state.step), logits.argmax(-1).tolist()
+(20, [0, 1])
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from jaxcnn.gradient import value_and_grad
+from jaxcnn.layers.layer import Layer, Params, State
+from jaxcnn.op import Op
+
+Prepare = Callable[[jax.Array], jax.Array]
+Metrics = dict[str, jax.Array]
+
+
+class TrainState(NamedTuple):
+    """All that a step changes: the model's parameters and state, the optimizer's state, and how many steps were taken (int32)."""
+
+    params: Params
+    state: State
+    opt_state: Any
+    step: jax.Array
+
+
+def create(
+    model: Layer, optimizer: optax.GradientTransformation, key: jax.Array, input_shape: tuple[int, ...]
+) -> TrainState:
+    """A fresh train state for inputs of ``input_shape`` (without the batch), made by one compiled program.
+
+    Raises:
+        ValueError, TypeError: ``model`` does not take inputs of that shape; notes on the error name the layer.
+    """
+
+    def init(key: jax.Array) -> TrainState:
+        params, state = model.init(key, tuple(input_shape))
+        return TrainState(params, state, optimizer.init(params), jnp.zeros((), jnp.int32))
+
+    return jax.jit(init)(key)
+
+
+def make_step(
+    model: Layer, loss: Op, optimizer: optax.GradientTransformation, prepare: Prepare | None = None
+) -> Callable[[TrainState, Any, Any, jax.Array], tuple[TrainState, Metrics]]:
+    """A compiled ``step(train_state, x, target, key) -> (train_state, {"loss": mean over the batch})``.
+
+    The buffers of the train state that is passed in are reused for the new one: take the returned state and drop the old. ``key`` may be the same at every
+    step, as the number of the step is folded into it. ``prepare`` turns what the data holds (say uint8) into the model's input, inside the compiled program.
+
+    Args:
+        loss: an op of (output, target) with one value an example, such as ``ops.softmax_cross_entropy``.
+        optimizer: any optax transformation; parameters that it masks or sets to zero stay as they are.
+    """
+    differentiate = value_and_grad(model, loss)
+
+    def step(train_state: TrainState, x: Any, target: Any, key: jax.Array) -> tuple[TrainState, Metrics]:
+        params, state, opt_state, number = train_state
+        x = x if prepare is None else prepare(x)
+        (value, state), grads = differentiate(params, state, x, target, jax.random.fold_in(key, number))
+        updates, opt_state = optimizer.update(grads, opt_state, params)
+        new_params: Any = optax.apply_updates(params, updates)
+        return TrainState(new_params, state, opt_state, number + 1), {"loss": value}
+
+    return jax.jit(step, donate_argnums=0)
+
+
+def make_predict(model: Layer, prepare: Prepare | None = None) -> Callable[[Params, State, Any], jax.Array]:
+    """A compiled ``predict(params, state, x) -> logits``, with dropout off and batch norm on its running statistics."""
+
+    def predict(params: Params, state: State, x: Any) -> jax.Array:
+        (logits, _), _ = model.forward(params, state, x if prepare is None else prepare(x), train=False)
+        return logits
+
+    return jax.jit(predict)

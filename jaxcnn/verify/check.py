@@ -1,0 +1,46 @@
+"""One call that proves a function's gradient."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxcnn.verify import derivatives, transforms
+from jaxcnn.verify.report import Failure, Report
+from jaxcnn.verify.subject import Subject
+
+
+def check(f: Callable[..., Any], *args: Any, reference: Callable[..., Any] | None = None, seed: int = 0) -> Report:
+    """Prove the gradient of ``f`` at ``args``, in float64 whatever the process is set to.
+
+    ``f`` is any JAX function of pytrees of arrays, wired with a hand-written rule or not. With a ``reference`` (the same function written plainly) value, gradient and second
+    derivatives are compared elementwise with its own; without one, finite differences decide. Either way the backward must be linear in its cotangent, and
+    ``jit``, ``vmap``, ``scan`` and ``checkpoint`` must not change the answer.
+
+    >>> import jax, jax.numpy as jnp
+    >>> from jaxcnn import Op, verify
+    >>> wrong = Op("cube", lambda x: (x**3, x), lambda x, dy: (2 * x**2 * dy,))
+    >>> report = verify.check(wrong, jnp.array([1.0, 2.0]), reference=lambda x: x * x * x)
+    >>> report.ok, sorted({failure.check for failure in report.failures})
+    (False, ['finite differences', 'forward over reverse', 'gradient', 'reverse over reverse'])
+    >>> print(report.failures[0])
+    gradient: args[0]: at [1] got 14.95..., expected 22.43...; max |difference| / max |expected| = 0.333 > 1e-10
+    """
+    with jax.enable_x64(True):
+        subject = Subject(f, args, reference).astype(jnp.float64)
+        runs: dict[str, Callable[[], list[Failure]]] = {
+            "finite differences": lambda: derivatives.against_differences(subject, seed=seed),
+            "linear in dy": lambda: derivatives.linear(subject, seed=seed),
+            "jit": lambda: transforms.jit(subject, seed=seed),
+            "vmap": lambda: transforms.vmap(subject, seed=seed),
+            "scan, checkpoint": lambda: transforms.scan_and_checkpoint(subject, seed=seed),
+        }
+        if reference is not None:
+            runs = {
+                "gradient": lambda: derivatives.against_oracle(subject, seed=seed),
+                "second order": lambda: derivatives.second_order(subject, seed=seed),
+                **runs,
+            }
+        failures = [failure for run in runs.values() for failure in run()]
+    return Report(tuple(runs), tuple(failures))

@@ -1,0 +1,77 @@
+"""What a check found: nothing, or where two arrays that should agree do not."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+
+@dataclasses.dataclass(frozen=True)
+class Failure:
+    """One disagreement, at its worst element."""
+
+    check: str
+    where: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.check}: {self.where}: {self.message}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Report:
+    """The failures of one run, and the checks that were made."""
+
+    checks: tuple[str, ...]
+    failures: tuple[Failure, ...]
+
+    @property
+    def ok(self) -> bool:
+        """Whether every check held."""
+        return not self.failures
+
+    def __str__(self) -> str:
+        verdicts = {name: "ok" for name in self.checks} | {failure.check: "FAILED" for failure in self.failures}
+        table = "\n".join(f"  {name:<20} {verdict}" for name, verdict in verdicts.items())
+        details = "".join(f"\n{failure}" for failure in self.failures)
+        return f"{'all checks hold' if self.ok else 'FAILED'}\n{table}{details}"
+
+
+def difference(got: Any, want: Any) -> float:
+    """max |got − want| / max |want|; infinite where one of them is not finite and the other is not the same."""
+    a, b = np.asarray(got, np.float64), np.asarray(want, np.float64)
+    if a.shape != b.shape:
+        return np.inf
+    if a.size == 0:
+        return 0.0
+    same = (a == b) | (np.isnan(a) & np.isnan(b))
+    with np.errstate(invalid="ignore"):
+        gap = np.where(same, 0.0, np.abs(a - b))
+    if not np.isfinite(gap).all():
+        return np.inf
+    scale = np.abs(b[np.isfinite(b)]).max(initial=0.0)
+    worst = gap.max()
+    return float(worst / scale) if scale > 0 else float(worst)
+
+
+def compare(check: str, names: Sequence[str], got: Sequence[Any], want: Sequence[Any], tolerance: float) -> list[Failure]:
+    """A failure for each array whose :func:`difference` exceeds ``tolerance``."""
+    failures = []
+    if len(got) != len(want):
+        return [Failure(check, "tree", f"{len(got)} arrays for {len(want)}")]
+    for name, a, b in zip(names, got, want, strict=True):
+        error = difference(a, b)
+        if error <= tolerance:
+            continue
+        if np.shape(a) != np.shape(b):
+            failures.append(Failure(check, name, f"shape {np.shape(a)}, expected {np.shape(b)}"))
+            continue
+        gap = np.abs(np.asarray(a, np.float64) - np.asarray(b, np.float64))
+        worst = np.unravel_index(np.argmax(np.where(np.isfinite(gap), gap, np.inf)), gap.shape)
+        at = tuple(map(int, worst))
+        failures.append(
+            Failure(check, name, f"at {list(at)} got {np.asarray(a)[at]!s}, expected {np.asarray(b)[at]!s}; "
+                                 f"max |difference| / max |expected| = {error:.3g} > {tolerance:.3g}")
+        )  # fmt: skip
+    return failures
