@@ -69,14 +69,18 @@ def check_incoming(op: str, like_y: Any, dy: Any) -> None:
     for like, leaf in zip(wanted_leaves, leaves, strict=True):
         want: Like = like.value
         if want.dtype is not None and not _agrees(want, leaf):
-            raise TypeError(f"{op}: the cotangent `dy` must be {want.dtype}{list(want.shape)} like the output, got {show(leaf)}")
+            raise TypeError(
+                f"{op}: the cotangent `dy` must be {want.dtype}{list(want.shape)} like the output, got {show(leaf)}"
+            )
 
 
 def fit(op: str, names: tuple[str, ...], wanted_inputs: tuple[Any, ...], cotangents: Any) -> tuple[Any, ...]:
     """Cotangents checked against their inputs, leaf by leaf, and summed over mesh axes along which an input is one shared copy."""
     names = (*names, *(f"input {i}" for i in range(len(names), len(wanted_inputs))))[: len(wanted_inputs)]
     if not isinstance(cotangents, tuple | list):
-        raise TypeError(f"{op}: backward must return a tuple of cotangents ({', '.join(names)}), got {show(cotangents)}")
+        raise TypeError(
+            f"{op}: backward must return a tuple of cotangents ({', '.join(names)}), got {show(cotangents)}"
+        )
     if len(cotangents) != len(wanted_inputs):
         raise TypeError(
             f"{op}: backward returned {len(cotangents)} cotangents for {len(wanted_inputs)} inputs ({', '.join(names)})"
@@ -92,7 +96,9 @@ def _fit_tree(op: str, name: str, likes: Any, cotangent: Any) -> Any:
         try:
             leaves = tree.flatten_up_to(cotangent)
         except ValueError as error:
-            raise TypeError(f"{op}: backward's cotangent for `{name}` has another tree than the input: {error}") from None
+            raise TypeError(
+                f"{op}: backward's cotangent for `{name}` has another tree than the input: {error}"
+            ) from None
     fitted = [
         _fit(op, f"{name}{jax.tree_util.keystr(path)}", like.value, leaf)
         for (path, like), leaf in zip(paths, leaves, strict=True)

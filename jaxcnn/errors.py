@@ -10,8 +10,8 @@ TypeError: relu: `x` must be a floating-point array, got int (a Python value); c
 
 from typing import Any
 
-import jax
 import jax.numpy as jnp
+from jax.core import Tracer
 
 
 def show(value: Any) -> str:
@@ -75,4 +75,4 @@ def check_axis_size(op: str, name: str, array: Any, symbols: str, axis: int, siz
 
 def is_tracer(value: Any) -> bool:
     """Whether ``value`` stands for an array that a JAX transformation is tracing."""
-    return isinstance(value, jax.core.Tracer)
+    return isinstance(value, Tracer)

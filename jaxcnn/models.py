@@ -3,23 +3,23 @@
 >>> import jax
 >>> params, state = lenet().init(jax.random.key(0), (28, 28, 1))
 >>> sum(leaf.size for leaf in jax.tree.leaves(params))
-876938
+1630602
 """
 
 from collections.abc import Sequence
 
 from jaxcnn import layers
-from jaxcnn.layers import Layer
+from jaxcnn.layers import Layer, Serial
 from jaxcnn.op import Op
 
 
-def lenet(classes: int = 10, *, dropout: float = 0.5) -> Layer:
-    """LeNet-5's plan (LeCun et al. 1998), widened: 5×5 convolution with padding, pool, 5×5 without, pool, a hidden layer of 512, scores."""
+def lenet(classes: int = 10, *, dropout: float = 0.5) -> Serial:
+    """LeNet's plan (LeCun et al. 1998), widened: convolution 5×5, pool, convolution 3×3, pool, a hidden layer of 512, dropout, scores."""
     return layers.serial(
         conv1=layers.conv(32, window=5),
         relu1=layers.relu(),
         pool1=layers.max_pool(2),
-        conv2=layers.conv(64, window=5, padding="VALID"),
+        conv2=layers.conv(64, window=3),
         relu2=layers.relu(),
         pool2=layers.max_pool(2),
         flatten=layers.flatten(),
@@ -30,7 +30,7 @@ def lenet(classes: int = 10, *, dropout: float = 0.5) -> Layer:
     )
 
 
-def mlp(widths: Sequence[int], activation: str | Op = "relu") -> Layer:
+def mlp(widths: Sequence[int], activation: str | Op = "relu") -> Serial:
     """Dense layers of the given output widths (the last gives the scores), an activation between each two; any input is flattened."""
     if not widths:
         raise ValueError("mlp: `widths` needs at least the number of outputs, e.g. (128, 10)")
@@ -43,7 +43,7 @@ def mlp(widths: Sequence[int], activation: str | Op = "relu") -> Layer:
     return layers.serial(**parts)
 
 
-def vgg6(classes: int = 10) -> Layer:
+def vgg6(classes: int = 10) -> Serial:
     """Six 3×3 convolutions in three pairs (32, 64, 128 channels), a pool after each pair, scores."""
     parts: dict[str, Layer] = {}
     for number, width in enumerate((32, 32, 64, 64, 128, 128), start=1):
@@ -54,7 +54,7 @@ def vgg6(classes: int = 10) -> Layer:
     return layers.serial(**parts, flatten=layers.flatten(), dense=layers.dense(classes))
 
 
-def resnet20(classes: int = 10) -> Layer:
+def resnet20(classes: int = 10) -> Serial:
     """He et al. 2015 for small images: 19 convolutions in three stages of three blocks (16, 32, 64 channels), batch norm, scores."""
     parts: dict[str, Layer] = {"conv": _plain_conv(16, 1, window=3), "norm": layers.batch_norm(), "relu": layers.relu()}
     before = 16
@@ -67,7 +67,7 @@ def resnet20(classes: int = 10) -> Layer:
     return layers.serial(**parts, pool=layers.global_avg_pool(), dense=layers.dense(classes))
 
 
-def seesaw_cnn() -> Layer:
+def seesaw_cnn() -> Serial:
     """The network of the worked example S1.7, for inputs of shape (5, 1): one filter of 2, pool, two hidden sigmoids, two scores; no biases."""
     return layers.serial(
         conv=layers.conv(1, window=2, padding="VALID", bias=False),

@@ -33,8 +33,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxcnn import cotangent
-from jaxcnn.case import Bad, Case, Kink
 from jaxcnn.captures import refuse_captures
+from jaxcnn.case import Bad, Case, Kink
 
 Settings = tuple[tuple[str, Hashable], ...]
 
@@ -118,6 +118,7 @@ class Op:
         residuals, (wanted_inputs, wanted_dy) = saved
         backward = functools.partial(self.backward, **static) if static else self.backward
         cotangent.check_incoming(self.name, wanted_dy, dy)
+
         def checked(residuals: Any, dy: Any) -> tuple[Any, ...]:
             return cotangent.fit(self.name, self._names[0], wanted_inputs, backward(residuals, dy))
 
@@ -198,7 +199,9 @@ def _hashable(op: str, name: str, value: Any) -> Hashable:
     if isinstance(value, np.generic):
         return value.item()
     if isinstance(value, jax.Array | np.ndarray):
-        raise TypeError(f"{op}: setting `{name}` must be a static Python value, got the array {value}; pass an int or tuple")
+        raise TypeError(
+            f"{op}: setting `{name}` must be a static Python value, got the array {value}; pass an int or tuple"
+        )
     try:
         hash(value)
     except TypeError:

@@ -13,7 +13,7 @@ entry an axis, each an integer or a pair ``(lo, hi)``.
 import itertools
 import operator
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 from jax import lax
@@ -21,7 +21,7 @@ from jax import lax
 from jaxcnn.contracts import Array
 from jaxcnn.errors import setting_error
 
-type_padding = "'SAME', 'VALID', an integer ≥ 0, or one integer or (lo, hi) pair for each spatial axis"
+PADDING_IS = "'SAME', 'VALID', an integer ≥ 0, or one integer or (lo, hi) pair for each spatial axis"
 Ints = int | Sequence[int]
 Padding = str | int | Sequence[int | Sequence[int]]
 
@@ -92,10 +92,10 @@ def _padding(
         totals = [max((-(-a // s) - 1) * s + e - a, 0) for a, e, s in zip(cells, extent, stride, strict=True)]
         return tuple((total // 2, total - total // 2) for total in totals)
     entries = (padding,) * len(cells) if not isinstance(padding, Sequence) else tuple(padding)
-    pairs = tuple((p, p) if not isinstance(p, Sequence) else tuple(p) for p in entries)
+    pairs: tuple[tuple[Any, ...], ...] = tuple((p, p) if not isinstance(p, Sequence) else tuple(p) for p in entries)
     good = len(pairs) == len(cells) and all(len(p) == 2 and all(_is_int(v) and v >= 0 for v in p) for p in pairs)
     if isinstance(padding, str) or not good:
-        raise setting_error(op, "padding", type_padding, padding)
+        raise setting_error(op, "padding", PADDING_IS, padding)
     return tuple((operator.index(lo), operator.index(hi)) for lo, hi in pairs)
 
 
@@ -107,9 +107,7 @@ def taps_of(x: Array, window: Window, fill: float = 0.0) -> Iterator[tuple[tuple
         stop = [o + (b - 1) * s + 1 for o, b, s in zip(start, window.places, window.stride, strict=True)]
         yield (
             tap,
-            lax.slice(
-                padded, [0, *start, 0], [x.shape[0], *stop, x.shape[-1]], [1, *window.stride, 1]
-            ),
+            lax.slice(padded, [0, *start, 0], [x.shape[0], *stop, x.shape[-1]], [1, *window.stride, 1]),
         )
 
 
@@ -118,7 +116,7 @@ def add_taps(parts: Iterator[tuple[tuple[int, ...], Array]], window: Window) -> 
 
     Zero padding with holes (``lax.pad``) places a part; there is no scatter, and every step can be differentiated again.
     """
-    total = None
+    laid = []
     for tap, part in parts:
         config = [(0, 0, 0)]
         for t, d, s, b, a, (lo, _) in zip(
@@ -126,7 +124,5 @@ def add_taps(parts: Iterator[tuple[tuple[int, ...], Array]], window: Window) -> 
         ):
             first = t * d - lo
             config.append((first, a - first - (b - 1) * s - 1, s - 1))
-        laid = lax.pad(part, jnp.array(0, part.dtype), [*config, (0, 0, 0)])
-        total = laid if total is None else total + laid
-    assert total is not None  # a window has at least one tap
-    return total
+        laid.append(lax.pad(part, jnp.array(0, part.dtype), [*config, (0, 0, 0)]))
+    return sum(laid[1:], laid[0])

@@ -4,9 +4,9 @@ import os
 
 os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_backend_optimization_level=0"
 
-import jax  # noqa: E402
-import pytest  # noqa: E402
-from jaxtyping import install_import_hook  # noqa: E402
+import jax
+import pytest
+from jaxtyping import install_import_hook
 
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_platforms", "cpu")
@@ -18,3 +18,23 @@ def x64():
     """float64 on, for one test."""
     with jax.enable_x64(True):
         yield
+
+
+def pytest_terminal_summary(terminalreporter):
+    """The mutants' kill counts, and which were equivalent to the rule (the same numbers, on so many cases)."""
+    rows = [
+        value
+        for report in terminalreporter.getreports("passed") + terminalreporter.getreports("failed")
+        for name, value in report.user_properties
+        if name == "mutants"
+    ]
+    if not rows:
+        return
+    terminalreporter.section("mutants of every backward")
+    for op, killed, survived, equivalent in sorted(rows):
+        same = "; ".join(f"{label} ×{count}" for label, count in equivalent.items())
+        terminalreporter.line(
+            f"{op:<24}{killed:>5} killed {survived:>3} survived" + (f"   equivalent: {same}" if same else "")
+        )
+    total = [sum(row[i] for row in rows) for i in (1, 2)]
+    terminalreporter.line(f"{'total':<24}{total[0]:>5} killed {total[1]:>3} survived")

@@ -2,9 +2,11 @@
 
 import functools
 import inspect
+from collections.abc import Callable
 from typing import Any
 
 import pytest
+
 from jaxcnn.case import Case
 from jaxcnn.op import Op
 from jaxcnn.ops import OPS
@@ -22,8 +24,15 @@ TIERED = [
 def subject(op: Op, case: Case, *, batch: int | None = None, seed: int = 0) -> Subject:
     """The case in float64."""
     args = case.draw(seed, "float64", batch)
-    reference = functools.partial(op.reference, **case.static) if op.reference else None
-    return Subject(functools.partial(op, **case.static), args, reference, case.batched)
+    return Subject(
+        functools.partial(op, **case.static), args, functools.partial(reference(op), **case.static), case.batched
+    )
+
+
+def reference(op: Op) -> Callable[..., Any]:
+    """The op's reference, which every op of the library has."""
+    assert op.reference is not None
+    return op.reference
 
 
 def without_contracts(op: Op) -> Op:

@@ -21,8 +21,8 @@ import math
 import os
 import re
 import zlib
+from collections.abc import Callable
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 
@@ -118,9 +118,9 @@ def read_idx(path: str | os.PathLike[str]) -> np.ndarray:
             zipped = raw.read(2) == _GZIP_MAGIC
             raw.seek(0)
             if not zipped:
-                return _parse(path, raw, size)
+                return _parse(path, raw.read, size)
             with gzip.GzipFile(fileobj=raw) as stream:
-                return _parse(path, stream, size * _GZIP_BEST_RATIO)
+                return _parse(path, stream.read, size * _GZIP_BEST_RATIO)
     except FileNotFoundError:
         raise DataNotFoundError(f"{path}: there is no such file") from None
     except (gzip.BadGzipFile, zlib.error, EOFError) as error:
@@ -129,9 +129,9 @@ def read_idx(path: str | os.PathLike[str]) -> np.ndarray:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from None
 
 
-def _parse(path: Path, stream: BinaryIO | gzip.GzipFile, most: int) -> np.ndarray:
-    """``stream`` as an array, where its whole content is known to have at most ``most`` bytes."""
-    magic = stream.read(4)
+def _parse(path: Path, read: Callable[[int], bytes], most: int) -> np.ndarray:
+    """The array in a stream, by its ``read``; the whole stream is known to have at most ``most`` bytes."""
+    magic = read(4)
     if len(magic) < 4 or magic[:2] != b"\0\0" or not 1 <= magic[3] <= _MOST_AXES:
         raise DataError(
             f"{path}: not an IDX file; expected it to start with bytes 00 00 08 and the number of axes, got {magic.hex(' ') or 'no bytes'}"
@@ -140,7 +140,7 @@ def _parse(path: Path, stream: BinaryIO | gzip.GzipFile, most: int) -> np.ndarra
     if kind != _UNSIGNED_BYTE:
         name = _ELEMENT_TYPES.get(kind, "unknown")
         raise DataError(f"{path}: holds elements of type 0x{kind:02X} ({name}), expected 0x08 (unsigned byte)")
-    lengths = stream.read(4 * axes)
+    lengths = read(4 * axes)
     if len(lengths) < 4 * axes:
         raise DataError(f"{path}: cut short in its header; expected {4 + 4 * axes} bytes, got {4 + len(lengths)}")
     shape = tuple(int(n) for n in np.frombuffer(lengths, ">u4"))
@@ -148,14 +148,14 @@ def _parse(path: Path, stream: BinaryIO | gzip.GzipFile, most: int) -> np.ndarra
     if expected == 0:
         raise DataError(f"{path}: empty; its header says {_times(shape)} elements")
     room = most - 4 - 4 * axes
-    data = stream.read(expected) if expected <= room else b""
+    data = read(expected) if expected <= room else b""
     if len(data) < expected:
         actual = f"at most {room}" if expected > room else f"{len(data)}"
         raise DataError(
             f"{path}: cut short; its header says {_times(shape)} = {expected} bytes of data, got {actual}; fetch the file again"
         )
     # reading on to the end also makes gzip compare its checksum
-    if stream.read(1):
+    if read(1):
         raise DataError(
             f"{path}: goes on after the {_times(shape)} = {expected} bytes of data that its header says; fetch the file again"
         )

@@ -42,7 +42,9 @@ def columns(x: jax.Array, window: Window) -> jax.Array:
 def correlate(x: jax.Array, w: jax.Array, *, window: Window, block: int | None = None) -> jax.Array:
     """y = cols W."""
     matrix = w.reshape(-1, w.shape[-1])
-    return _over_blocks(lambda part: columns(part, window) @ matrix, x, block or block_size(w.shape[-2], window, w.dtype))
+    return _over_blocks(
+        lambda part: columns(part, window) @ matrix, x, block or block_size(w.shape[-2], window, w.dtype)
+    )
 
 
 def input_gradient(dy: jax.Array, w: jax.Array, *, window: Window, block: int | None = None) -> jax.Array:
@@ -97,6 +99,8 @@ def _blocks(x: jax.Array, size: int) -> jax.Array:
     return filled.reshape(count, size, *x.shape[1:])
 
 
-def on_cpu(fast: Callable[..., jax.Array], plain: Callable[..., jax.Array], *arrays: jax.Array, window: Window) -> jax.Array:
+def on_cpu(
+    fast: Callable[..., jax.Array], plain: Callable[..., jax.Array], *arrays: jax.Array, window: Window
+) -> jax.Array:
     """``fast`` on CPUs, ``plain`` elsewhere; the platform is known only when the program is lowered."""
     return lax.platform_dependent(*arrays, cpu=functools.partial(fast, window=window), default=plain)

@@ -15,11 +15,11 @@ from jaxcnn.layers.chain import (
     of,
     relu,
 )
-from jaxcnn.layers.compose import repeat, residual, serial
+from jaxcnn.layers.compose import Serial, repeat, residual, serial
 from jaxcnn.layers.layer import Layer
 from jaxcnn.layers.stateful import batch_norm, dropout, rnn
 
 __all__ = [
-    "Layer", "activation", "avg_pool", "batch_norm", "bias", "conv", "conv_transpose", "dense", "dropout", "flatten", "global_avg_pool",
+    "Layer", "Serial", "activation", "avg_pool", "batch_norm", "bias", "conv", "conv_transpose", "dense", "dropout", "flatten", "global_avg_pool",
     "group_norm", "layer_norm", "max_pool", "of", "relu", "repeat", "residual", "rnn", "serial",
 ]  # fmt: skip

@@ -165,7 +165,10 @@ def avg_pool(
     """The mean of each window."""
     return of(
         ops.avg_pool.using(
-            window=_static(window), stride=_static(stride), padding=_static(padding), count_include_pad=count_include_pad
+            window=_static(window),
+            stride=_static(stride),
+            padding=_static(padding),
+            count_include_pad=count_include_pad,
         )
     )
 

@@ -76,7 +76,9 @@ def serial(**layers: Layer) -> Serial:
     """Layers one after the other: ``serial(conv1=conv(32), relu1=relu(), …)``."""
     for name, layer in layers.items():
         if not isinstance(layer, Layer):
-            raise TypeError(f"serial: `{name}` must be a Layer, got {type(layer).__name__}; wrap an op as layers.of(op)")
+            raise TypeError(
+                f"serial: `{name}` must be a Layer, got {type(layer).__name__}; wrap an op as layers.of(op)"
+            )
     if not layers:
         raise ValueError("serial: needs at least one layer")
     return Serial(layers)
@@ -141,7 +143,10 @@ class Repeat(Composite):
     times: int
 
     def init(self, key: jax.Array, input_shape: tuple[int, ...]) -> tuple[Params, State]:
-        params, state = jax.vmap(lambda k: self.layer.init(k, input_shape))(jax.random.split(key, self.times))
+        def one(key: jax.Array) -> tuple[Params, State]:
+            return self.layer.init(key, input_shape)
+
+        params, state = jax.vmap(one)(jax.random.split(key, self.times))
         first = jax.tree.map(lambda leaf: leaf[0], (params, state))
         if (shape := self.layer.output_shape(*first, input_shape)) != tuple(input_shape):
             raise ValueError(f"repeat: the layer must keep its input's shape {tuple(input_shape)}, but gives {shape}")

@@ -100,7 +100,7 @@ def finish(walk: Walk) -> tuple[Params, Any]:
             return end.value
 
 
-def subkey(key: jax.Array | None, index: int) -> jax.Array | None:
+def subkey(key: jax.Array | None, index: int | jax.Array) -> jax.Array | None:
     """The key of the ``index``-th layer inside."""
     return None if key is None else jax.random.fold_in(key, index)
 

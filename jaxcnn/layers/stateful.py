@@ -106,7 +106,9 @@ class Rnn(Layer):
 
     def init(self, key: jax.Array, input_shape: tuple[int, ...]) -> tuple[Params, State]:
         if len(input_shape) != 2:
-            raise ValueError(f"rnn: needs inputs of shape (steps, features) without the batch, got {tuple(input_shape)}")
+            raise ValueError(
+                f"rnn: needs inputs of shape (steps, features) without the batch, got {tuple(input_shape)}"
+            )
         key_x, key_h = jax.random.split(key)
         wx = initializers.glorot_uniform()(key_x, (input_shape[-1], self.features))
         wh = initializers.orthogonal()(key_h, (self.features, self.features))

@@ -1,7 +1,7 @@
 """What a model is made of, as a table: layers, output shapes, parameters, and the bytes kept for the backward.
 
-The bytes are exact: the forward is traced, and each array among the residuals is counted once, for the first layer that keeps it, parameters and input apart.
-What two neighbours share (the output of a ReLU is the input of the next convolution) costs once.
+The bytes are exact (see jaxcnn.residuals): each array is counted once, for the first layer that keeps it, parameters and input apart. What two neighbours share
+(the output of a ReLU is the input of the next convolution) costs once.
 """
 
 from typing import Any
@@ -9,6 +9,7 @@ from typing import Any
 import jax
 
 from jaxcnn.layers.layer import Layer
+from jaxcnn.residuals import arrays, size, trace
 
 
 def table(model: Layer, input_shape: tuple[int, ...], batch: int) -> str:
@@ -18,32 +19,32 @@ def table(model: Layer, input_shape: tuple[int, ...], batch: int) -> str:
     x = jax.ShapeDtypeStruct((batch, *input_shape), "float32")
 
     def forward(params: Any, state: Any, x: Any, key: Any) -> Any:
-        (_, _), residuals = model.forward(params, state, x, key, train=True)
-        return residuals
+        return model.forward(params, state, x, key, train=True)
 
-    jaxpr, shapes = jax.make_jaxpr(forward, return_shape=True)(params, state, x, key)
-    kept = jax.tree.structure(shapes).unflatten(jaxpr.jaxpr.outvars)
-    seen = set(jaxpr.jaxpr.invars)
+    kept = trace(forward, params, state, x, key)
+    seen = kept.inputs
     rows = [("layer", "output", "parameters", "kept bytes")]
     outputs = _outputs(model, params, state, x, key)
     total = 0
-    for path, layer, residuals in _leaves(model, kept):
-        fresh = {v for v in jax.tree.leaves(residuals) if not hasattr(v, "val")} - seen
+    for path, residuals in _leaves(model, kept.residuals):
+        fresh = arrays(residuals) - seen
         seen |= fresh
-        size = sum(v.aval.size * v.aval.dtype.itemsize for v in fresh)
-        total += size
-        rows.append((path, str(outputs.get(path, "")), f"{_count(_at(params, path)):,}", f"{size:,}"))
+        total += size(fresh)
+        rows.append((path, str(outputs.get(path, "")), f"{_count(_at(params, path)):,}", f"{size(fresh):,}"))
     rows.append(("total", "", f"{_count(params):,}", f"{total:,}"))
     widths = [max(len(row[i]) for row in rows) for i in range(4)]
-    lines = ["  ".join([r[0].ljust(widths[0]), r[1].ljust(widths[1]), r[2].rjust(widths[2]), r[3].rjust(widths[3])]) for r in rows]
+    lines = [
+        "  ".join([r[0].ljust(widths[0]), r[1].ljust(widths[1]), r[2].rjust(widths[2]), r[3].rjust(widths[3])])
+        for r in rows
+    ]
     rule = "-" * len(lines[0])
     return "\n".join([lines[0], rule, *lines[1:-1], rule, lines[-1]])
 
 
-def _leaves(layer: Layer, residuals: Any, path: str = "") -> list[tuple[str, Layer, Any]]:
+def _leaves(layer: Layer, residuals: Any, path: str = "") -> list[tuple[str, Any]]:
     inside = layer.children(residuals)
     if not inside:
-        return [(path or type(layer).__name__.lower(), layer, residuals)]
+        return [(path or type(layer).__name__.lower(), residuals)]
     return [leaf for name, sub, part in inside for leaf in _leaves(sub, part, f"{path}/{name}" if path else name)]
 
 

@@ -87,7 +87,9 @@ def _silu_derivative(x: Array) -> Array:
 
 
 sigmoid = scalar("sigmoid", lax.logistic, lambda y: y * (1 - y), jax.nn.sigmoid, keeps="y", equation="y = 1/(1 + e⁻ˣ)")
-tanh = scalar("tanh", lax.tanh, lambda y: 1 - y * y, lambda x: 2 * jax.nn.sigmoid(2 * x) - 1, keeps="y", equation="y = tanh x")
+tanh = scalar(
+    "tanh", lax.tanh, lambda y: 1 - y * y, lambda x: 2 * jax.nn.sigmoid(2 * x) - 1, keeps="y", equation="y = tanh x"
+)
 softplus = scalar(
     "softplus",
     lambda x: jnp.maximum(x, 0) + jnp.log1p(jnp.exp(-jnp.abs(x))),
@@ -96,7 +98,9 @@ softplus = scalar(
     keeps="y",
     equation="y = ln(1 + eˣ)",
 )
-silu = scalar("silu", lambda x: x * lax.logistic(x), _silu_derivative, jax.nn.silu, keeps="x", equation="y = x/(1 + e⁻ˣ)")
+silu = scalar(
+    "silu", lambda x: x * lax.logistic(x), _silu_derivative, jax.nn.silu, keeps="x", equation="y = x/(1 + e⁻ˣ)"
+)
 
 
 def relu_forward(x: Float[Array, "*n"], /, *, at_zero: float = 0.0) -> tuple[Float[Array, "*n"], Any]:
@@ -178,7 +182,9 @@ def _normal_cumulative(x: Array) -> Array:
     return lax.erfc(-x / math.sqrt(2)) / 2  # erfc keeps its digits far below 0, where 1 + erf loses them
 
 
-def _table(name: str, forward: Any, backward: Any, reference: Any, equation: str, keeps: str, kinks: Any, **more: Any) -> Op:
+def _table(
+    name: str, forward: Any, backward: Any, reference: Any, equation: str, keeps: str, kinks: Any, **more: Any
+) -> Op:
     doc = f"{name}: {equation}, elementwise; keeps {keeps}. See the table in jaxcnn.ops.activations."
     cases = (*CASES, *more.pop("cases", ()))
     bad = (_BAD, *more.pop("bad", ()))
@@ -201,7 +207,13 @@ elu = _table(
     bad=(Bad("alpha", (zeros(3),), "elu: setting `alpha` must be a number ≥ 0", {"alpha": -1.0}),),
 )  # fmt: skip
 step = _table(
-    "step", step_forward, step_backward, lambda x: jnp.heaviside(x, 0.0), "y = 1 where x > 0, else 0", "nothing", (_kink(0.0),)
+    "step",
+    step_forward,
+    step_backward,
+    lambda x: jnp.heaviside(x, 0.0),
+    "y = 1 where x > 0, else 0",
+    "nothing",
+    (_kink(0.0),),
 )
 gelu = _table(
     "gelu", gelu_forward, gelu_backward, lambda x, approximate=False: jax.nn.gelu(x, approximate=approximate),

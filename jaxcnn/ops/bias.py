@@ -52,4 +52,6 @@ BAD = (
     Bad("dtype", (zeros(2, 3), zeros(3, dtype="int32")), "bias: `b` must be a floating-point array", error=TypeError),
 )
 
-bias = Op("bias", forward, backward, reference, CASES, bad=BAD, doc=__doc__, equation="y[c] = x[c] + b[c]", keeps="nothing")
+bias = Op(
+    "bias", forward, backward, reference, CASES, bad=BAD, doc=__doc__, equation="y[c] = x[c] + b[c]", keeps="nothing"
+)

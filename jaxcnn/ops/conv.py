@@ -173,7 +173,9 @@ def check_inputs(op: str, x: Any, w: Any, groups: int) -> None:
     """What ``conv`` and ``conv_transpose`` ask of their arrays, channel counts apart."""
     check_same_dtype(op, x=x, w=w)
     if x.ndim not in (3, 4, 5):
-        raise ValueError(f"{op}: `x` must have 3, 4 or 5 axes (n, 1 to 3 spatial, channels), got shape {tuple(x.shape)}")
+        raise ValueError(
+            f"{op}: `x` must have 3, 4 or 5 axes (n, 1 to 3 spatial, channels), got shape {tuple(x.shape)}"
+        )
     check_rank(op, "w", w, axes("w", x.ndim))
     if not isinstance(groups, int) or isinstance(groups, bool) or groups < 1:
         raise setting_error(op, "groups", "an integer ≥ 1", groups)
@@ -210,12 +212,13 @@ def reference(
     """A sum over taps of matrix products, group by group."""
     window = resolve("conv", x.shape[1:-1], window=w.shape[:-2], stride=stride, padding=padding, dilation=dilation)
     blocks = w.reshape(*w.shape[:-1], groups, -1)
-    y = 0.0
+    parts = []
     for tap, seen in taps_of(x, window):
         at = tuple(k - 1 - t for k, t in zip(window.taps, tap, strict=True)) if flip else tap
         by_group = seen.reshape(*seen.shape[:-1], groups, -1)
-        y = y + jnp.einsum("...gi,igo->...go", by_group, blocks[at])
-    return jnp.asarray(y).reshape(*y.shape[:-2], -1)
+        parts.append(jnp.einsum("...gi,igo->...go", by_group, blocks[at]))
+    y = sum(parts[1:], parts[0])
+    return y.reshape(*y.shape[:-2], -1)
 
 
 CASES = (

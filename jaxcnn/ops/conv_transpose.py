@@ -76,9 +76,7 @@ def backward(
     return dx, dw
 
 
-def geometry(
-    x: Array, w: Array, stride: Ints, padding: Padding, dilation: Ints, output_size: Ints | None
-) -> Window:
+def geometry(x: Array, w: Array, stride: Ints, padding: Padding, dilation: Ints, output_size: Ints | None) -> Window:
     """The window of the convolution that this op is the transpose of."""
     places, taps = x.shape[1:-1], w.shape[:-2]
     settings = {"window": taps, "stride": stride, "padding": padding, "dilation": dilation}
@@ -96,7 +94,9 @@ def geometry(
     window = None if wrong_type else resolve("conv_transpose", cells, **settings)
     if window is None or window.places != tuple(places):
         ranges = ", ".join(f"{low}…{low + s - 1}" for low, s in zip(least, probe.stride, strict=True))
-        raise setting_error("conv_transpose", "output_size", f"in {ranges} (one size for each spatial axis)", output_size)
+        raise setting_error(
+            "conv_transpose", "output_size", f"in {ranges} (one size for each spatial axis)", output_size
+        )
     return window
 
 

@@ -15,15 +15,12 @@ ValueError for shapes that do not fit, TypeError for dtypes that differ. Source:
 Array([ 1.5, 20.5], dtype=float32)
 """
 
-import jax.numpy as jnp
-
 from jaxcnn.case import Bad, Case, normal, zeros
 from jaxcnn.contracts import Array, Float
 from jaxcnn.errors import check_axis_size, check_rank, check_same_dtype, shape_error
 from jaxcnn.op import Op
 
 Residuals = tuple[Float[Array, "*n i"], Float[Array, "i o"], Float[Array, " o"] | None]
-
 
 
 def forward(

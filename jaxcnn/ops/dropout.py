@@ -53,7 +53,12 @@ CASES = (
 )
 
 BAD = (
-    Bad("rate", (zeros(3), zeros(2, dtype="uint32")), "dropout: setting `rate` must be a number in [0, 1)", {"rate": 1.0}),
+    Bad(
+        "rate",
+        (zeros(3), zeros(2, dtype="uint32")),
+        "dropout: setting `rate` must be a number in [0, 1)",
+        {"rate": 1.0},
+    ),
     Bad("key", (zeros(3), zeros(2)), "dropout: `key` must be a random key, got float32[2]", {"rate": 0.5}, TypeError),
     Bad("no rate", (zeros(3), zeros(2)), "dropout: missing setting `rate`", error=TypeError),
 )

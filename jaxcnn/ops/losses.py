@@ -48,10 +48,14 @@ def _check_rows(op: str, first: str, scores: Array, second: str, targets: Array)
     check_floating(op, **{first: scores})
     check_rank(op, first, scores, "k", at_least=True)
     if targets.shape != scores.shape:
-        raise shape_error(op, f"`{second}` must have the shape of `{first}`", **{first: (scores, "… k"), second: (targets, "… k")})
+        raise shape_error(
+            op, f"`{second}` must have the shape of `{first}`", **{first: (scores, "… k"), second: (targets, "… k")}
+        )
 
 
-def softmax_cross_entropy_forward(logits: Scores, labels: Targets, /) -> tuple[Float[Array, "*n"], tuple[Scores, Targets]]:
+def softmax_cross_entropy_forward(
+    logits: Scores, labels: Targets, /
+) -> tuple[Float[Array, "*n"], tuple[Scores, Targets]]:
     op = "softmax_cross_entropy"
     check_floating(op, logits=logits)
     check_rank(op, "logits", logits, "k", at_least=True)
@@ -87,7 +91,9 @@ def _one_hot(labels: Array, logits: Array) -> Array:
     return (labels[..., None] == jnp.arange(logits.shape[-1])).astype(logits.dtype)
 
 
-def sigmoid_cross_entropy_forward(logits: Scores, labels: Targets, /) -> tuple[Float[Array, "*n"], tuple[Scores, Targets]]:
+def sigmoid_cross_entropy_forward(
+    logits: Scores, labels: Targets, /
+) -> tuple[Float[Array, "*n"], tuple[Scores, Targets]]:
     _check_rows("sigmoid_cross_entropy", "logits", logits, "labels", labels)
     t = labels.astype(logits.dtype)
     # −t ln σ(z) − (1 − t) ln(1 − σ(z)) = max(z, 0) − z t + ln(1 + e^−|z|)
@@ -132,7 +138,9 @@ def squared_error_forward(
     if isinstance(scale, bool) or not isinstance(scale, int | float):
         raise setting_error("squared_error", "scale", "a number", scale)
     difference = y - t.astype(y.dtype)
-    target = (t[..., :0],) if _is_floating(t) else ()  # no numbers: only the dtype that the target's cotangent must have
+    target = (
+        (t[..., :0],) if _is_floating(t) else ()
+    )  # no numbers: only the dtype that the target's cotangent must have
     return scale * jnp.square(difference).sum(-1), (difference, target)
 
 
@@ -169,7 +177,9 @@ def kl_divergence_reference(logits: Array, p: Array) -> Array:
 
 _large = values([[1e4, -1e4, 0.0], [-1e4, 9999.0, 1e4]])
 _both: Any = {"batched": (0, 1)}
-_kl_zero = Kink("p = 0 has the gradient of ln q alone", (np.zeros((1, 2)), np.array([[0.0, 1.0]])), np.array([[0.5, -0.5]]))
+_kl_zero = Kink(
+    "p = 0 has the gradient of ln q alone", (np.zeros((1, 2)), np.array([[0.0, 1.0]])), np.array([[0.5, -0.5]])
+)
 
 softmax_cross_entropy = Op(
     "softmax_cross_entropy", softmax_cross_entropy_forward, softmax_cross_entropy_backward, softmax_cross_entropy_reference,

@@ -47,14 +47,11 @@ def forward(
     dilation: Ints = 1,
 ) -> tuple[Float[Array, "n *places c"], Residuals]:
     over = geometry("max_pool", x, window, stride, padding, dilation)
-    y, index = None, None
-    for number, (_, seen) in enumerate(taps_of(x, over, fill=-jnp.inf)):
-        if y is None or index is None:
-            y, index = seen, jnp.zeros_like(seen, _index_dtype(over))
-            continue
+    (_, y), *others = taps_of(x, over, fill=-jnp.inf)
+    index = jnp.zeros_like(y, _index_dtype(over))
+    for number, (_, seen) in enumerate(others, start=1):
         larger = (seen > y) | (jnp.isnan(seen) & ~jnp.isnan(y))
         y, index = jnp.where(larger, seen, y), jnp.where(larger, jnp.array(number, index.dtype), index)
-    assert y is not None and index is not None  # a window has at least one tap
     return y, (index, Static(over))
 
 
@@ -79,7 +76,6 @@ def backward(
 
 def _write_tiles(index: Array, dy: Array, over: Window) -> Array:
     """Where windows touch, each cell compares its own place in the window with m: one pass over dx, nothing to add."""
-    rank = len(over.taps)
     n, c = dy.shape[0], dy.shape[-1]
     spread = [n, *(length for b in over.places for length in (b, 1)), c]  # n, p0, 1, p1, 1, …, c
     full = [n, *(length for b, k in zip(over.places, over.taps, strict=True) for length in (b, k)), c]
@@ -88,7 +84,6 @@ def _write_tiles(index: Array, dy: Array, over: Window) -> Array:
     tiles = jnp.where(index.reshape(spread) == own, dy.reshape(spread), 0)
     dx = tiles.reshape(n, *(b * k for b, k in zip(full[1:-1:2], full[2:-1:2], strict=True)), c)
     rest = [(0, a - b * k, 0) for a, b, k in zip(over.cells, over.places, over.taps, strict=True)]
-    assert tiles.ndim == 2 * rank + 2
     return lax.pad(dx, jnp.array(0, dx.dtype), [(0, 0, 0), *rest, (0, 0, 0)])
 
 
@@ -100,9 +95,7 @@ def _index_dtype(over: Window) -> type:
 def reference(
     x: Array, *, window: Ints = 2, stride: Ints | None = None, padding: Padding = "VALID", dilation: Ints = 1
 ) -> Array:
-    gathered = gather(
-        x, window=window, stride=stride, padding=padding, dilation=dilation, fill=-jnp.inf
-    )
+    gathered = gather(x, window=window, stride=stride, padding=padding, dilation=dilation, fill=-jnp.inf)
     rank = x.ndim - 2
     return gathered.max(tuple(range(1 + rank, 1 + 2 * rank)))
 
@@ -117,7 +110,7 @@ CASES = (
     Case("1-D", (distinct(3, 6, 2),)),
     Case("1-D, gaps", (distinct(2, 9, 2),), {"window": 2, "stride": 4}),
     Case("3-D", (distinct(1, 4, 4, 6, 2),), {"window": (2, 2, 3)}),
-    Case("1-D, 300 taps", (distinct(1, 301, 1),), {"window": 300, "stride": 1}),
+    Case("2-D, 272 taps", (distinct(1, 18, 16, 1),), {"window": (17, 16), "stride": 1}),
 )  # fmt: skip
 
 

@@ -197,9 +197,7 @@ def group_norm_reference(x: Array, scale: Array, shift: Array, *, groups: int, e
     return jnp.concatenate([_normalize(b, range(1, x.ndim), eps)[0] for b in blocks], -1) * scale + shift
 
 
-def frozen_norm_reference(
-    x: Array, scale: Array, shift: Array, mean: Array, var: Array, *, eps: float = 1e-5
-) -> Array:
+def frozen_norm_reference(x: Array, scale: Array, shift: Array, mean: Array, var: Array, *, eps: float = 1e-5) -> Array:
     return (x - mean) / jnp.sqrt(var + eps) * scale + shift
 
 
@@ -223,7 +221,12 @@ def _bad(op: str, **static: int) -> tuple[Bad, ...]:
 _equation, _keeps = "y = scale·(x − μ)/√(v + ε) + shift", "x, scale, shift, mean, 1/std"
 _video = Case("3-D", (normal(2, 2, 2, 3, 2), normal(2), normal(2)))
 _groups = Case("one channel a group", (normal(2, 3, 3), normal(3), normal(3)), {"groups": 3})
-_bad_groups = Bad("groups", (zeros(2, 4), zeros(4), zeros(4)), "group_norm: setting `groups` must be a divisor of the 4 channels", {"groups": 3})
+_bad_groups = Bad(
+    "groups",
+    (zeros(2, 4), zeros(4), zeros(4)),
+    "group_norm: setting `groups` must be a divisor of the 4 channels",
+    {"groups": 3},
+)
 _frozen = Case("image", (normal(3, 4, 2, 4), normal(4), normal(4), normal(4), rows(4)))
 _frozen_rows = Case("rows", (normal(5, 3), normal(3), normal(3), normal(3), rows(3)), {"eps": 0.1})
 _bad_var = Bad("var", (zeros(2, 4), zeros(4), zeros(4), zeros(4), zeros(3)), "frozen_norm: `var` must have c = 4")

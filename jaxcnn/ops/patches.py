@@ -56,7 +56,9 @@ def geometry(op: str, x: Array, window: Ints, stride: Ints | None, padding: Padd
     """The window of a pooling-like op over x, checked; no ``stride`` means that windows touch."""
     check_floating(op, x=x)
     if x.ndim not in (3, 4, 5):
-        raise ValueError(f"{op}: `x` must have 3, 4 or 5 axes (n, 1 to 3 spatial, channels), got shape {tuple(x.shape)}")
+        raise ValueError(
+            f"{op}: `x` must have 3, 4 or 5 axes (n, 1 to 3 spatial, channels), got shape {tuple(x.shape)}"
+        )
     steps = window if stride is None else stride
     return resolve(op, x.shape[1:-1], window=window, stride=steps, padding=padding, dilation=dilation)
 

@@ -61,9 +61,7 @@ def forward(
 
 def backward(
     residuals: Residuals, dy: Float[Array, "n t h"], /, *, activation: str = "tanh"
-) -> tuple[
-    Float[Array, "n t i"], Float[Array, "n h"], Float[Array, "i h"], Float[Array, "h h"], Float[Array, " h"]
-]:
+) -> tuple[Float[Array, "n t i"], Float[Array, "n h"], Float[Array, "i h"], Float[Array, "h h"], Float[Array, " h"]]:
     x, h0, wx, wh, y = residuals
     pull = ACTIVATIONS[activation].backward
 
@@ -88,7 +86,13 @@ def backward(
 
 def _check(x: Array, h0: Array, wx: Array, wh: Array, b: Array, activation: str) -> None:
     check_same_dtype("rnn", x=x, h0=h0, wx=wx, wh=wh, b=b)
-    for name, array, symbols in (("x", x, "n t i"), ("h0", h0, "n h"), ("wx", wx, "i h"), ("wh", wh, "h h"), ("b", b, "h")):
+    for name, array, symbols in (
+        ("x", x, "n t i"),
+        ("h0", h0, "n h"),
+        ("wx", wx, "i h"),
+        ("wh", wh, "h h"),
+        ("b", b, "h"),
+    ):
         check_rank("rnn", name, array, symbols)
     hidden = h0.shape[1]
     check_axis_size("rnn", "h0", h0, "n h", 0, x.shape[0], "`x` has examples")

@@ -36,9 +36,7 @@ def softmax_forward(x: Float[Array, "*n"], /, *, axis: int = -1) -> tuple[Float[
     return y, y
 
 
-def softmax_backward(
-    y: Float[Array, "*n"], dy: Float[Array, "*n"], /, *, axis: int = -1
-) -> tuple[Float[Array, "*n"]]:
+def softmax_backward(y: Float[Array, "*n"], dy: Float[Array, "*n"], /, *, axis: int = -1) -> tuple[Float[Array, "*n"]]:
     # dx[k] = y[k] (dy[k] − Σ_j y[j] dy[j])
     return (y * (dy - (y * dy).sum(axis, keepdims=True)),)
 

@@ -55,7 +55,7 @@ def create(
 
 def make_step(
     model: Layer, loss: Op, optimizer: optax.GradientTransformation, prepare: Prepare | None = None
-) -> Callable[[TrainState, Any, Any, jax.Array], tuple[TrainState, Metrics]]:
+) -> jax.stages.Wrapped:
     """A compiled ``step(train_state, x, target, key) -> (train_state, {"loss": mean over the batch})``.
 
     The buffers of the train state that is passed in are reused for the new one: take the returned state and drop the old. ``key`` may be the same at every
@@ -78,7 +78,7 @@ def make_step(
     return jax.jit(step, donate_argnums=0)
 
 
-def make_predict(model: Layer, prepare: Prepare | None = None) -> Callable[[Params, State, Any], jax.Array]:
+def make_predict(model: Layer, prepare: Prepare | None = None) -> jax.stages.Wrapped:
     """A compiled ``predict(params, state, x) -> logits``, with dropout off and batch norm on its running statistics."""
 
     def predict(params: Params, state: State, x: Any) -> jax.Array:

@@ -49,10 +49,14 @@ def against_differences(subject: Subject, *, seed: int = 0, directions: int = 3,
             numeric = float(((8 * one - two) / (12 * step)).sum())
             analytic = float(np.vdot(g, v))
             size = float(np.abs(np.asarray(g) * v).sum())
-            magnitude = sum(float(np.abs(np.asarray(u) * y).sum()) for u, y in zip(cotangents, f(subject.leaves), strict=True))
+            magnitude = sum(
+                float(np.abs(np.asarray(u) * y).sum()) for u, y in zip(cotangents, f(subject.leaves), strict=True)
+            )
             allowed = 1e-8 * size + 64 * float(jnp.finfo(x.dtype).eps) * magnitude / step
             if not abs(numeric - analytic) <= allowed:
-                message = f"directional derivative {analytic!r}, by finite differences {numeric!r}, allowed gap {allowed:.3g}"
+                message = (
+                    f"directional derivative {analytic!r}, by finite differences {numeric!r}, allowed gap {allowed:.3g}"
+                )
                 failures.append(Failure("finite differences", name, message))
                 break
     return failures
@@ -111,7 +115,9 @@ def second_order(subject: Subject, *, seed: int = 0, tolerance: float = 1e-9) ->
     for name, got, want in zip(names, reverse, true_reverse, strict=True):
         gap = difference(got, want) * float(np.abs(want).max(initial=0.0) or 1.0)
         if not gap <= tolerance * scale:
-            failures.append(Failure("reverse over reverse", name, f"differs by {gap:.3g}, allowed {tolerance * scale:.3g}"))
+            failures.append(
+                Failure("reverse over reverse", name, f"differs by {gap:.3g}, allowed {tolerance * scale:.3g}")
+            )
     spread = sum(float(np.abs(np.asarray(g) * t).sum()) for g, t in zip(true_reverse, tangents, strict=True))
     if not abs(float(forward) - float(true_forward)) <= tolerance * max(spread, 1e-300):
         failures.append(Failure("forward over reverse", "directional", f"got {forward}, expected {true_forward}"))

@@ -32,15 +32,20 @@ class Report:
         return not self.failures
 
     def __str__(self) -> str:
-        verdicts = {name: "ok" for name in self.checks} | {failure.check: "FAILED" for failure in self.failures}
+        verdicts = dict.fromkeys(self.checks, "ok") | {failure.check: "FAILED" for failure in self.failures}
         table = "\n".join(f"  {name:<20} {verdict}" for name, verdict in verdicts.items())
         details = "".join(f"\n{failure}" for failure in self.failures)
         return f"{'all checks hold' if self.ok else 'FAILED'}\n{table}{details}"
 
 
+def wide(array: Any) -> np.ndarray:
+    """The array in NumPy's float64, whatever JAX is set to."""
+    return np.asarray(array).astype(np.float64)
+
+
 def difference(got: Any, want: Any) -> float:
     """max |got − want| / max |want|; infinite where one of them is not finite and the other is not the same."""
-    a, b = np.asarray(got, np.float64), np.asarray(want, np.float64)
+    a, b = wide(got), wide(want)
     if a.shape != b.shape:
         return np.inf
     if a.size == 0:
@@ -55,7 +60,9 @@ def difference(got: Any, want: Any) -> float:
     return float(worst / scale) if scale > 0 else float(worst)
 
 
-def compare(check: str, names: Sequence[str], got: Sequence[Any], want: Sequence[Any], tolerance: float) -> list[Failure]:
+def compare(
+    check: str, names: Sequence[str], got: Sequence[Any], want: Sequence[Any], tolerance: float
+) -> list[Failure]:
     """A failure for each array whose :func:`difference` exceeds ``tolerance``."""
     failures = []
     if len(got) != len(want):
@@ -67,7 +74,7 @@ def compare(check: str, names: Sequence[str], got: Sequence[Any], want: Sequence
         if np.shape(a) != np.shape(b):
             failures.append(Failure(check, name, f"shape {np.shape(a)}, expected {np.shape(b)}"))
             continue
-        gap = np.abs(np.asarray(a, np.float64) - np.asarray(b, np.float64))
+        gap = np.abs(wide(a) - wide(b))
         worst = np.unravel_index(np.argmax(np.where(np.isfinite(gap), gap, np.inf)), gap.shape)
         at = tuple(map(int, worst))
         failures.append(

@@ -37,7 +37,9 @@ def scan_and_checkpoint(subject: Subject, *, seed: int = 0, tolerance: float = C
     ]
 
 
-def vmap(subject: Subject, *, seed: int = 0, every: bool = False, size: int = 3, tolerance: float = CLOSE) -> list[Failure]:
+def vmap(
+    subject: Subject, *, seed: int = 0, every: bool = False, size: int = 3, tolerance: float = CLOSE
+) -> list[Failure]:
     """A map over some inputs equals a loop, value and gradient: over each input alone and all together, or over ``every`` choice."""
     leaves, tree = jax.tree.flatten(subject.args)
     mappable = range(len(leaves))
@@ -81,5 +83,3 @@ def _both(check: str, subject: Subject, got: Any, want: Any, tolerance: float) -
         *compare(f"{check}, value", outputs, got[0], want[0], tolerance),
         *compare(f"{check}, gradient", subject.names, got[1], want[1], tolerance),
     ]
-
-

@@ -1,0 +1,130 @@
+"""The rules of the house, read off the syntax trees."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import jaxcnn
+
+ROOT = Path(jaxcnn.__file__).parent
+FILES = sorted(ROOT.rglob("*.py"))
+AUTODIFF = {
+    "grad",
+    "value_and_grad",
+    "vjp",
+    "jvp",
+    "linearize",
+    "linear_transpose",
+    "jacobian",
+    "jacfwd",
+    "jacrev",
+    "hessian",
+}
+LEVELS = [
+    {"contracts", "errors", "residuals"},
+    {"window", "case"},
+    {"cotangent", "captures"},
+    {"op"},
+    {"kernels"},
+    {"ops"},
+    {"layers"},
+    {"models", "gradient", "table"},
+    {"train"},
+]
+LEVEL = {name: number for number, names in enumerate(LEVELS) for name in names}
+LEVEL |= {"verify": 3.5, "data": 0.5}
+
+
+def names_from(tree: ast.AST, module_prefix: str) -> set[str]:
+    """Every name that the file takes from JAX under any alias: attributes of imported modules, and names imported from them."""
+    aliases, found = set(), set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            aliases |= {(a.asname or a.name).split(".")[0] for a in node.names if a.name.split(".")[0] == module_prefix}
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == module_prefix:
+            found |= {a.name for a in node.names}
+            aliases |= {a.asname or a.name for a in node.names}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute):
+            base = node.value
+            while isinstance(base, ast.Attribute):
+                base = base.value
+            if isinstance(base, ast.Name) and base.id in aliases:
+                found.add(node.attr)
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "getattr":
+            found |= {a.value for a in node.args if isinstance(a, ast.Constant) and isinstance(a.value, str)}
+    return found
+
+
+def trees(*, outside: str):
+    for path in FILES:
+        if outside not in path.relative_to(ROOT).parts:
+            yield path, ast.parse(path.read_text(encoding="utf-8"))
+
+
+def test_no_autodiff_outside_verify():
+    used = {str(path): names_from(tree, "jax") & AUTODIFF for path, tree in trees(outside="verify")}
+    assert not {path: names for path, names in used.items() if names}
+
+
+def test_only_op_py_names_custom_vjp():
+    named = {
+        path.relative_to(ROOT).as_posix()
+        for path, tree in trees(outside="verify")
+        if names_from(tree, "jax") & {"custom_vjp", "custom_jvp", "custom_gradient"}
+    }
+    assert named == {"op.py"}
+
+
+def test_the_search_sees_every_way_of_importing():
+    for source in (
+        "import jax; jax.grad(f)",
+        "import jax as j; j.vjp",
+        "from jax import grad as g",
+        "import jax; getattr(jax, 'jvp')",
+        "from jax.experimental import jet as j; import jax.api as a; a.hessian",
+        "import jax; d = jax.value_and_grad",
+    ):
+        assert names_from(ast.parse(source), "jax") & (AUTODIFF | {"jet"}), source
+    assert not names_from(ast.parse("model.grad(1); grad = 2"), "jax") & AUTODIFF
+
+
+def test_imports_run_one_way():
+    for path in FILES:
+        parts = path.relative_to(ROOT).with_suffix("").parts
+        if parts[0] in ("__init__", "__main__"):
+            continue
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("jaxcnn"):
+                module = node.module or ""
+                targets = [module.split(".")[1]] if "." in module else [a.name for a in node.names]
+                for target in targets:
+                    if target in LEVEL and target != parts[0]:
+                        assert LEVEL[target] < LEVEL[parts[0]], f"{'/'.join(parts)} imports {target}"
+
+
+def test_the_core_needs_jax_numpy_and_optax_alone():
+    allowed = {"jax", "numpy", "optax", "jaxcnn"} | set(sys.stdlib_module_names)
+    for path, tree in trees(outside="nothing"):
+        for node in ast.walk(tree):
+            modules = [a.name for a in node.names] if isinstance(node, ast.Import) else []
+            if isinstance(node, ast.ImportFrom):
+                modules = [node.module or ""]
+            outside = {m.split(".")[0] for m in modules} - allowed
+            assert outside <= ({"jaxtyping"} if path.name == "contracts.py" else set()), f"{path} imports {outside}"
+
+
+def test_importing_the_package_loads_nothing_of_the_extras():
+    code = "import sys, jaxcnn; print([m for m in ('jaxtyping','beartype','matplotlib','rich','tyro','flax','equinox','hypothesis') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: p.relative_to(ROOT).as_posix())
+def test_files_are_short_and_say_what_they_are_for(path):
+    text = path.read_text(encoding="utf-8")
+    assert ast.get_docstring(ast.parse(text)), "a file begins by saying what it is for"
+    assert text.count("\n") <= 300
