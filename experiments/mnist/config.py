@@ -59,7 +59,12 @@ class Config:
 
 
 def parse(arguments: Sequence[str] | None) -> Config:
-    """The command line as a checked Config. Exits with status 2 where it cannot be read, as tyro does; InputError for values out of range."""
+    """The command line as a checked Config.
+
+    Raises:
+        SystemExit: with status 2, where it cannot be read; tyro has said why.
+        InputError: a value is out of range.
+    """
     config = tyro.cli(Config, args=sys.argv[1:] if arguments is None else arguments, prog="python -m experiments.mnist")
     config.check()
     return config

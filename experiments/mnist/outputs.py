@@ -49,7 +49,7 @@ def write_json(path: Path, value: dict[str, Any]) -> None:
 
 
 class MetricsLog:
-    """One JSON object a line, each on disk as soon as it is known, so that a run can be followed and outlives a crash."""
+    """One JSON object a line, each flushed as soon as it is known: a run can be followed, and a crash loses nothing."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream

@@ -18,7 +18,9 @@ FASHION = (
 
 
 def run(config: Config, start: float) -> training.Record:
-    """Train as ``config`` says and leave everything in ``config.out``; ``start`` is when the program began (``time.perf_counter``).
+    """Train as ``config`` says and leave everything in ``config.out``.
+
+    ``start`` is when the program began, by ``time.perf_counter``.
 
     Raises:
         InputError: the data cannot be used, or do not fit the settings; nothing was written then.
@@ -32,9 +34,11 @@ def run(config: Config, start: float) -> training.Record:
     trainer = training.Trainer(config, data)
     n, (height, width) = len(data.train_images), data.train_images.shape[1:]
     console.print(
-        f"{config.model}, {trainer.parameters:,} parameters, on {data.name}: {n:,} + {len(data.test_images):,} images of {height}×{width}, "
-        f"{data.classes} classes",
+        f"{config.model}, {trainer.parameters:,} parameters, on {data.name}: {n:,} + {len(data.test_images):,} images "
+        f"of {height}×{width}, {data.classes} classes",
         highlight=False,
+        markup=False,
+        soft_wrap=True,
     )
     record = training.Record(trainer.steps_per_epoch)
     outputs.clear_folder(config.out)
@@ -88,7 +92,8 @@ def tell(config: Config, record: training.Record, console: Console) -> None:
     if record.interrupted:
         epochs = len(record.accuracies)
         lines.append(
-            f"Interrupted after {len(record.losses):,} steps and {epochs} whole epoch{'s' * (epochs != 1)}; what follows is of those."
+            f"Interrupted after {len(record.losses):,} steps and {epochs} whole epoch{'s' * (epochs != 1)}; "
+            f"what follows is of those."
         )
     written = [name for name in (outputs.RESULT, outputs.METRICS, *outputs.PICTURES) if (config.out / name).exists()]
     lines.append(f"Results and pictures are in {config.out}: {', '.join(written)}")
@@ -96,6 +101,7 @@ def tell(config: Config, record: training.Record, console: Console) -> None:
         other = "--data-dir PATH/TO/fashion_mnist --out runs/fashion_mnist"
         lines.append(f"Next: clothes instead of digits, from the same four files: python -m experiments.mnist {other}")
     else:
-        other = f"--data-dir {config.data_dir} --model resnet20 --out {config.out}_resnet20"
-        lines.append(f"Next: a deeper model on the same images: python -m experiments.mnist {other}")
+        model = "lenet" if config.model == "resnet20" else "resnet20"
+        other = f"--data-dir {config.data_dir} --model {model} --out {config.out}_{model}"
+        lines.append(f"Next: another model on the same images: python -m experiments.mnist {other}")
     console.print("\n".join(lines), highlight=False, markup=False, soft_wrap=True)

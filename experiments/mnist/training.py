@@ -147,7 +147,11 @@ class _ImagesPerSecond(ProgressColumn):
 
 
 def run(trainer: Trainer, config: Config, record: Record, log: MetricsLog, console: Console, start: float) -> None:
-    """Train for all epochs, filling ``record``; Ctrl-C ends it early, and says so there. DivergedError for a loss that is not finite."""
+    """Train for all epochs, filling ``record``; Ctrl-C ends it early, and says so there.
+
+    Raises:
+        DivergedError: a loss is not finite.
+    """
     columns = [
         TextColumn("{task.description}"), BarColumn(bar_width=30), TextColumn("loss {task.fields[loss]:.4f}"),
         _ImagesPerSecond(), TimeRemainingColumn(), TextColumn("left"),

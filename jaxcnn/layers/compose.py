@@ -147,8 +147,8 @@ class Repeat(Composite):
             return self.layer.init(key, input_shape)
 
         params, state = jax.vmap(one)(jax.random.split(key, self.times))
-        first = jax.tree.map(lambda leaf: leaf[0], (params, state))
-        if (shape := self.layer.output_shape(*first, input_shape)) != tuple(input_shape):
+        first, first_state = jax.tree.map(lambda leaf: leaf[0], (params, state))
+        if (shape := self.layer.output_shape(first, first_state, input_shape)) != tuple(input_shape):
             raise ValueError(f"repeat: the layer must keep its input's shape {tuple(input_shape)}, but gives {shape}")
         return params, state
 
