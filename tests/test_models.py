@@ -176,19 +176,20 @@ def test_batch_norm_state_moves_in_training_only_and_carries_no_gradient():
     np.testing.assert_array_equal(through_state, 0)
 
 
-def test_the_whole_step_is_sharded_over_devices_like_any_function():
-    model, shape = SHAPES["lenet"]
+@pytest.mark.parametrize("name", ["lenet", pytest.param("resnet20", marks=pytest.mark.slow)])
+def test_the_whole_step_is_sharded_over_devices_like_any_function(name):
+    model, shape = SHAPES[name]
     params, state = model.init(jax.random.key(0), shape)
     rng = np.random.default_rng(0)
     x, target = jnp.asarray(rng.standard_normal((16, *shape)), jnp.float32), jnp.asarray(rng.integers(3, size=16))
-    step = jax.jit(functools.partial(value_and_grad(model, ops.softmax_cross_entropy), train=False))
+    step = jax.jit(functools.partial(value_and_grad(model, ops.softmax_cross_entropy), train=name != "lenet"))
     (value, _), grads = step(params, state, x, target)
     for kind in (jax.sharding.AxisType.Auto, jax.sharding.AxisType.Explicit):
         mesh = jax.make_mesh((8,), ("data",), axis_types=(kind,))
         with jax.set_mesh(mesh):
             laid = [jax.device_put(v, jax.sharding.NamedSharding(mesh, jax.P("data"))) for v in (x, target)]
-            weights = jax.device_put(params, jax.sharding.NamedSharding(mesh, jax.P()))
-            (sharded_value, _), sharded = step(weights, state, *laid)
+            weights, running = jax.device_put((params, state), jax.sharding.NamedSharding(mesh, jax.P()))
+            (sharded_value, _), sharded = step(weights, running, *laid)
         np.testing.assert_allclose(sharded_value, value, rtol=1e-5)
         for got, want in zip(jax.tree.leaves(sharded), jax.tree.leaves(grads), strict=True):
             assert float(jnp.abs(np.asarray(got) - want).max()) <= 2e-6 * max(1.0, float(jnp.abs(want).max()))

@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxcnn.cotangent import match_varying
+from jaxcnn.cotangent import match_varying, varying
 from jaxcnn.window import Window, add_taps, taps_of
 
 BLOCK_BYTES = 3 * 2**20
@@ -30,7 +30,7 @@ def suits(x: jax.Array, window: Window, weights: int, groups: int) -> bool:
     that is not cut up by a mesh.
     """
     products = x.shape[0] * math.prod(window.places) * weights
-    whole = jax.sharding.get_abstract_mesh().empty or bool(jax.typeof(x).mat.varying)
+    whole = jax.sharding.get_abstract_mesh().empty or bool(varying(x))
     return groups == 1 and products >= LEAST_PRODUCTS and x.dtype.itemsize >= 4 and whole
 
 
