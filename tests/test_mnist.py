@@ -99,6 +99,7 @@ REFUSED = {
     "--learning-rate inf": "--learning-rate must be a number > 0, got inf",
     "--warmup 1": "--warmup must be a number between 0 and 1, got 1.0",
     "--beta2 1": "--beta2 must be a number between 0 and 1, got 1.0",
+    "--label-smoothing 1": "--label-smoothing must be a number in [0, 1), got 1.0",
     "--model lenet --dropout 1": "--dropout must be a number in [0, 1), got 1.0",
     "--dropout 0.2": "--dropout has no effect on --model mlp",
     "--batch-size 241": "--batch-size 241 is more than the 240 training images",

@@ -34,13 +34,15 @@ class Config:
     """Passes over the training images."""
     batch_size: int = 64
     """Images a step."""
-    learning_rate: float = 1.5e-3
+    learning_rate: float = 2e-3
     """Peak of Adam's one-cycle schedule."""
     warmup: float = 0.2
     """Share of the steps in which the learning rate rises to its peak."""
     beta2: float = 0.99
     """Adam's memory of squared gradients."""
-    dropout: float = 0.4
+    label_smoothing: float = 0.1
+    """Share of each label that is spread over all classes in training."""
+    dropout: float = 0.5
     """Share of hidden numbers silenced in training (lenet only)."""
     seed: int = 0
     """Of the initial parameters, the order of the images, and dropout."""
@@ -53,6 +55,7 @@ class Config:
         _expect(0 < self.warmup < 1, "--warmup", "a number between 0 and 1", self.warmup)
         _expect(0 < self.beta2 < 1, "--beta2", "a number between 0 and 1", self.beta2)
         _expect(0 <= self.dropout < 1, "--dropout", "a number in [0, 1)", self.dropout)
+        _expect(0 <= self.label_smoothing < 1, "--label-smoothing", "a number in [0, 1)", self.label_smoothing)
         _expect(0 <= self.seed <= _LARGEST_SEED, "--seed", f"an integer in [0, {_LARGEST_SEED}]", self.seed)
         if self.model != "lenet" and self.dropout != Config.dropout:
             raise InputError(f"--dropout has no effect on --model {self.model}; leave it out, or take --model lenet")

@@ -57,6 +57,7 @@ def run(config: Config, start: float) -> training.Record:
         "parameters": trainer.parameters,
         "batch_size": config.batch_size,
         "learning_rate": config.learning_rate,
+        "label_smoothing": config.label_smoothing,
         "data_dir": data.name,
         "classes": data.classes,
         "jax": jax.__version__,

@@ -71,6 +71,11 @@ def standardiser(images: np.ndarray) -> Callable[[jax.Array], jax.Array]:
     return lambda x: (x[..., None].astype(jnp.float32) - mean) / deviation
 
 
+def softener(classes: int, share: float) -> Callable[[jax.Array], jax.Array]:
+    """Labels (n,) to rows (n, classes): ``share`` of each spread over all classes, so that no score need grow without end."""
+    return lambda labels: optax.smooth_labels(jax.nn.one_hot(labels, classes), share)
+
+
 class Trainer:
     """A model in training on a data set. InputError where the two do not fit."""
 
@@ -90,6 +95,7 @@ class Trainer:
         self._rng = np.random.default_rng(config.seed)
         height, width = data.train_images.shape[1:]
         self._prepare = standardiser(data.train_images)
+        self._soften = softener(data.classes, config.label_smoothing)
         try:
             self.train_state = train.create(self.model, self._optimizer, init_key, (height, width, 1))
         except ValueError as error:
@@ -106,7 +112,7 @@ class Trainer:
 
     def compile(self) -> None:
         """Compile the two programs that ``epoch`` and ``test`` run."""
-        step = train.make_step(self.model, ops.softmax_cross_entropy, self._optimizer, self._prepare)
+        step = train.make_step(self.model, ops.softmax_cross_entropy, self._optimizer, self._prepare, self._soften)
         images, labels = self.data.train_images[: self.batch_size], self.data.train_labels[: self.batch_size]
         self._step = step.lower(self.train_state, images, labels, self._key).compile()
         predict = train.make_predict(self.model, self._prepare)

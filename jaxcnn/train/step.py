@@ -54,12 +54,17 @@ def create(
 
 
 def make_step(
-    model: Layer, loss: Op, optimizer: optax.GradientTransformation, prepare: Prepare | None = None
+    model: Layer,
+    loss: Op,
+    optimizer: optax.GradientTransformation,
+    prepare: Prepare | None = None,
+    prepare_target: Prepare | None = None,
 ) -> jax.stages.Wrapped:
     """A compiled ``step(train_state, x, target, key) -> (train_state, {"loss": mean over the batch})``.
 
     The buffers of the train state that is passed in are reused for the new one: take the returned state and drop the old. ``key`` may be the same at every
-    step, as the number of the step is folded into it. ``prepare`` turns what the data holds (say uint8) into the model's input, inside the compiled program.
+    step, as the number of the step is folded into it. ``prepare`` turns what the data holds (say uint8) into the model's input, and ``prepare_target`` its labels into
+    the loss's target (say smoothed rows), inside the compiled program.
 
     Args:
         loss: an op of (output, target) with one value an example, such as ``ops.softmax_cross_entropy``.
@@ -70,6 +75,7 @@ def make_step(
     def step(train_state: TrainState, x: Any, target: Any, key: jax.Array) -> tuple[TrainState, Metrics]:
         params, state, opt_state, number = train_state
         x = x if prepare is None else prepare(x)
+        target = target if prepare_target is None else prepare_target(target)
         (value, state), grads = differentiate(params, state, x, target, jax.random.fold_in(key, number))
         updates, opt_state = optimizer.update(grads, opt_state, params)
         new_params: Any = optax.apply_updates(params, updates)
