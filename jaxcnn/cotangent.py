@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.sharding import NamedSharding
 
 from jaxcnn.errors import show
 
@@ -22,9 +23,6 @@ class Static:
     """
 
     value: Hashable
-
-    def __getitem__(self, item: Any) -> Any:
-        return self.value[item]  # pyright: ignore[reportIndexIssue]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -135,7 +133,13 @@ def place(backward: Callable[..., Any], wanted_inputs: tuple[Any, ...]) -> Calla
     likes: list[Like] = [node.value for node in jax.tree.leaves(wanted_inputs, is_leaf=_is_static)]
     if not any(like.sharding.mesh.explicit_axes for like in likes):
         return backward
-    shardings = jax.tree.map(
-        lambda node: None if node.value.dtype is None else node.value.sharding.spec, wanted_inputs, is_leaf=_is_static
-    )
-    return jax.sharding.auto_axes(backward, out_sharding=shardings)
+    mesh = next(like.sharding.mesh for like in likes if like.sharding.mesh.explicit_axes)
+    in_context = not jax.sharding.get_abstract_mesh().empty
+
+    def layout(node: Any) -> Any:
+        want: Like = node.value
+        if want.dtype is None:
+            return None
+        return want.sharding.spec if in_context else NamedSharding(mesh, want.sharding.spec)
+
+    return jax.sharding.auto_axes(backward, out_sharding=jax.tree.map(layout, wanted_inputs, is_leaf=_is_static))

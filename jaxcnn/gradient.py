@@ -27,6 +27,11 @@ def value_and_grad(model: Layer, loss: Op) -> Callable[..., tuple[tuple[Any, Any
     True
     """
 
+    if not isinstance(loss, Op):
+        raise TypeError(
+            f"value_and_grad: `loss` must be an Op of (output, target), such as ops.softmax_cross_entropy; got {loss!r}"
+        )
+
     def run(params: Any, state: Any, x: Any, target: Any, key: Any = None, *, train: bool = True) -> Any:
         (y, new_state), residuals = model.forward(params, state, x, key, train=train)
         losses, saved = loss.run(y, target)

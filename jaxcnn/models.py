@@ -1,5 +1,7 @@
 """Models, made of layers. Each takes images (height, width, channels) of any size that its pools allow, unless it says otherwise.
 
+A pool stands before its ReLU: the largest of the rectified is the largest, rectified, so value and gradient are the same, for a quarter of the ReLU's work and memory.
+
 >>> import jax
 >>> params, state = lenet().init(jax.random.key(0), (28, 28, 1))
 >>> sum(leaf.size for leaf in jax.tree.leaves(params))
@@ -17,11 +19,11 @@ def lenet(classes: int = 10, *, dropout: float = 0.5) -> Serial:
     """LeNet's plan (LeCun et al. 1998), widened: convolution 5×5, pool, convolution 3×3, pool, a hidden layer of 512, dropout, scores."""
     return layers.serial(
         conv1=layers.conv(32, window=5),
-        relu1=layers.relu(),
         pool1=layers.max_pool(2),
+        relu1=layers.relu(),
         conv2=layers.conv(64, window=3),
-        relu2=layers.relu(),
         pool2=layers.max_pool(2),
+        relu2=layers.relu(),
         flatten=layers.flatten(),
         dense1=layers.dense(512),
         relu3=layers.relu(),
@@ -48,9 +50,9 @@ def vgg6(classes: int = 10) -> Serial:
     parts: dict[str, Layer] = {}
     for number, width in enumerate((32, 32, 64, 64, 128, 128), start=1):
         parts[f"conv{number}"] = layers.conv(width)
-        parts[f"relu{number}"] = layers.relu()
         if number % 2 == 0:
             parts[f"pool{number // 2}"] = layers.max_pool(2)
+        parts[f"relu{number}"] = layers.relu()
     return layers.serial(**parts, flatten=layers.flatten(), dense=layers.dense(classes))
 
 

@@ -84,8 +84,9 @@ class Op:
 
     def using(self, **settings: Hashable) -> "Op":
         """The same op with some settings bound: ``squared_error.using(scale=0.5)``."""
-        self._settings(settings)
-        return dataclasses.replace(self, fixed={**self.fixed, **settings})
+        self._refuse_unknown(settings)
+        bound = {name: _hashable(self.name, name, value) for name, value in settings.items()}
+        return dataclasses.replace(self, fixed={**self.fixed, **bound})
 
     def __call__(self, *inputs: Any, **settings: Any) -> Any:
         """``y``, differentiable by JAX through the hand-written backward."""
@@ -101,29 +102,38 @@ class Op:
         return self.forward(*arrays, **dict(static))[0]
 
     def run(self, *inputs: Any, **settings: Any) -> tuple[Any, Any]:
-        """The forward half: ``(y, saved)``, where ``saved`` holds the residuals and what the cotangents must look like."""
+        """The forward half: ``(y, saved)``, where ``saved`` holds the residuals, the settings, and what the cotangents must look like."""
         arrays, static = self._bind(inputs, settings)
         return self._run(*arrays, **dict(static))
 
     def pull(self, saved: Any, dy: Any, **settings: Any) -> tuple[Any, ...]:
-        """The backward half: the cotangent of each input, checked against that input."""
-        return self._pull(saved, dy, **dict(self._settings(settings)))
+        """The backward half: the cotangent of each input, checked against that input.
+
+        The settings are those of :meth:`run`; they may be repeated, but not changed.
+        """
+        ran = dict(saved[2].value)
+        for name, value in settings.items():
+            if name not in ran or _hashable(self.name, name, value) != ran[name]:
+                raise TypeError(
+                    f"{self.name}: pull got {name}={value!r}, but run had {name}={ran.get(name)!r}; leave it out"
+                )
+        return self._pull(saved, dy)
 
     def _run(self, *arrays: Any, **static: Any) -> tuple[Any, Any]:
         y, residuals = self.forward(*arrays, **static)
         wanted = cotangent.wanted(arrays[: len(arrays) - self.aux]), cotangent.wanted(y)
-        return y, (residuals, wanted)
+        return y, (residuals, wanted, cotangent.Static(tuple(static.items())))
 
-    def _pull(self, saved: Any, dy: Any, **static: Any) -> tuple[Any, ...]:
-        residuals, (wanted_inputs, wanted_dy) = saved
-        backward = functools.partial(self.backward, **static) if static else self.backward
+    def _pull(self, saved: Any, dy: Any) -> tuple[Any, ...]:
+        residuals, (wanted_inputs, wanted_dy), settings = saved
+        static = self._for_backward(dict(settings.value))
         cotangent.check_incoming(self.name, wanted_dy, dy)
 
         def checked(residuals: Any, dy: Any) -> tuple[Any, ...]:
-            return cotangent.fit(self.name, self._names[0], wanted_inputs, backward(residuals, dy))
+            return cotangent.fit(self.name, self._names[0], wanted_inputs, self.backward(residuals, dy, **static))
 
         placed = cotangent.place(checked, wanted_inputs)
-        refuse_captures(self.name, backward, placed, residuals, dy)
+        refuse_captures(self.name, self.backward, placed, residuals, dy)
         return placed(residuals, dy)
 
     def _wire(self, static: dict[str, Hashable]) -> Callable[..., Any]:
@@ -131,7 +141,7 @@ class Op:
             return self.forward(*arrays, **static)[0]
 
         def backward(saved: Any, dy: Any) -> tuple[Any, ...]:
-            return (*self._pull(saved, dy, **static), *(None,) * self.aux)
+            return (*self._pull(saved, dy), *(None,) * self.aux)
 
         primal.__name__ = primal.__qualname__ = self.name
         wired = jax.custom_vjp(primal)
@@ -170,15 +180,31 @@ class Op:
             raise TypeError(f"{self.name}: missing input `{missing[0]}` (inputs: {', '.join(names)})")
         return [jax.tree.map(_as_array, value) for value in inputs], self._settings(settings)
 
-    def _settings(self, settings: Mapping[str, Any]) -> Settings:
+    def _for_backward(self, static: dict[str, Any]) -> dict[str, Any]:
+        """The settings that ``backward`` takes: a replaced rule need not know those that stand at their defaults."""
+        parameters = inspect.signature(self.backward).parameters
+        if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+            return static
         _, defaults, _ = self._names
-        merged = {**self.fixed, **settings}
-        for name in merged:
+        for name, value in static.items():
+            if name not in parameters and (name not in defaults or value != defaults[name]):
+                raise TypeError(
+                    f"{self.name}: backward takes no setting `{name}`, which is {value!r} here; add it to its keywords"
+                )
+        return {name: value for name, value in static.items() if name in parameters}
+
+    def _refuse_unknown(self, settings: Mapping[str, Any]) -> None:
+        for name in settings:
             if name not in self._setting_names:
                 near = difflib.get_close_matches(name, self._setting_names, n=1)
                 hint = f"; did you mean `{near[0]}`?" if near else ""
                 known = ", ".join(self._setting_names) or "none"
                 raise TypeError(f"{self.name}: unknown setting `{name}` (settings: {known}){hint}")
+
+    def _settings(self, settings: Mapping[str, Any]) -> Settings:
+        _, defaults, _ = self._names
+        merged = {**self.fixed, **settings}
+        self._refuse_unknown(merged)
         for name in self._setting_names:
             if name not in merged and name not in defaults:
                 raise TypeError(f"{self.name}: missing setting `{name}`")

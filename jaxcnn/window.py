@@ -114,7 +114,7 @@ def taps_of(x: Array, window: Window, fill: float = 0.0) -> Iterator[tuple[tuple
 def add_taps(parts: Iterator[tuple[tuple[int, ...], Array]], window: Window) -> Array:
     """The adjoint of :func:`taps_of`: lay what each tap read back over the input's cells, and add where they meet.
 
-    Zero padding with holes (``lax.pad``) places a part; there is no scatter, and every step can be differentiated again.
+    16-bit parts are added, and returned, in float32. Zero padding with holes (``lax.pad``) places a part; there is no scatter, and every step can be differentiated again.
     """
     laid = []
     for tap, part in parts:
@@ -124,5 +124,6 @@ def add_taps(parts: Iterator[tuple[tuple[int, ...], Array]], window: Window) -> 
         ):
             first = t * d - lo
             config.append((first, a - first - (b - 1) * s - 1, s - 1))
-        laid.append(lax.pad(part, jnp.array(0, part.dtype), [*config, (0, 0, 0)]))
+        wide = part.astype(jnp.promote_types(part.dtype, jnp.float32))
+        laid.append(lax.pad(wide, jnp.array(0, wide.dtype), [*config, (0, 0, 0)]))
     return sum(laid[1:], laid[0])

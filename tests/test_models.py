@@ -152,6 +152,29 @@ def test_deltas_by_name_follow_the_matrix_recursion(x64):
         delta = (delta @ params[f"dense{level}"]["kernel"].T) * (1 - activations[level - 1] ** 2)
 
 
+def test_deltas_reach_inside_repeated_layers(x64):
+    model, params, state, x, _ = setup("deep")
+    (y, _), residuals = model.forward(params, state, x)
+    found = deltas(model, residuals, y)
+    assert [name for name in found if name.startswith("repeat/1")] == [
+        "repeat/1/dense",
+        "repeat/1/tanh",
+        "repeat/1/drop",
+        "repeat/1",
+    ]
+    np.testing.assert_array_equal(found["repeat/2"], found["repeat"])
+    assert found["repeat/0/dense"].shape == (4, 8)
+
+
+def test_float64_models_start_in_float64(x64):
+    model = layers.serial(
+        conv=layers.conv(2), norm=layers.batch_norm(), flatten=layers.flatten(), dense=layers.dense(2)
+    )
+    params, state = model.init(jax.random.key(0), (3, 3, 1))
+    assert {leaf.dtype.name for leaf in jax.tree.leaves((params, state))} == {"float64"}
+    assert model.apply(params, state, jnp.ones((2, 3, 3, 1)))[0].dtype == "float64"
+
+
 def test_deltas_reach_inside_blocks():
     model, shape = SHAPES["resnet20"]
     params, state = model.init(jax.random.key(0), shape)
@@ -199,7 +222,7 @@ def test_summary_counts_what_is_kept_once(capsys):
     models.lenet().summary((28, 28, 1), batch=128)
     rows = {line.split()[0]: line.split() for line in capsys.readouterr().out.splitlines() if line and line[0] != "-"}
     assert rows["conv1"][-2:] == ["832", "0"]
-    assert rows["relu1"][-2:] == ["0", f"{128 * 28 * 28 * 32 * 4:,}"]
+    assert rows["relu1"][-2:] == ["0", f"{128 * 14 * 14 * 32 * 4:,}"]
     assert rows["pool1"][-2:] == ["0", f"{128 * 14 * 14 * 32:,}"]  # one byte an output
     assert rows["total"][1] == "1,630,602"
 
@@ -217,6 +240,8 @@ misspelt: dict[str, Any] = {"strides": 2}
         (lambda: layers.rnn(3), (4,), ["rnn: needs inputs of shape (steps, features)"]),
         (lambda: models.mlp(()), (4,), ["mlp: `widths` needs at least"]),
         (lambda: layers.activation("relux"), (4,), ["activation must be an Op or one of relu"]),
+        (lambda: layers.conv(3, groups=2), (4, 4, 2), ["conv: setting `groups` must be a divisor of the 3 features"]),
+        (lambda: layers.dense(0), (4,), ["dense: setting `features` must be an integer ≥ 1"]),
         (lambda: layers.dropout(1.0), (4,), ["dropout: setting `rate` must be a number in [0, 1)"]),
         (lambda: layers.conv(4, **misspelt), (4, 4, 1), ["strides"]),
         (lambda: inspect.unwrap(layers.serial)(a=ops.relu), (4,), ["serial: `a` must be a Layer, got Op; wrap an op as layers.of(op)"]),
@@ -238,5 +263,20 @@ def test_dropout_needs_a_key_in_training_only():
 
 def test_missing_parameters_are_named():
     model = models.mlp((3,))
-    with pytest.raises(ValueError, match="parameter `kernel` is missing"):
+    with pytest.raises(ValueError, match="parameter `kernel` is missing") as caught:
         model.apply({}, {}, jnp.ones((2, 4)))
+    assert "in layer `dense1`, whose input has shape (4,) without the batch" in caught.value.__notes__
+
+
+def test_a_loss_that_is_no_op_is_refused():
+    with pytest.raises(TypeError, match="value_and_grad: `loss` must be an Op"):
+        inspect.unwrap(value_and_grad)(models.mlp((2,)), jnp.square)
+
+
+def test_an_explicit_mesh_needs_no_context():
+    """The mesh is read off the arrays where nobody has set one."""
+    mesh = jax.make_mesh((8,), ("data",))
+    x = jax.device_put(jnp.ones((8, 3)), jax.sharding.NamedSharding(mesh, jax.P("data")))
+    w = jax.device_put(jnp.ones((3, 2)), jax.sharding.NamedSharding(mesh, jax.P()))
+    grad = jax.jit(jax.grad(lambda w, x: ops.dense(x, w).sum()))(w, x)
+    np.testing.assert_array_equal(grad, 8.0)

@@ -224,3 +224,38 @@ def test_max_pool_lets_nan_through():
     x = jnp.array([1.0, jnp.nan, 3.0, 2.0]).reshape(1, 4, 1)
     assert jnp.isnan(ops.max_pool(x)[0, :, 0]).tolist() == [True, False]
     assert jnp.isnan(ops.relu(x)).sum() == 1
+
+
+def test_a_replaced_backward_need_not_know_settings_at_their_default():
+    straight = ops.relu.replace(backward=lambda y, dy: (dy,))
+    np.testing.assert_array_equal(jax.grad(lambda x: straight(x).sum())(jnp.array([-1.0, 1.0])), 1.0)
+    with pytest.raises(TypeError, match=r"relu: backward takes no setting `at_zero`, which is 1\.0 here"):
+        jax.grad(lambda x: straight(x, at_zero=1.0).sum())(jnp.ones(2))
+
+
+def test_pull_takes_the_settings_of_run():
+    y, saved = ops.leaky_relu.run(jnp.array([-1.0]), slope=0.5)
+    assert ops.leaky_relu.pull(saved, y)[0] == -0.25
+    assert ops.leaky_relu.pull(saved, y, slope=0.5)[0] == -0.25
+    with pytest.raises(TypeError, match=r"leaky_relu: pull got slope=0\.1, but run had slope=0\.5"):
+        ops.leaky_relu.pull(saved, y, slope=0.1)
+
+
+def test_some_settings_may_be_bound_before_others():
+    some = ops.group_norm.using(eps=0.5)
+    assert some(jnp.ones((2, 4)), jnp.ones(4), jnp.zeros(4), groups=2).shape == (2, 4)
+
+
+def test_masked_scores_cost_nothing():
+    z = jnp.array([[0.0, -jnp.inf]])
+    assert ops.softmax_cross_entropy(z, jnp.array([0]))[0] == 0
+    assert ops.softmax_cross_entropy(z, jnp.array([[1.0, 0.0]]))[0] == 0
+    np.testing.assert_array_equal(jax.grad(lambda z: ops.softmax_cross_entropy(z, jnp.array([0])).sum())(z), 0)
+
+
+def test_overlapping_windows_add_up_in_float32():
+    x = jnp.array([0.0, 0.0, 1.0, 0.0, 0.0], "bfloat16").reshape(1, 5, 1)
+    (dx,) = jax.vjp(lambda x: ops.max_pool(x, window=3, stride=1), x)[1](
+        jnp.array([256.0, 1, 1], "bfloat16").reshape(1, 3, 1)
+    )
+    assert float(dx[0, 2, 0]) == 258.0

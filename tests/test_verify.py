@@ -74,3 +74,20 @@ def test_the_failure_names_the_leaf_and_the_element():
     assert failure.where == "args[0]['kernel']"
     assert "got" in failure.message
     assert "max |difference| / max |expected| = 1 >" in failure.message
+
+
+def test_settings_go_to_both():
+    x = jnp.linspace(-1.0, 1.0, 5) + 0.05
+    assert verify.check(ops.elu, x, reference=ops.elu.reference, alpha=0.5).ok
+
+
+def test_nothing_to_prove_is_said():
+    assert verify.check(ops.tanh, 0.5).ok
+    with pytest.raises(ValueError, match="check: no argument holds a floating-point array"):
+        verify.check(lambda i: i + 1, jnp.arange(3))
+
+
+def test_the_table_shows_which_checks_failed():
+    shown = str(verify.check(WRONG["second order"][0], X, reference=jnp.sin))
+    assert "second order         FAILED" in shown
+    assert "gradient             ok" in shown

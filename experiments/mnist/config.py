@@ -30,7 +30,7 @@ class Config:
     """Folder for results and pictures."""
     model: Literal["lenet", "vgg6", "resnet20", "mlp"] = "lenet"
     """Which model."""
-    epochs: int = 5
+    epochs: int = 6
     """Passes over the training images."""
     batch_size: int = 64
     """Images a step."""

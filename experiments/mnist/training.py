@@ -168,7 +168,7 @@ def run(trainer: Trainer, config: Config, record: Record, log: MetricsLog, conso
             trainer.compile()
             record.seconds_compile = time.perf_counter() - before
         images = config.epochs * trainer.steps_per_epoch * trainer.batch_size
-        with Progress(*columns, console=console) as progress:
+        with Progress(*columns, console=console, refresh_per_second=4) as progress:
             task = progress.add_task("", total=images, loss=math.nan)
             for epoch in range(1, config.epochs + 1):
                 progress.update(task, description=f"epoch {epoch}/{config.epochs}")

@@ -30,7 +30,7 @@ def suits(x: jax.Array, window: Window, weights: int, groups: int) -> bool:
     that is not cut up by a mesh.
     """
     products = x.shape[0] * math.prod(window.places) * weights
-    whole = jax.sharding.get_abstract_mesh().empty or bool(varying(x))
+    whole = jax.typeof(x).sharding.mesh.empty or bool(varying(x))
     return groups == 1 and products >= LEAST_PRODUCTS and x.dtype.itemsize >= 4 and whole
 
 

@@ -19,6 +19,7 @@ from jax.nn import initializers
 
 from jaxcnn import ops
 from jaxcnn.cotangent import Static
+from jaxcnn.errors import setting_error
 from jaxcnn.layers.layer import Layer, Params, State, entry
 from jaxcnn.op import Op
 from jaxcnn.window import Ints, Padding
@@ -60,7 +61,7 @@ class Chain(Layer):
             )
         keys = jax.random.split(key, max(len(self.parameters), 1))
         made = zip(keys, self.parameters.items(), strict=False)
-        return {name: p.initializer(k, p.shape(input_shape), jnp.float32) for k, (name, p) in made}, {}
+        return {name: p.initializer(k, p.shape(input_shape), jnp.result_type(float)) for k, (name, p) in made}, {}
 
     def forward(
         self, params: Params, state: State, x: jax.Array, key: jax.Array | None = None, *, train: bool = False
@@ -86,6 +87,7 @@ def of(op: Op) -> Chain:
 
 def dense(features: int, *, bias: bool = True, kernel_init: Initializer = HE, bias_init: Initializer = ZEROS) -> Chain:
     """x w + b on the last axis; parameters ``kernel`` (i, features) and ``bias``."""
+    _check_counts("dense", features)
     parameters = {"kernel": Parameter(lambda shape: (shape[-1], features), kernel_init)}
     if bias:
         parameters["bias"] = Parameter(lambda shape: (features,), bias_init)
@@ -106,11 +108,14 @@ def conv(
     bias_init: Initializer = ZEROS,
 ) -> Chain:
     """Convolution to ``features`` channels; parameters ``kernel`` (*window, i/groups, features) and ``bias``."""
-    op = ops.conv.using(
-        stride=_static(stride), padding=_static(padding), dilation=_static(dilation), groups=groups, flip=flip
-    )
+    _check_counts("conv", features, groups)
+    op = ops.conv.using(stride=stride, padding=padding, dilation=dilation, groups=groups, flip=flip)
     shape = lambda s: (*_window(window, len(s) - 1), s[-1] // groups, features)  # noqa: E731
     return _kernel_and_bias(op, Parameter(shape, kernel_init), features, bias, bias_init)
+
+
+# conv_transpose's kernel has its inputs last, as it is the kernel of the convolution that it transposes
+HE_TRANSPOSED = initializers.he_normal(in_axis=-1, out_axis=-2)
 
 
 def conv_transpose(
@@ -123,13 +128,13 @@ def conv_transpose(
     groups: int = 1,
     output_size: Ints | None = None,
     bias: bool = True,
-    kernel_init: Initializer = HE,
+    kernel_init: Initializer = HE_TRANSPOSED,
     bias_init: Initializer = ZEROS,
 ) -> Chain:
     """Transposed convolution to ``features`` channels; parameters ``kernel`` (*window, features/groups, i) and ``bias``."""
+    _check_counts("conv_transpose", features, groups)
     op = ops.conv_transpose.using(
-        stride=_static(stride), padding=_static(padding), dilation=_static(dilation), groups=groups,
-        output_size=_static(output_size),
+        stride=stride, padding=padding, dilation=dilation, groups=groups, output_size=output_size
     )  # fmt: skip
     shape = lambda s: (*_window(window, len(s) - 1), features // groups, s[-1])  # noqa: E731
     return _kernel_and_bias(op, Parameter(shape, kernel_init), features, bias, bias_init)
@@ -152,11 +157,7 @@ def group_norm(groups: int, *, eps: float = 1e-5) -> Chain:
 
 def max_pool(window: Ints = 2, *, stride: Ints | None = None, padding: Padding = "VALID", dilation: Ints = 1) -> Chain:
     """The largest value in each window."""
-    return of(
-        ops.max_pool.using(
-            window=_static(window), stride=_static(stride), padding=_static(padding), dilation=_static(dilation)
-        )
-    )
+    return of(ops.max_pool.using(window=window, stride=stride, padding=padding, dilation=dilation))
 
 
 def avg_pool(
@@ -165,9 +166,9 @@ def avg_pool(
     """The mean of each window."""
     return of(
         ops.avg_pool.using(
-            window=_static(window),
-            stride=_static(stride),
-            padding=_static(padding),
+            window=window,
+            stride=stride,
+            padding=padding,
             count_include_pad=count_include_pad,
         )
     )
@@ -228,5 +229,9 @@ def _window(window: Ints, rank: int) -> tuple[int, ...]:
     return (window,) * rank if isinstance(window, int) else tuple(window)
 
 
-def _static(value: Any) -> Any:
-    return tuple(map(_static, value)) if isinstance(value, list | tuple) else value
+def _check_counts(op: str, features: int, groups: int = 1) -> None:
+    for name, value in (("groups", groups), ("features", features)):
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            raise setting_error(op, name, "an integer ≥ 1", value)
+    if features % groups:
+        raise setting_error(op, "groups", f"a divisor of the {features} features", groups)

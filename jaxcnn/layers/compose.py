@@ -13,7 +13,9 @@
 [('out', (5, 2)), ('act', (5, 3)), ('hidden', (5, 3))]
 """
 
+import contextlib
 import dataclasses
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -21,14 +23,15 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxcnn.errors import setting_error
-from jaxcnn.layers.layer import Layer, Params, Path, State, Walk, finish, subkey
+from jaxcnn.layers.layer import Layer, Params, Path, State, Walk, collect, subkey
 
 
 class Composite(Layer):
     """A layer whose backward is its walk."""
 
     def backward(self, residuals: Any, dy: jax.Array) -> tuple[Params, jax.Array]:
-        return finish(self.walk(residuals, dy))
+        _, gradients = collect(self.walk(residuals, dy))
+        return gradients
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -40,12 +43,9 @@ class Serial(Composite):
     def init(self, key: jax.Array, input_shape: tuple[int, ...]) -> tuple[Params, State]:
         params, state = {}, {}
         for index, (name, layer) in enumerate(self.layers.items()):
-            try:
+            with _naming(name, input_shape):
                 p, s = layer.init(jax.random.fold_in(key, index), input_shape)
                 input_shape = layer.output_shape(p, s, input_shape)
-            except (ValueError, TypeError) as error:
-                error.add_note(f"in layer `{name}`, whose input has shape {tuple(input_shape)} without the batch")
-                raise
             _keep(params, name, p)
             _keep(state, name, s)
         return params, state
@@ -56,7 +56,8 @@ class Serial(Composite):
         residuals, new_state = {}, {}
         for index, (name, layer) in enumerate(self.layers.items()):
             part = params.get(name, {}), state.get(name, {})
-            (x, s), residuals[name] = layer.forward(*part, x, subkey(key, index), train=train)
+            with _naming(name, x.shape[1:]):
+                (x, s), residuals[name] = layer.forward(*part, x, subkey(key, index), train=train)
             _keep(new_state, name, s)
         return (x, new_state), residuals
 
@@ -94,8 +95,9 @@ class Residual(Composite):
     def init(self, key: jax.Array, input_shape: tuple[int, ...]) -> tuple[Params, State]:
         params, state, shapes = {}, {}, {}
         for index, (name, layer) in enumerate(self._branches()):
-            p, s = layer.init(jax.random.fold_in(key, index), input_shape)
-            shapes[name] = layer.output_shape(p, s, input_shape)
+            with _naming(name, input_shape):
+                p, s = layer.init(jax.random.fold_in(key, index), input_shape)
+                shapes[name] = layer.output_shape(p, s, input_shape)
             _keep(params, name, p)
             _keep(state, name, s)
         if shapes["body"] != shapes.get("shortcut", tuple(input_shape)):
@@ -111,7 +113,8 @@ class Residual(Composite):
         residuals, new_state, outputs = {}, {}, {"shortcut": x}
         for index, (name, layer) in enumerate(self._branches()):
             part = params.get(name, {}), state.get(name, {})
-            (outputs[name], s), residuals[name] = layer.forward(*part, x, subkey(key, index), train=train)
+            with _naming(name, x.shape[1:]):
+                (outputs[name], s), residuals[name] = layer.forward(*part, x, subkey(key, index), train=train)
             _keep(new_state, name, s)
         return (outputs["body"] + outputs["shortcut"], new_state), residuals
 
@@ -164,17 +167,18 @@ class Repeat(Composite):
         return (x, new_state), residuals
 
     def walk(self, residuals: Any, dy: jax.Array, path: Path = ()) -> Walk:
+        order: list[Path] = []
+
         def step(dy: jax.Array, kept: Any) -> tuple[jax.Array, Any]:
-            dparams, dx = self.layer.backward(kept, dy)
-            return dx, (dparams, dy)
+            found, (dparams, dx) = collect(self.layer.walk(kept, dy))
+            order[:] = [(), *(inside for inside, _ in found)]
+            return dx, (dparams, [dy, *(delta for _, delta in found)])
 
         dx, (dparams, deltas) = lax.scan(step, dy, residuals, reverse=True)
         for index in reversed(range(self.times)):
-            yield (*path, str(index)), deltas[index]
+            for inside, delta in zip(order, deltas, strict=True):
+                yield (*path, str(index), *inside), delta[index]
         return dparams, dx
-
-    def children(self, residuals: Any) -> list[tuple[str, Layer, Any]]:
-        return [(f"×{self.times}", self.layer, residuals)]
 
 
 def repeat(layer: Layer, times: int) -> Repeat:
@@ -182,6 +186,16 @@ def repeat(layer: Layer, times: int) -> Repeat:
     if not isinstance(times, int) or isinstance(times, bool) or times < 1:
         raise setting_error("repeat", "times", "an integer ≥ 1", times)
     return Repeat(layer, times)
+
+
+@contextlib.contextmanager
+def _naming(name: str, input_shape: tuple[int, ...]) -> Iterator[None]:
+    """An error from inside says which layer it came from."""
+    try:
+        yield
+    except (ValueError, TypeError) as error:
+        error.add_note(f"in layer `{name}`, whose input has shape {tuple(input_shape)} without the batch")
+        raise
 
 
 def _keep(tree: dict[str, Any], name: str, part: dict[str, Any]) -> None:

@@ -48,7 +48,7 @@ class Layer(abc.ABC):
         yield
 
     def children(self, residuals: Any) -> list[tuple[str, "Layer", Any]]:
-        """The layers inside, first first, each with its part of ``residuals``."""
+        """The layers inside that stand in a row of their own in :meth:`summary`, first first, each with its part of ``residuals``."""
         return []
 
     def apply(
@@ -62,7 +62,7 @@ class Layer(abc.ABC):
 
     def output_shape(self, params: Params, state: State, input_shape: tuple[int, ...]) -> tuple[int, ...]:
         """The shape of an output without its batch axis; nothing is computed, but every shape is checked."""
-        dtype = next((p.dtype for p in jax.tree.leaves(params)), jnp.dtype("float32"))
+        dtype = next((p.dtype for p in jax.tree.leaves(params)), jnp.result_type(float))
         x = jax.ShapeDtypeStruct((1, *input_shape), dtype)
         (y, _), _ = jax.eval_shape(lambda p, s, v: self.forward(p, s, v), params, state, x)
         return y.shape[1:]
@@ -91,13 +91,14 @@ def _model_backward(
     return layer.backward(residuals, cotangents[0])
 
 
-def finish(walk: Walk) -> tuple[Params, Any]:
-    """Run a walk to its end for what it returns."""
+def collect(walk: Walk) -> tuple[list[tuple[Path, Any]], tuple[Params, Any]]:
+    """Run a walk to its end: what it yielded, and what it returned."""
+    found = []
     while True:
         try:
-            next(walk)
+            found.append(next(walk))
         except StopIteration as end:
-            return end.value
+            return found, end.value
 
 
 def subkey(key: jax.Array | None, index: int | jax.Array) -> jax.Array | None:

@@ -52,7 +52,7 @@ class BatchNorm(Layer):
     def backward(self, residuals: Any, dy: jax.Array) -> tuple[Params, jax.Array]:
         was_training, saved = residuals
         if was_training.value:
-            _, (_, (_, like_mean, like_var)) = saved
+            _, (_, (_, like_mean, like_var)), _ = saved
             nothing = tuple(jnp.zeros(like.value.shape, like.value.dtype) for like in (like_mean, like_var))
             dx, dscale, dshift = self.train_op.pull(saved, (dy, *nothing))
         else:

@@ -7,6 +7,7 @@ The bytes are exact (see jaxcnn.residuals): each array is counted once, for the 
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from jaxcnn.layers.layer import Layer
 from jaxcnn.residuals import arrays, size, trace
@@ -16,7 +17,7 @@ def table(model: Layer, input_shape: tuple[int, ...], batch: int) -> str:
     """The table as text."""
     key = jax.random.key(0)
     params, state = jax.eval_shape(lambda k: model.init(k, tuple(input_shape)), key)
-    x = jax.ShapeDtypeStruct((batch, *input_shape), "float32")
+    x = jax.ShapeDtypeStruct((batch, *input_shape), jnp.result_type(float))
 
     def forward(params: Any, state: Any, x: Any, key: Any) -> Any:
         return model.forward(params, state, x, key, train=True)
@@ -30,7 +31,14 @@ def table(model: Layer, input_shape: tuple[int, ...], batch: int) -> str:
         fresh = arrays(residuals) - seen
         seen |= fresh
         total += size(fresh)
-        rows.append((path, str(outputs.get(path, "")), f"{_count(_at(params, path)):,}", f"{size(fresh):,}"))
+        rows.append(
+            (
+                path or type(model).__name__.lower(),
+                str(outputs.get(path, "")),
+                f"{_count(_at(params, path) if path else params):,}",
+                f"{size(fresh):,}",
+            )
+        )
     rows.append(("total", "", f"{_count(params):,}", f"{total:,}"))
     widths = [max(len(row[i]) for row in rows) for i in range(4)]
     lines = [
@@ -44,7 +52,7 @@ def table(model: Layer, input_shape: tuple[int, ...], batch: int) -> str:
 def _leaves(layer: Layer, residuals: Any, path: str = "") -> list[tuple[str, Any]]:
     inside = layer.children(residuals)
     if not inside:
-        return [(path or type(layer).__name__.lower(), residuals)]
+        return [(path, residuals)]
     return [leaf for name, sub, part in inside for leaf in _leaves(sub, part, f"{path}/{name}" if path else name)]
 
 
@@ -60,9 +68,7 @@ def _outputs(model: Layer, params: Any, state: Any, x: Any, key: Any) -> dict[st
 
 def _at(tree: Any, path: str) -> Any:
     for name in path.split("/"):
-        if not isinstance(tree, dict) or (name not in tree and not name.startswith("×")):
-            return {}
-        tree = tree.get(name, tree)
+        tree = tree.get(name, {})
     return tree
 
 

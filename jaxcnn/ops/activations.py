@@ -105,6 +105,8 @@ silu = scalar(
 
 def relu_forward(x: Float[Array, "*n"], /, *, at_zero: float = 0.0) -> tuple[Float[Array, "*n"], Any]:
     check_floating("relu", x=x)
+    if isinstance(at_zero, bool) or not isinstance(at_zero, int | float):
+        raise setting_error("relu", "at_zero", "a number (the derivative at 0)", at_zero)
     y = jnp.where(x <= 0, 0, x)  # written so that NaN comes through
     return y, y if at_zero == 0 else jnp.sign(x).astype(jnp.int8)
 
@@ -167,6 +169,7 @@ def gelu_backward(
     x: Float[Array, "*n"], dy: Float[Array, "*n"], /, *, approximate: bool = False
 ) -> tuple[Float[Array, "*n"]]:
     if approximate:
+        x = jnp.clip(x, -30, 30)  # beyond, the slope is 0 or 1 to the last bit, and x³ may overflow
         t = lax.tanh(_gelu_inner(x))
         slope = (1 + t) / 2 + x * (1 - t * t) / 2 * math.sqrt(2 / math.pi) * (1 + 3 * 0.044715 * x * x)
     else:

@@ -223,6 +223,7 @@ def reference(
 
 CASES = (
     Case("2-D, SAME", (normal(2, 6, 5, 3), normal(3, 3, 3, 4))),
+    Case("2-D, large enough for the blocked kernel", (normal(8, 12, 12, 8), normal(3, 3, 8, 16))),
     Case("2-D, stride 2, odd padding", (normal(2, 7, 6, 2), normal(3, 2, 2, 3)), {"stride": 2, "padding": ((1, 0), (0, 2))}),
     Case("1-D, VALID", (normal(3, 8, 2), normal(3, 2, 3)), {"padding": "VALID"}),
     Case("1-D, true convolution", (normal(2, 7, 2), normal(4, 2, 3)), {"flip": True}),
@@ -236,7 +237,6 @@ CASES = (
     Case("2-D, padding beyond the kernel", (normal(1, 3, 3, 2), normal(2, 2, 2, 2)), {"padding": 3}),
     Case("2-D, one example, one channel", (normal(1, 5, 5, 1), normal(5, 5, 1, 1))),
     Case("3-D", (normal(1, 4, 5, 3, 2), normal(2, 3, 2, 2, 2)), {"stride": (1, 2, 1)}),
-    Case("2-D, large enough for the blocked kernel", (normal(8, 12, 12, 8), normal(3, 3, 8, 16))),
 )  # fmt: skip
 
 BAD = (

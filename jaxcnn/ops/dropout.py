@@ -28,7 +28,7 @@ def forward(x: Float[Array, "*n"], key: Array, /, *, rate: float) -> tuple[Float
         raise setting_error("dropout", "rate", "a number in [0, 1)", rate)
     if not (hasattr(key, "dtype") and (jnp.issubdtype(key.dtype, jax.dtypes.prng_key) or key.dtype == jnp.uint32)):
         raise TypeError(f"dropout: `key` must be a random key, got {show(key)}; pass jax.random.key(seed)")
-    mask = jax.random.bits(key, x.shape, jnp.uint32) >= jnp.uint32(round(rate * 2**32))
+    mask = jax.random.bits(key, x.shape, jnp.uint32) >= jnp.uint32(min(round(rate * 2**32), 2**32 - 1))
     return _scaled(mask, x, rate), mask
 
 

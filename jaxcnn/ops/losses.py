@@ -68,7 +68,7 @@ def softmax_cross_entropy_forward(
         )  # fmt: skip
     log_p, _ = log_softmax.forward(logits)
     rows_ = labels.astype(logits.dtype) if _is_floating(labels) else _one_hot(labels, logits)
-    loss = -(rows_ * log_p).sum(-1)
+    loss = -_weighted(rows_, log_p).sum(-1)
     if not _is_floating(labels):
         loss = jnp.where((labels >= 0) & (labels < logits.shape[-1]), loss, jnp.nan)
     return loss, (log_p, labels)
@@ -85,6 +85,12 @@ def softmax_cross_entropy_backward(
     t = labels.astype(log_p.dtype)
     dlogits = (jnp.exp(log_p) * t.sum(-1, keepdims=True) - t) * d
     return dlogits, (-log_p * d).astype(labels.dtype)
+
+
+def _weighted(p: Array, log_q: Array) -> Array:
+    """p ln q, and 0 where p = 0 even if q = 0: a class that is masked out (a score of −∞) costs nothing."""
+    finite = jnp.where(p == 0, 0, log_q)
+    return p * finite
 
 
 def _one_hot(labels: Array, logits: Array) -> Array:
@@ -115,7 +121,7 @@ def kl_divergence_forward(logits: Scores, p: Scores, /) -> tuple[Float[Array, "*
     check_floating("kl_divergence", p=p)
     _check_rows("kl_divergence", "logits", logits, "p", p)
     log_q, _ = log_softmax.forward(logits)
-    return (p * (_log_or_zero(p) - log_q)).sum(-1).astype(logits.dtype), (log_q, p)
+    return (p * _log_or_zero(p) - _weighted(p, log_q)).sum(-1).astype(logits.dtype), (log_q, p)
 
 
 def kl_divergence_backward(residuals: tuple[Scores, Scores], dy: Float[Array, "*n"], /) -> tuple[Scores, Scores]:

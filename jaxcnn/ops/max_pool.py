@@ -8,7 +8,8 @@ n example, p place, k tap, c channel, q cell, s stride (default: the window, so 
 outside.
 
 Shapes: x (n, *space, c) → (n, *places, c). Kept: m, one byte an output (two where a window has more than 256 taps), instead of the input.
-Ties: the whole gradient goes to the first maximum (as in XLA's select-and-scatter and in PyTorch). NaN counts as largest. The backward writes by
+A window that lies in the padding alone
+gives −∞ and passes nothing back. Ties: the whole gradient goes to the first maximum (as in XLA's select-and-scatter and in PyTorch). NaN counts as largest. The backward writes by
 comparison, without scatter, and can be differentiated again: windows may overlap, be padded and dilated, for which JAX has no second derivative (and,
 dilated, no first). Raises ValueError for geometry that does not fit, TypeError for integers. Source: SEEDS.md S0.3, S1.4, S4.9.
 
@@ -71,7 +72,7 @@ def backward(
     if over.is_tiling and not any(map(any, over.padding)):
         return (_write_tiles(index, dy, over),)
     parts = ((tap, jnp.where(index == number, dy, 0)) for number, tap in enumerate(over.offsets()))
-    return (add_taps(parts, over),)
+    return (add_taps(parts, over).astype(dy.dtype),)
 
 
 def _write_tiles(index: Array, dy: Array, over: Window) -> Array:
@@ -138,5 +139,5 @@ BAD = (
 
 max_pool = Op(
     "max_pool", forward, backward, reference, CASES, KINKS, BAD, doc=__doc__,
-    equation="y[p,c] = max_k x[p·s + k·d − lo, c]", keeps="index of the maximum (uint8)",
+    equation="y[p,c] = max_k x[p·s + k·d − lo, c]", keeps="index of the maximum",
 )  # fmt: skip

@@ -49,7 +49,7 @@ def backward(
     rank = len(over.taps)
     # dx[n,q,c] = Σ_{p,k : p·s + k·d − lo = q} dy[n,p,k,c]
     parts = ((tap, dy[(slice(None),) * (rank + 1) + tap]) for tap in over.offsets())
-    return (add_taps(parts, over),)
+    return (add_taps(parts, over).astype(dy.dtype),)
 
 
 def geometry(op: str, x: Array, window: Ints, stride: Ints | None, padding: Padding, dilation: Ints) -> Window:

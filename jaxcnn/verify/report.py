@@ -1,7 +1,7 @@
 """What a check found: nothing, or where two arrays that should agree do not."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,10 +21,14 @@ class Failure:
 
 @dataclasses.dataclass(frozen=True)
 class Report:
-    """The failures of one run, and the checks that were made."""
+    """The checks that were made, each with its failures."""
 
-    checks: tuple[str, ...]
-    failures: tuple[Failure, ...]
+    checks: Mapping[str, tuple[Failure, ...]]
+
+    @property
+    def failures(self) -> tuple[Failure, ...]:
+        """All failures."""
+        return tuple(failure for found in self.checks.values() for failure in found)
 
     @property
     def ok(self) -> bool:
@@ -32,8 +36,7 @@ class Report:
         return not self.failures
 
     def __str__(self) -> str:
-        verdicts = dict.fromkeys(self.checks, "ok") | {failure.check: "FAILED" for failure in self.failures}
-        table = "\n".join(f"  {name:<20} {verdict}" for name, verdict in verdicts.items())
+        table = "\n".join(f"  {name:<20} {'FAILED' if found else 'ok'}" for name, found in self.checks.items())
         details = "".join(f"\n{failure}" for failure in self.failures)
         return f"{'all checks hold' if self.ok else 'FAILED'}\n{table}{details}"
 
