@@ -9,8 +9,9 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
+from jax.core import Tracer
 
-from jaxcnn.errors import is_tracer, show
+from jaxcnn.errors import show
 
 _INERT = (int, float, complex, str, bytes, type(None), type, types.ModuleType, types.BuiltinFunctionType)
 
@@ -23,7 +24,7 @@ def refuse_captures(op: str, backward: Callable[..., Any], run: Callable[..., An
     """
     if all(isinstance(value, _INERT) for _, value in _reach(backward)):
         return
-    captured = [const for const in jax.make_jaxpr(run)(residuals, dy).consts if is_tracer(const)]
+    captured = [const for const in jax.make_jaxpr(run)(residuals, dy).consts if isinstance(const, Tracer)]
     if captured:
         names = {id(leaf): name for name, value in _reach(backward) for leaf in jax.tree.leaves(value)}
         found = ", ".join(f"`{names.get(id(t), '?')}` ({show(t)})" for t in captured)

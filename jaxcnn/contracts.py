@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 from jax import Array
 
 if TYPE_CHECKING or "jaxtyping" in sys.modules:
-    from jaxtyping import Bool, Float, Int, Integer, Shaped, UInt8
+    from jaxtyping import Bool, Float, Integer, Shaped
 else:
 
     class _Unchecked:
         def __class_getitem__(cls, item: object) -> Any:
             return Any
 
-    Bool = Float = Int = Integer = Shaped = UInt8 = _Unchecked
+    Bool = Float = Integer = Shaped = _Unchecked
 
-__all__ = ["Array", "Bool", "Float", "Int", "Integer", "Shaped", "UInt8"]
+__all__ = ["Array", "Bool", "Float", "Integer", "Shaped"]

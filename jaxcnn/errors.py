@@ -11,7 +11,6 @@ TypeError: relu: `x` must be a floating-point array, got int (a Python value); c
 from typing import Any
 
 import jax.numpy as jnp
-from jax.core import Tracer
 
 
 def show(value: Any) -> str:
@@ -71,8 +70,3 @@ def check_axis_size(op: str, name: str, array: Any, symbols: str, axis: int, siz
             f"{op}: `{name}` must have {symbol} = {size} as {of}, got {array.shape[axis]} "
             f"({name}: {tuple(array.shape)} {symbols})"
         )
-
-
-def is_tracer(value: Any) -> bool:
-    """Whether ``value`` stands for an array that a JAX transformation is tracing."""
-    return isinstance(value, Tracer)

@@ -16,7 +16,7 @@ from jaxcnn.op import Op
 
 
 def lenet(classes: int = 10, *, dropout: float = 0.5) -> Serial:
-    """LeNet's plan (LeCun et al. 1998), widened: convolution 5×5, pool, convolution 3×3, pool, a hidden layer of 512, dropout, scores."""
+    """LeNet's plan (LeCun et al. 1998), widened: 5×5 convolution, pool, 3×3 convolution, pool, hidden layer of 512, dropout, scores."""
     return layers.serial(
         conv1=layers.conv(32, window=5),
         pool1=layers.max_pool(2),

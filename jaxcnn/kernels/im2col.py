@@ -92,8 +92,9 @@ def _over_blocks(one: Callable[[jax.Array], jax.Array], x: jax.Array, size: int)
 
 
 def _blocks(x: jax.Array, size: int) -> jax.Array:
-    """(n, …) → (blocks, size, …): near-equal blocks, the last filled up with zeros."""
-    count = -(-x.shape[0] // size)
+    """(n, …) → (blocks, ≤ size, …): equal blocks if n allows, else near-equal ones, the last filled up with zeros."""
+    even = next(b for b in range(size, 0, -1) if x.shape[0] % b == 0)
+    count = x.shape[0] // even if 2 * even > size else -(-x.shape[0] // size)
     size = -(-x.shape[0] // count)
     filled = jnp.pad(x, [(0, count * size - x.shape[0]), *[(0, 0)] * (x.ndim - 1)])
     return filled.reshape(count, size, *x.shape[1:])

@@ -52,6 +52,15 @@ CASES = (
 _BAD = Bad("dtype", (zeros(3, dtype="int32"),), "`x` must be a floating-point array", error=TypeError)
 
 
+def _table(
+    name: str, forward: Any, backward: Any, reference: Any, equation: str, keeps: str, kinks: Any, **more: Any
+) -> Op:
+    doc = f"{name}: {equation}, elementwise; keeps {keeps}. See the table in jaxcnn.ops.activations."
+    cases = (*CASES, *more.pop("cases", ()))
+    bad = (_BAD, *more.pop("bad", ()))
+    return Op(name, forward, backward, reference, cases, kinks, bad, equation=equation, keeps=keeps, doc=doc)
+
+
 def scalar(
     name: str,
     f: Callable[[Array], Array],
@@ -60,9 +69,8 @@ def scalar(
     *,
     keeps: Literal["y", "x"],
     equation: str,
-    at_zero: float | None = None,
 ) -> Op:
-    """An op from a row of the table; ``derivative`` reads what ``keeps`` names, ``at_zero`` declares f′(0) where it jumps."""
+    """A smooth op from a row of the table; ``derivative`` reads what ``keeps`` names."""
 
     def forward(x: Float[Array, "*n"], /) -> tuple[Float[Array, "*n"], Float[Array, "*n"]]:
         check_floating(name, x=x)
@@ -72,9 +80,7 @@ def scalar(
     def backward(kept: Float[Array, "*n"], dy: Float[Array, "*n"], /) -> tuple[Float[Array, "*n"]]:
         return (derivative(kept) * dy,)
 
-    kinks = () if at_zero is None else (_kink(at_zero),)
-    doc = f"{name}: {equation}, elementwise; keeps {keeps}. See the table in jaxcnn.ops.activations."
-    return Op(name, forward, backward, reference, CASES, kinks, (_BAD,), equation=equation, keeps=keeps, doc=doc)
+    return _table(name, forward, backward, reference, equation, keeps, ())
 
 
 def _kink(slope: float, /, **static: Any) -> Kink:
@@ -183,15 +189,6 @@ def _gelu_inner(x: Array) -> Array:
 
 def _normal_cumulative(x: Array) -> Array:
     return lax.erfc(-x / math.sqrt(2)) / 2  # erfc keeps its digits far below 0, where 1 + erf loses them
-
-
-def _table(
-    name: str, forward: Any, backward: Any, reference: Any, equation: str, keeps: str, kinks: Any, **more: Any
-) -> Op:
-    doc = f"{name}: {equation}, elementwise; keeps {keeps}. See the table in jaxcnn.ops.activations."
-    cases = (*CASES, *more.pop("cases", ()))
-    bad = (_BAD, *more.pop("bad", ()))
-    return Op(name, forward, backward, reference, cases, kinks, bad, equation=equation, keeps=keeps, doc=doc)
 
 
 _x = distinct(4, 5, scale=3.0)
