@@ -19,7 +19,8 @@ AXIS = "data"
 def mapped(subject: Subject, *, seed: int = 0, tolerance: float = CLOSE) -> list[Failure]:
     """In ``shard_map`` each device has batched inputs of its own and shares the others: shared inputs get the sum of the devices' cotangents."""
     count = jax.device_count()
-    batched = _batched_leaves(subject) or [True] + [False] * (len(subject.leaves) - 1)
+    batched = _batched_leaves(subject)
+    batched[0] |= not any(batched)  # something must differ from device to device
     stacked = [jnp.stack([x * (1 + i / count) for i in range(count)]) if b else x
                for x, b in zip(subject.leaves, batched, strict=True)]  # fmt: skip
     cotangents = [jnp.stack([c] * count) for c in subject.cotangents(seed + 1)]
