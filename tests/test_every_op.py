@@ -9,6 +9,7 @@ from jax.sharding import AxisType
 from every import ALL, TIERED, reference, show, subject, without_contracts
 from jaxcnn.ops import OPS
 from jaxcnn.verify import derivatives, sharding, transforms
+from jaxcnn.verify.report import difference
 
 pytestmark = pytest.mark.usefixtures("x64")
 
@@ -83,16 +84,17 @@ def test_meshes(op, case, axis_type):
 @pytest.mark.parametrize(("op", "case"), ALL)
 def test_explicit_halves_equal_the_wired_op(op, case):
     checked = subject(op, case)
-    ones = [jnp.ones_like(c) for c in checked.cotangents(0)]
+    cotangents_of_y = checked.cotangents(1)
 
     def by_hand(*args):
         y, saved = op.run(*args, **case.static)
-        return jax.tree.leaves(y), op.pull(saved, jax.tree.map(jnp.ones_like, y), **case.static)
+        return jax.tree.leaves(y), op.pull(saved, jax.tree.unflatten(jax.tree.structure(y), cotangents_of_y))
 
     value, cotangents = jax.jit(by_hand)(*checked.args)
-    wired_value, wired = jax.jit(checked.pull(checked.f))(checked.leaves, ones)
-    assert jax.tree.all(jax.tree.map(np.array_equal, value, wired_value))
-    assert jax.tree.all(jax.tree.map(np.array_equal, jax.tree.leaves(cotangents), wired))
+    wired_value, wired = jax.jit(checked.pull(checked.f))(checked.leaves, cotangents_of_y)
+    # Not to the bit: compiled as two programs, the same operations may be fused in other ways.
+    for got, want in zip([*value, *jax.tree.leaves(cotangents)], [*wired_value, *wired], strict=True):
+        assert difference(got, want) <= 1e-12
 
 
 @pytest.mark.parametrize(("op", "case"), ALL)
