@@ -1,9 +1,12 @@
-"""``python -m jaxcnn ops``: the table of ops."""
+"""``python -m jaxcnn ops``: the table of ops. ``python -m jaxcnn verify``: the proof of each."""
 
 import argparse
+import os
 import sys
 
-from jaxcnn.table import markdown, text
+from jaxcnn.verify import command
+
+CLOSED = 128 + 13  # what a shell says of a command that SIGPIPE ended
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -16,10 +19,32 @@ def main(arguments: list[str] | None = None) -> int:
         "ops", help="list the ops: equation, what is kept for the backward, bytes an output element"
     )
     ops.add_argument("--markdown", action="store_true", help="as in the README")
+    verify = commands.add_parser(
+        "verify", help="prove the gradient of every op, or of a function of your own; exit status 0 if all checks hold"
+    )
+    command.add_options(verify)
     chosen = parser.parse_args(arguments)
+    # JAX takes seconds to import, which --help and a mistyped option need not wait for
+    if chosen.command == "verify":
+        from jaxcnn.ops import OPS
+
+        return command.run(chosen, OPS, "jaxcnn.ops:OPS")
+    from jaxcnn.table import markdown, text
+
     print(markdown() if chosen.markdown else text())
     return 0
 
 
+def _main() -> int:
+    """:func:`main`, whose output may be cut short: ``python -m jaxcnn ops | head``."""
+    try:
+        status = main()
+        sys.stdout.flush()  # here rather than at exit, where nobody could catch what it raises
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is still in the buffer
+        return CLOSED
+    return status
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(_main())

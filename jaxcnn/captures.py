@@ -22,11 +22,11 @@ def refuse_captures(op: str, backward: Callable[..., Any], run: Callable[..., An
     A function that closes over nothing but Python values cannot, and is let through unseen; any other is traced once more, and the
     constants of its jaxpr are what it captured.
     """
-    if all(isinstance(value, _INERT) for _, value in _reach(backward)):
+    if all(isinstance(value, _INERT) for _, value in reach(backward)):
         return
     captured = [const for const in jax.make_jaxpr(run)(residuals, dy).consts if isinstance(const, Tracer)]
     if captured:
-        names = {id(leaf): name for name, value in _reach(backward) for leaf in jax.tree.leaves(value)}
+        names = {id(leaf): name for name, value in reach(backward) for leaf in jax.tree.leaves(value)}
         found = ", ".join(f"`{names.get(id(t), '?')}` ({show(t)})" for t in captured)
         raise TypeError(
             f"{op}: backward reads the traced array {found}, which is not among its residuals, so its gradient would silently be zero; "
@@ -34,14 +34,14 @@ def refuse_captures(op: str, backward: Callable[..., Any], run: Callable[..., An
         )
 
 
-def _reach(function: Any, seen: frozenset[int] = frozenset()) -> Iterator[tuple[str, Any]]:
+def reach(function: Any, seen: frozenset[int] = frozenset()) -> Iterator[tuple[str, Any]]:
     """Every value that a function holds by closure, binding or default, functions opened up, by variable name."""
     if id(function) in seen:
         return
     seen |= {id(function)}
     for name, value in _held(function):
         if isinstance(value, types.FunctionType | functools.partial | types.MethodType):
-            yield from _reach(value, seen)
+            yield from reach(value, seen)
         elif isinstance(value, tuple | list) and all(isinstance(v, _INERT) for v in value):
             continue
         else:

@@ -83,14 +83,13 @@ def values(literal: Any) -> Draw:
 class Case:
     """Inputs and settings on which an op must agree with its reference.
 
-    ``batched`` names (by position) the inputs whose leading axis is the batch. ``tolerance`` bounds max |difference| / max |value| in float64.
+    ``batched`` names (by position) the inputs whose leading axis is the batch.
     """
 
     label: str
     inputs: tuple[Draw | None, ...]
     static: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     batched: tuple[int, ...] = (0,)
-    tolerance: float = 1e-10
 
     def draw(self, seed: int, dtype: Any = np.float32, batch: int | None = None) -> tuple[Any, ...]:
         """The inputs as arrays: floating ones in ``dtype``, with ``batch`` examples if given."""

@@ -18,8 +18,9 @@ from idx_files import NAMES, write_folder, write_idx
 from experiments.mnist import pictures, training
 from experiments.mnist.__main__ import main
 from experiments.mnist.config import MNIST_DIR, Config
-from experiments.mnist.outputs import PICTURES, write_file
+from experiments.mnist.outputs import PICTURES
 from jaxcnn.data import load_idx_folder
+from jaxcnn.files import write_file
 
 ROOT = Path(__file__).parents[1]
 

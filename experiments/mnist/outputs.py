@@ -1,14 +1,14 @@
-"""The files of a run. A finished file is written aside and then renamed, so that none is ever seen half written."""
+"""The files of a run. None is ever seen half written."""
 
 import contextlib
 import json
-import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TextIO
 
 from experiments.mnist.config import InputError
+from jaxcnn.files import write_file
 
 RESULT = "result.json"
 METRICS = "metrics.jsonl"
@@ -31,16 +31,6 @@ def clear_folder(folder: Path) -> None:
     """Remove what an earlier run wrote there, so that no old result stands beside new metrics."""
     for name in (RESULT, METRICS, *PICTURES):
         (folder / name).unlink(missing_ok=True)
-
-
-def write_file(path: Path, content: bytes) -> None:
-    """``content`` as the whole of ``path``, all at once."""
-    aside = path.with_name(f".{path.name}.part")
-    try:
-        aside.write_bytes(content)
-        os.replace(aside, path)
-    finally:
-        aside.unlink(missing_ok=True)
 
 
 def write_json(path: Path, value: dict[str, Any]) -> None:

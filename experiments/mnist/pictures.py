@@ -12,7 +12,7 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullFormatter
 
-from experiments.mnist.outputs import write_file
+from jaxcnn.files import write_file
 
 INK, PALE, ACCENT, REFERENCE = "#1f2937", "#b9c6de", "#2455a4", "#c2410c"
 SMALLEST_LOSS = 1e-8  # a loss of exactly 0 has no place on a logarithmic axis

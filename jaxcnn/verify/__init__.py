@@ -1,7 +1,16 @@
 """The gradient checker: it knows no op by name, and may differentiate, since it is the judge."""
 
-from jaxcnn.verify.check import check
-from jaxcnn.verify.report import Failure, Report
-from jaxcnn.verify.subject import Subject
+from typing import TYPE_CHECKING
 
-__all__ = ["Failure", "Report", "Subject", "check"]
+from jaxcnn.lazy import on_demand
+
+if TYPE_CHECKING:
+    from jaxcnn.verify.checking import CHECKS, check, prove
+    from jaxcnn.verify.report import Failure, Mismatch, Report, Verdict
+else:
+    __getattr__, __dir__ = on_demand(__name__, {
+        **dict.fromkeys(("CHECKS", "check", "prove"), "jaxcnn.verify.checking"),
+        **dict.fromkeys(("Failure", "Mismatch", "Report", "Verdict"), "jaxcnn.verify.report"),
+    })  # fmt: skip
+
+__all__ = ["CHECKS", "Failure", "Mismatch", "Report", "Verdict", "check", "prove"]

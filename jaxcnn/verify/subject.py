@@ -1,6 +1,7 @@
-"""What is checked: a function, the inputs it is checked at, and (if there is one) a reference that says what is right.
+"""What is checked: a function at a point, and (if there is one) a reference that says what is right.
 
-Inputs and outputs may be any pytrees. Only floating-point leaves are differentiated; they are named by their path (``args[0]['conv1']['kernel']``).
+Inputs and outputs may be any pytrees. Arrays are traced; Python integers, strings and whatever else is no array stay as they are. Only floating-point (and complex)
+leaves are differentiated; they are named by their path (``args[0]['conv1']['kernel']``).
 """
 
 import dataclasses
@@ -13,72 +14,166 @@ import jax.numpy as jnp
 import numpy as np
 
 Arrays = list[Any]
+Pull = Callable[[Arrays, Arrays], tuple[Arrays, Arrays]]
+# A checker compiles much and runs little: XLA need not optimise
+QUICKLY = {"xla_backend_optimization_level": 0}
 
 
 @dataclasses.dataclass(frozen=True)
 class Subject:
-    """``f`` and ``reference`` as functions of ``args``; ``batched`` says which positions have a leading batch axis."""
+    """``f`` and ``reference`` as functions of ``args``; ``batched`` says which positions have a leading batch axis (None: not known)."""
 
     f: Callable[..., Any]
     args: tuple[Any, ...]
     reference: Callable[..., Any] | None = None
-    batched: tuple[int, ...] = (0,)
+    batched: tuple[int, ...] | None = None
 
     @functools.cached_property
-    def names(self) -> list[str]:
-        """The path of each differentiable leaf."""
+    def paths(self) -> list[str]:
+        """The path of each array among the inputs."""
         paths, _ = jax.tree_util.tree_flatten_with_path(self.args)
-        return [f"args{jax.tree_util.keystr(path)}" for path, leaf in paths if differentiable(leaf)]
+        return [f"args{jax.tree_util.keystr(path)}" for path, leaf in paths if is_array(leaf)]
 
     @functools.cached_property
+    def arrays(self) -> Arrays:
+        """Every array among the inputs."""
+        return [leaf for leaf in jax.tree.leaves(self.args) if is_array(leaf)]
+
+    @functools.cached_property
+    def places(self) -> list[int]:
+        """Which of the arrays are differentiated."""
+        return [i for i, leaf in enumerate(self.arrays) if differentiable(leaf)]
+
+    @property
+    def names(self) -> list[str]:
+        """The path of each differentiable array."""
+        return [self.paths[i] for i in self.places]
+
+    @property
     def leaves(self) -> Arrays:
-        """The differentiable leaves."""
-        return [leaf for leaf in jax.tree.leaves(self.args) if differentiable(leaf)]
+        """The differentiable arrays."""
+        return [self.arrays[i] for i in self.places]
+
+    def put(self, leaves: Arrays, arrays: Arrays | None = None) -> Arrays:
+        """``arrays`` (by default the subject's) with the differentiable ones replaced."""
+        moved = [*(self.arrays if arrays is None else arrays)]
+        for place, leaf in zip(self.places, leaves, strict=True):
+            moved[place] = leaf
+        return moved
+
+    def rebuild(self, arrays: Arrays) -> tuple[Any, ...]:
+        """``args`` with its arrays replaced."""
+        everything, tree = jax.tree.flatten(self.args)
+        fresh = iter(arrays)
+        return tree.unflatten([next(fresh) if is_array(leaf) else leaf for leaf in everything])
 
     def primal(self, f: Callable[..., Any]) -> Callable[[Arrays], Arrays]:
-        """``f`` as a function from the differentiable leaves of its inputs to those of its output."""
+        """``f`` as a function from all arrays of its inputs to the differentiable ones of its output."""
+        return lambda arrays: floating(f(*self.rebuild(arrays)))
 
-        def call(leaves: Arrays) -> Arrays:
-            return floating_outputs(f(*self.rebuild(leaves)))
+    def pull(self, f: Callable[..., Any]) -> Pull:
+        """(arrays, cotangents) ↦ (value, gradient) of ``f`` by ``jax.vjp``."""
 
-        return call
-
-    def rebuild(self, leaves: Arrays) -> tuple[Any, ...]:
-        """``args`` with its differentiable leaves replaced."""
-        everything, tree = jax.tree.flatten(self.args)
-        fresh = iter(leaves)
-        return tree.unflatten([next(fresh) if differentiable(leaf) else leaf for leaf in everything])
-
-    def pull(self, f: Callable[..., Any]) -> Callable[[Arrays, Arrays], tuple[Arrays, Arrays]]:
-        """(leaves, cotangents) ↦ (value, gradient) of ``f`` by ``jax.vjp``."""
-
-        def value_and_pull(leaves: Arrays, cotangents: Arrays) -> tuple[Arrays, Arrays]:
-            value, pull = jax.vjp(self.primal(f), leaves)
+        def value_and_pull(arrays: Arrays, cotangents: Arrays) -> tuple[Arrays, Arrays]:
+            value, pull = jax.vjp(
+                lambda leaves: self.primal(f)(self.put(leaves, arrays)), [arrays[i] for i in self.places]
+            )
             return value, pull(cotangents)[0]
 
         return value_and_pull
 
     def cotangents(self, seed: int) -> Arrays:
         """Random cotangents, shaped like the outputs."""
-        shapes = jax.eval_shape(self.primal(self.f), self.leaves)
-        return random_like(shapes, seed)
+        return random_like(jax.eval_shape(self.primal(self.f), self.arrays), seed)
 
     def astype(self, dtype: Any) -> "Subject":
-        """The same subject with its floating inputs cast."""
-        cast = [jnp.asarray(leaf, dtype) for leaf in self.leaves]
-        return dataclasses.replace(self, args=self.rebuild(cast))
+        """The same subject with its floating inputs cast (complex ones to the complex dtype of that precision)."""
+        return dataclasses.replace(self, args=self.rebuild(self.put([cast(x, dtype) for x in self.leaves])))
+
+
+def quick(function: Callable[..., Any]) -> Callable[..., Any]:
+    """``function`` compiled in a hurry."""
+    return jax.jit(function, compiler_options=QUICKLY if jax.default_backend() == "cpu" else None)
+
+
+def is_array(leaf: Any) -> bool:
+    """Whether ``leaf`` is an array or a random key."""
+    return hasattr(leaf, "dtype") and hasattr(leaf, "shape")
 
 
 def differentiable(leaf: Any) -> bool:
-    """Whether ``leaf`` is a floating-point array."""
-    return hasattr(leaf, "dtype") and jnp.issubdtype(leaf.dtype, jnp.floating)
+    """Whether ``leaf`` is a floating-point or complex array."""
+    return is_array(leaf) and jnp.issubdtype(leaf.dtype, jnp.inexact)
 
 
-def floating_outputs(value: Any) -> Arrays:
+def is_complex(leaf: Any) -> bool:
+    """Whether ``leaf`` is a complex array."""
+    return jnp.issubdtype(leaf.dtype, jnp.complexfloating)
+
+
+def floating(value: Any) -> Arrays:
+    """The differentiable leaves of ``value``."""
     return [leaf for leaf in jax.tree.leaves(value) if differentiable(leaf)]
 
 
-def random_like(shapes: Sequence[Any], seed: int) -> Arrays:
+def cast(x: Any, dtype: Any) -> Any:
+    """``x`` in ``dtype``, or in the complex dtype of that precision."""
+    return jnp.asarray(np.asarray(x), jnp.result_type(dtype, jnp.complex64) if is_complex(x) else dtype)
+
+
+def as_arrays(args: tuple[Any, ...], real: Any) -> tuple[Any, ...]:
+    """NumPy arrays as JAX arrays and, where ``real`` names a dtype for them, Python floats too; the rest as it is."""
+
+    def convert(leaf: Any) -> Any:
+        if isinstance(leaf, np.ndarray | np.generic):
+            return jnp.asarray(leaf)
+        if isinstance(leaf, float | complex) and real is not None:
+            return cast(jnp.asarray(leaf), real)
+        return leaf
+
+    return jax.tree.map(convert, args)
+
+
+def random_like(shapes: Sequence[Any], seed: Any) -> Arrays:
     """Normal numbers of the given shapes and dtypes."""
     rng = np.random.default_rng(seed)
-    return [jnp.asarray(rng.standard_normal(s.shape), s.dtype) for s in shapes]
+
+    def draw(s: Any) -> Any:
+        real = rng.standard_normal(s.shape)
+        return jnp.asarray(real + 1j * rng.standard_normal(s.shape) if is_complex(s) else real, s.dtype)
+
+    return [draw(s) for s in shapes]
+
+
+def variant(leaf: Any, number: int) -> Any:
+    """``leaf`` itself for 0, else another like it: the same shape and dtype, and no further from its domain."""
+    if number == 0:
+        return leaf
+    if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        return jax.random.fold_in(leaf, number) if leaf.ndim == 0 else jnp.roll(leaf, number)
+    if not differentiable(leaf):
+        return jnp.asarray(np.roll(np.asarray(leaf), number))
+    return like(wide(leaf) * (1 - number / 16), leaf)
+
+
+def like(value: Any, x: Any) -> Any:
+    """Numbers as a JAX array of the dtype of ``x``, converted by NumPy: every eager operation of JAX would be compiled for its shape."""
+    return jnp.asarray(np.asarray(value), x.dtype)
+
+
+def stack(leaves: Sequence[Any]) -> Any:
+    """Arrays (or keys) one above the other."""
+    if jnp.issubdtype(leaves[0].dtype, jax.dtypes.prng_key):
+        return jnp.stack(leaves)
+    return jnp.asarray(np.stack([np.asarray(leaf) for leaf in leaves]))
+
+
+def pairing(u: Sequence[Any], v: Sequence[Any]) -> float:
+    """Re Σ u v over all arrays, summed in float64 (without conjugation, as ``jax.vjp`` transposes)."""
+    return float(sum(np.real(np.sum(wide(a) * wide(b))) for a, b in zip(u, v, strict=True)))
+
+
+def wide(array: Any) -> np.ndarray:
+    """The array in NumPy's float64 (complex128), whatever JAX is set to."""
+    a = np.asarray(array)
+    return a.astype(np.complex128 if np.iscomplexobj(a) else np.float64)

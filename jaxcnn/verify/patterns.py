@@ -1,0 +1,285 @@
+"""What do the wrong elements have in common? A pattern in words, and a guess at its cause.
+
+Patterns are looked for from the most to the least telling, and named only where they explain all of the difference (to a part in 10⁶ of it, or to the precision of a narrower dtype).
+
+>>> import numpy as np
+>>> want = np.array([[1.0, -2.0], [3.0, 0.5]])
+>>> recognise(want / 4, want, np.ones((2, 2), bool))
+Pattern(words='all elements are 0.25 × expected', cause='every element is 0.25 × expected: 1/4, the number of elements: mean taken for sum?')
+>>> recognise(want.T, want, want != want.T).words
+'transposed: axes 0 and 1 are exchanged'
+"""
+
+import itertools
+import math
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+
+
+class Pattern(NamedTuple):
+    """How the wrong elements lie, and what that suggests."""
+
+    words: str = ""
+    cause: str = ""
+
+    def __bool__(self) -> bool:
+        return bool(self.words)
+
+
+NONE = Pattern()
+
+
+def recognise(got: np.ndarray, want: np.ndarray, off: np.ndarray, x: np.ndarray | None = None) -> Pattern:
+    """The first pattern that fits; ``off`` marks the elements that disagree, ``x`` is the input that they are the gradient of."""
+    if not np.isfinite(got).all():
+        return _not_finite(got, want)
+    if not np.isfinite(want).all() or got.size == 0:
+        return NONE
+    for look in (_zero, _scaled, _negated_part, _moved, _rounded, _confined, _tied, _scaled_along, _offset, _shuffled):
+        if found := look(got, want, off, x):
+            return found
+    return NONE
+
+
+def exchanged(got: Sequence[np.ndarray], want: Sequence[np.ndarray], names: Sequence[str], number: int) -> Pattern:
+    """Whether ``got[number]`` is another input's gradient."""
+    for other, b in enumerate(want):
+        if other != number and b.size > 1 and _close(got[number], b) and not _close(want[number], b):
+            return Pattern(
+                f"equals the gradient of {names[other]}",
+                f"the cotangents of {names[number]} and {names[other]} are swapped: backward returns them in the wrong order?",
+            )
+    return NONE
+
+
+def _close(a: np.ndarray, b: np.ndarray, rtol: float = 1e-6) -> bool:
+    if a.shape != b.shape:
+        return False
+    return bool(np.abs(a - b).max(initial=0.0) <= rtol * np.abs(b).max(initial=0.0))
+
+
+def _not_finite(got: np.ndarray, want: np.ndarray) -> Pattern:
+    bad = ~np.isfinite(got) & np.isfinite(want)
+    kind = "nan" if np.isnan(got[bad]).any() else "infinite"
+    if not bad.any():
+        return NONE
+    return Pattern(f"{int(bad.sum())} elements are {kind}",
+                   f"{kind} where the derivative is finite: 0/0, ∞·0 or an overflow that a `where` should keep out before it is computed")  # fmt: skip
+
+
+def _zero(got: np.ndarray, want: np.ndarray, off: np.ndarray, x: np.ndarray | None) -> Pattern:
+    if got.any():
+        return NONE
+    return Pattern("all elements are 0", "the gradient is 0 everywhere: backward returns None or zeros for it, stop_gradient cuts it, or the rule reads it "
+                                         "past its residuals")  # fmt: skip
+
+
+def _scaled(got: np.ndarray, want: np.ndarray, off: np.ndarray, x: np.ndarray | None) -> Pattern:
+    factor = _ratio(got, want)
+    if factor is None:
+        return NONE
+    return Pattern(
+        f"all elements are {factor:.6g} × expected",
+        f"every element is {factor:.6g} × expected: {_factor_cause(factor, got.shape)}",
+    )
+
+
+def _ratio(got: np.ndarray, want: np.ndarray) -> float | None:
+    square = np.vdot(want, want).real
+    if not square:
+        return None
+    factor = float(np.vdot(want, got).real / square)
+    return factor if _close(got, factor * want) and not math.isclose(factor, 1.0, abs_tol=1e-12) else None
+
+
+def _factor_cause(factor: float, shape: tuple[int, ...]) -> str:
+    size = math.prod(shape)
+    if math.isclose(factor, -1, rel_tol=1e-6):
+        return "a wrong sign?"
+    counts = {size: "the number of elements", **{n: f"the length of axis {a}" for a, n in enumerate(shape)}}
+    counts |= {
+        math.prod(shape[i:j]): f"the size of axes {i} to {j - 1}" for i, j in itertools.combinations(range(len(shape) + 1), 2) if j > i + 1
+    } | counts  # fmt: skip
+    for count, words in counts.items():
+        if count > 1 and math.isclose(factor, 1 / count, rel_tol=1e-6):
+            return f"1/{count}, {words}: mean taken for sum?"
+        if count > 1 and math.isclose(factor, count, rel_tol=1e-6):
+            return f"{words}: sum taken for mean?"
+    if factor > 0:
+        for n in (2, 3, 4, 5, 6, 7, 8, 9, 10, 16, 25, 32, 64, 100):
+            if math.isclose(factor, 1 / n, rel_tol=1e-6):
+                return f"a factor {n} is missing, or a mean over {n} is taken twice?"
+            if math.isclose(factor, n, rel_tol=1e-6):
+                return f"a factor {n} too many, or a sum where a mean over {n} is meant?"
+    return "a constant factor is wrong or missing"
+
+
+def _negated_part(got: np.ndarray, want: np.ndarray, off: np.ndarray, x: np.ndarray | None) -> Pattern:
+    if 0 < off.sum() < off.size and _close(got[off], -want[off]):
+        return Pattern(f"{int(off.sum())} elements have the wrong sign", "the sign of some elements is wrong: the wrong branch, or abs for a signed value?")  # fmt: skip
+    return NONE
+
+
+def _moves(want: np.ndarray) -> Iterator[tuple[np.ndarray, str, str]]:
+    axes = range(want.ndim)
+    for a, b in itertools.combinations(axes, 2):
+        if want.shape[a] == want.shape[b]:
+            yield (
+                np.swapaxes(want, a, b),
+                f"transposed: axes {a} and {b} are exchanged",
+                "transposed operand in a product?",
+            )
+    for count in range(1, min(want.ndim, 3) + 1):
+        for chosen in itertools.combinations(axes, count):
+            named = "axis " + ", ".join(map(str, chosen))
+            yield (
+                np.flip(want, chosen),
+                f"flipped along {named}",
+                f"flipped along {named}: convolution for correlation, or a reversed scan?",
+            )
+    for axis in axes:
+        for by in (1, -1, 2, -2):
+            if want.shape[axis] > abs(by) + 1:
+                yield (
+                    np.roll(want, by, axis),
+                    f"shifted by {by} along axis {axis}",
+                    f"shifted by {by} along axis {axis}: an off-by-one, or padding on the wrong side?",
+                )
+
+
+def _moved(got: np.ndarray, want: np.ndarray, off: np.ndarray, x: np.ndarray | None) -> Pattern:
+    for moved, words, cause in _moves(want) if want.size > 1 else ():
+        if _close(got, moved):
+            return Pattern(words, cause)
+        if words.startswith("shifted"):  # what comes in at the end need not be what went out at the other
+            axis, by = int(words.split()[-1]), int(words.split()[2])
+            inside = np.moveaxis(np.ones(want.shape, bool), axis, 0)
+            inside[:by] = by < 0
+            inside[by:] &= by > 0
+            inside = np.moveaxis(inside, 0, axis)
+            if want[inside].any() and _close(got[inside], moved[inside]):
+                return Pattern(words, cause)
+    return NONE
+
+
+def _rounded(got: np.ndarray, want: np.ndarray, off: np.ndarray, x: np.ndarray | None) -> Pattern:
+    if np.iscomplexobj(want) or off.mean() < 0.3 or off.size < 3:
+        return NONE
+    relative = np.abs(got - want)[off] / np.maximum(np.abs(want[off]), 1e-300)
+    typical = float(np.median(relative))
+    for dtype, low, high in (("bfloat16", 2e-4, 8e-3), ("float16", 2e-5, 1e-3), ("float32", 2e-9, 2e-7)):
+        narrow = got.astype(jnp.bfloat16 if dtype == "bfloat16" else dtype).astype(np.float64)
+        if np.array_equal(narrow, got) and low <= typical <= high:
+            return Pattern(
+                f"every element is a number of {dtype}", f"backward computes or rounds in {dtype}: a downcast?"
+            )
+    return NONE
+
+
+def _confined(got: np.ndarray, want: np.ndarray, off: np.ndarray, x: np.ndarray | None) -> Pattern:
+    if off.all() or off.ndim == 0:
+        return NONE
+    if off.sum() == 1:
+        at = [int(i[0]) for i in np.nonzero(off)]
+        return (
+            Pattern(
+                f"only the element at {at}",
+                "one element alone is off: an edge of the index range, or an element written twice or never?",
+            )
+            if off.size > 2
+            else NONE
+        )
+    for axis in range(off.ndim):
+        rows = np.flatnonzero(off.any(axis=tuple(a for a in range(off.ndim) if a != axis)))
+        n = off.shape[axis]
+        if len(rows) == 1 and n > 2:
+            place = {0: "first", n - 1: "last"}.get(int(rows[0]), "")
+            row = "row (batch entry)" if axis == 0 else "slice"
+            return Pattern(f"only {row} {rows[0]} of axis {axis}", f"only one {row} is off, the {place or f'index {rows[0]}'} of axis {axis}: "
+                                                                   "an off-by-one at the end, or an index that forgets the others?")  # fmt: skip
+        if (
+            n > 2
+            and len(rows) == n - 1
+            and off.ndim >= 1
+            and int(np.setdiff1d(np.arange(n), rows)[0]) == 0
+            and axis == 0
+        ):
+            return Pattern("every row but the first of axis 0", "only the first row of axis 0 is right: wrong for batches of more than one, or a carry that is lost?")  # fmt: skip
+    return _border(off)
+
+
+def _border(off: np.ndarray) -> Pattern:
+    for axes in (
+        [a for a in range(off.ndim) if off.shape[a] >= 4],
+        [a for a in range(1, off.ndim - 1) if off.shape[a] >= 4],
+    ):
+        inner = tuple(slice(1, -1) if a in axes else slice(None) for a in range(off.ndim))
+        if axes and not off[inner].any():
+            return Pattern("only the border", "only elements at the border are off: padding, or a window that hangs over the edge?")  # fmt: skip
+    return NONE
+
+
+def _tied(got: np.ndarray, want: np.ndarray, off: np.ndarray, x: np.ndarray | None) -> Pattern:
+    if x is None or x.shape != off.shape or off.all() or np.iscomplexobj(x):
+        return NONE
+    _, inverse, counts = np.unique(x, return_inverse=True, return_counts=True)
+    tied = (counts[inverse].reshape(x.shape) > 1) & (x != 0)
+    zero = x == 0
+    if off[zero].any() and not off[~zero].any():
+        return Pattern(
+            "only where the input is 0", "only elements where the input is 0 are off: the convention at a kink, or 0/0?"
+        )
+    if off[tied].any() and not off[~tied].any():
+        return Pattern(
+            "only ties: elements that equal another",
+            "only tied elements are off: does each of them get the whole cotangent?",
+        )
+    for side, words in ((x > 0, "positive"), (x < 0, "negative")):
+        if off[side].all() and side.any() and not off[~side].any():
+            return Pattern(f"only where the input is {words}", f"every element with {words} input is off, the others are right: the wrong branch or mask?")  # fmt: skip
+    return NONE
+
+
+def _scaled_along(got: np.ndarray, want: np.ndarray, off: np.ndarray, x: np.ndarray | None) -> Pattern:
+    for axis in range(want.ndim):
+        others = tuple(a for a in range(want.ndim) if a != axis)
+        if not others or math.prod(want.shape[a] for a in others) < 3:
+            continue
+        square = np.real(want * want.conj()).sum(others, keepdims=True)
+        factor = np.where(
+            square > 0, np.real(got * want.conj()).sum(others, keepdims=True) / np.where(square > 0, square, 1), 0
+        )
+        if _close(got, factor * want):
+            return Pattern(f"each slice of axis {axis} is scaled by a factor of its own",
+                           f"a factor that varies along axis {axis} is wrong or missing (the first: {factor.ravel()[0]:.6g})")  # fmt: skip
+    return NONE
+
+
+def _offset(got: np.ndarray, want: np.ndarray, off: np.ndarray, x: np.ndarray | None) -> Pattern:
+    gap = got - want
+    scale = np.abs(gap).max()
+    if want.size > 2 and np.abs(gap - gap.mean()).max() <= 1e-6 * scale:
+        return Pattern(f"all elements are too large by {gap.mean():.6g}", "the difference is one constant: the mean (or sum) over all elements is missing or added?")  # fmt: skip
+    for axis in range(want.ndim):
+        if want.shape[axis] > 2 and np.abs(gap - gap.mean(axis, keepdims=True)).max() <= 1e-6 * scale:
+            return Pattern(f"the difference is constant along axis {axis}", f"a term that is constant along axis {axis} is missing: the mean or sum over it?")  # fmt: skip
+    if want.ndim > 1:
+        for axis in range(want.ndim):
+            others = tuple(a for a in range(want.ndim) if a != axis)
+            if (
+                np.abs(gap - gap.mean(others, keepdims=True)).max() <= 1e-6 * scale
+                and math.prod(want.shape[a] for a in others) > 2
+            ):
+                return Pattern(f"the difference depends on axis {axis} alone", f"a term that depends on axis {axis} alone is missing: a mean or sum over the others?")  # fmt: skip
+    return NONE
+
+
+def _shuffled(got: np.ndarray, want: np.ndarray, off: np.ndarray, x: np.ndarray | None) -> Pattern:
+    if np.iscomplexobj(want) or want.size < 3 or not want.any():
+        return NONE
+    if _close(np.sort(got, axis=None), np.sort(want, axis=None)):
+        return Pattern("the same numbers in another order", "the numbers are right and lie in the wrong places: a reshape or transposition of axes?")  # fmt: skip
+    return NONE
