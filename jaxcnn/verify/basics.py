@@ -19,6 +19,8 @@ EXACT = Tolerance(0.0, 0.0, float(np.finfo(np.float64).eps))
 
 def captured(probe: Probe) -> list[Failure]:
     """A backward reads its residuals only: what it closes over gets no gradient, and JAX says nothing."""
+    if not probe.traceable:
+        raise Skip("the function cannot be traced")
     return [
         Failure(
             "captured tracers",
@@ -224,9 +226,21 @@ def stale(probe: Probe) -> list[Failure]:
     for arrays in (subject.arrays, probe.variants):
         moved = lambda leaves, arrays=arrays: subject.primal(subject.f)(subject.put(leaves, arrays))  # noqa: E731
         pulls.append(jax.vjp(moved, [arrays[i] for i in subject.places])[1])
-    first = pulls[0](probe.u)[0]
-    return compare("stale residuals", subject.names, first, probe.eager[1], probe.tolerance, probe.noise_of_gradient,
-                   cause="the backward uses what a later forward left behind: residuals must be returned, not kept in a list, a global or an attribute")  # fmt: skip
+    first, other = pulls[0](probe.u)[0], pulls[1](probe.u)[0]
+    cause = "the backward uses what another call left behind: residuals must be returned, not kept in a list, a global or an attribute"
+    there = probe.f(probe.variants, probe.u)[1]
+    failures = compare(
+        "stale residuals",
+        subject.names,
+        other,
+        there,
+        probe.tolerance,
+        lambda i: 4 * probe.noise[1][i].max(initial=0.0),
+        cause=cause,
+    )
+    return failures or compare(
+        "stale residuals", subject.names, first, probe.eager[1], probe.tolerance, probe.noise_of_gradient, cause=cause
+    )
 
 
 def describe(f: Any) -> str:

@@ -14,8 +14,8 @@ from jaxcnn.verify import patterns
 from jaxcnn.verify.report import Failure, Mismatch
 from jaxcnn.verify.subject import wide
 
-# How much larger than the measured noise an honest difference may be: two algorithms, a handful of samples
 CAUTION = 64.0
+NARROW = 1e-5  # no 32-bit dtype has an epsilon above this
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,14 +30,22 @@ class Tolerance:
 
     @classmethod
     def of(cls, eps: float, terms: int = 1) -> "Tolerance":
-        """eps × max(64 √terms, terms/4): sums in random order, and sums of one sign added one after the other."""
-        grown = eps * max(64 * math.sqrt(max(terms, 1)), terms / 4)
+        """eps × max(64 √terms, terms/4): sums in random order, and sums of one sign added one after the other.
+
+        In 16 bits it is 8 eps: what is rounded there is sums that are kept in 32, a few times over.
+        """
+        grown = 8 * eps if eps > NARROW else eps * max(64 * math.sqrt(max(terms, 1)), terms / 4)
         return cls(rtol=max(1e-9, grown), floor=max(1e-12, grown), eps=eps, terms=terms)
 
     def allowed(self, want: np.ndarray, noise: Any = 0.0) -> np.ndarray:
         """The difference allowed at each element."""
         sizes = np.where(np.isfinite(want), np.abs(want), 0.0)
-        return self.rtol * sizes + self.floor * sizes.max(initial=0.0) + CAUTION * np.asarray(noise) + self.tiny
+        return self.rtol * sizes + self.floor * sizes.max(initial=0.0) + self.caution * np.asarray(noise) + self.tiny
+
+    @property
+    def caution(self) -> float:
+        """How much larger than the measured noise an honest difference may be: two algorithms, a handful of samples. 16 bits have no room for it."""
+        return 2.0 if self.eps > NARROW else CAUTION
 
     def __str__(self) -> str:
         return f"{self.rtol:.1e} of each element + {self.floor:.1e} of the largest"

@@ -8,12 +8,14 @@ import jax
 import numpy as np
 
 from jaxcnn.verify import kinks
-from jaxcnn.verify.compare import CAUTION, Tolerance, compare, error
+from jaxcnn.verify.compare import NARROW, Tolerance, compare, error
 from jaxcnn.verify.local import contract, relative, size_of_terms
 from jaxcnn.verify.probe import Probe, Skip, Undecided
 from jaxcnn.verify.report import Failure
 from jaxcnn.verify.slopes import slope
 from jaxcnn.verify.subject import Arrays, like, pairing, quick, random_like, wide
+
+FLOAT16 = float(np.finfo(np.float16).eps)  # overflows soon
 
 
 def linear(probe: Probe) -> list[Failure]:
@@ -40,6 +42,12 @@ def linear(probe: Probe) -> list[Failure]:
     ]
     failures += compare("linear in dy", names, at_mixed, wanted, _backward_tolerance(probe), lambda i: _sum_noise(probe, at_u[i], at_v[i], wanted[i]),
                         cause="backward is not linear in dy: it clips, normalises, rounds or squares the cotangent")  # fmt: skip
+    if not failures:  # clipping shows at large cotangents, underflow at small ones
+        most = 16.0 if max(probe.tolerance.eps, probe.backward_eps) == FLOAT16 else 1024.0
+        for factor in (most, 1 / most):
+            scaled = [wide(g) / factor for g in pull([wide(c) * factor for c in u])]
+            failures = failures or compare("linear in dy", names, scaled, at_u, _backward_tolerance(probe), lambda i: _sum_noise(probe, at_u[i]),
+                                           cause=f"backward is not linear in dy: {factor:g} × dy does not give {factor:g} × the gradient (clipping, overflow, underflow)")  # fmt: skip
     if len(u) > 1 and not failures:
         parts = [
             pull([c if i == j else z for j, (c, z) in enumerate(zip(u, zero, strict=True))]) for i in range(len(u))
@@ -79,7 +87,7 @@ def gradient(probe: Probe) -> list[Failure]:
     leaves = [wide(x) for x in probe.subject.leaves]
     failures = compare("gradient", probe.subject.names, got, judged, probe.tolerance, probe.noise_of_gradient, leaves, exchange=True,
                        numeric=lambda number, index: kinks.at_element(probe, number, index))  # fmt: skip
-    kept = []
+    kept = _on_the_whole(probe, got, judged) if not failures else []
     for failure in failures:
         number = probe.subject.names.index(failure.where)
         failure = dataclasses.replace(failure, cause=probe.downcast(got[number], judged[number]) or failure.cause)
@@ -90,6 +98,17 @@ def gradient(probe: Probe) -> list[Failure]:
     return kept
 
 
+def _on_the_whole(probe: Probe, got: Arrays, want: Arrays) -> list[Failure]:
+    """In 16 bits each element may be off by several percent, but all of them together by no common factor."""
+    for name, g, w in zip(probe.subject.names, map(wide, got), map(wide, want), strict=True):
+        square = float(np.real(np.vdot(w, w)))
+        factor = float(np.real(np.vdot(w, g))) / square if square else 1.0
+        if probe.tolerance.eps > NARROW and abs(factor - 1) > 4 * probe.tolerance.eps:
+            return [Failure("gradient", name, f"on the whole the gradient is {factor:.3g} × expected; rounding explains {4 * probe.tolerance.eps:.2g}",
+                            f"every element is about {factor:.3g} × expected: a constant factor is wrong or missing")]  # fmt: skip
+    return []
+
+
 def adjoint(probe: Probe) -> list[Failure]:
     """⟨u, J v⟩ = ⟨Jᵀu, v⟩ over all inputs at once, J v by forward mode through the reference, or by finite differences."""
     probe.need_first_order()
@@ -97,7 +116,9 @@ def adjoint(probe: Probe) -> list[Failure]:
     v = [like(relative(probe, i), leaf) for i, leaf in enumerate(subject.leaves)]
     analytic = pairing(probe.compiled[1], v)
     size = sum(float(np.abs(wide(g) * wide(d)).sum()) for g, d in zip(probe.compiled[1], v, strict=True))
-    slack = CAUTION * sum(float((n * np.abs(wide(d))).sum()) for n, d in zip(probe.noise[1], v, strict=True))
+    slack = probe.tolerance.caution * sum(
+        float((n * np.abs(wide(d))).sum()) for n, d in zip(probe.noise[1], v, strict=True)
+    )
     if not math.isfinite(analytic):
         raise Undecided("the gradient is not finite")
     if (reference := subject.reference) is not None:
@@ -151,7 +172,9 @@ def forward_mode(probe: Probe) -> list[Failure]:
         raise Skip(f"refused by JAX with {type(problem).__name__}, as custom_vjp does") from None
     got, want = pairing(probe.u, tangents), pairing(probe.compiled[1], v)
     size = sum(float(np.abs(wide(g) * wide(d)).sum()) for g, d in zip(probe.compiled[1], v, strict=True))
-    slack = CAUTION * sum(float((n * np.abs(wide(d))).sum()) for n, d in zip(probe.noise[1], v, strict=True))
+    slack = probe.tolerance.caution * sum(
+        float((n * np.abs(wide(d))).sum()) for n, d in zip(probe.noise[1], v, strict=True)
+    )
     if not math.isfinite(got) or abs(got - want) <= probe.tolerance.rtol * size + slack:
         return []
     return [

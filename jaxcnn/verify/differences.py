@@ -8,7 +8,7 @@ import math
 import numpy as np
 
 from jaxcnn.verify import kinks, slopes
-from jaxcnn.verify.compare import CAUTION, Tolerance, compare
+from jaxcnn.verify.compare import Tolerance, compare
 from jaxcnn.verify.local import contract, direction_of, element, relative, size_of_terms, slope_along, slope_at
 from jaxcnn.verify.probe import Broken, Probe, Undecided
 from jaxcnn.verify.report import Failure
@@ -40,6 +40,7 @@ def against_differences(probe: Probe) -> list[Failure]:
             suspects = _search(probe, number) if False in verdicts else []
         found, unclear = _judge(probe, number, suspects)
         if found and probe.subject.reference is not None:
+            probe.surrogate = True
             probe.notes["finite differences"] = ("the reference's own gradient is not the derivative of its value (stop_gradient, straight-through?); the rule agrees with it")  # fmt: skip
             continue
         failures += found
@@ -134,7 +135,10 @@ def _judge(probe: Probe, number: int, suspects: list[int]) -> tuple[list[Failure
         s = slope_at(probe, number, flat)
         a = g.ravel()[flat]
         certain = math.isfinite(s.error) and s.error <= 0.02 * max(abs(a), abs(float(s.value)))
-        if abs(float(s.value) - a) <= 10 * s.error + 1e-6 * abs(a) + CAUTION * probe.noise[1][number].ravel()[flat]:
+        if (
+            abs(float(s.value) - a)
+            <= 10 * s.error + 1e-6 * abs(a) + probe.tolerance.caution * probe.noise[1][number].ravel()[flat]
+        ):
             if not certain:
                 unclear.append(flat)
             continue
@@ -145,7 +149,7 @@ def _judge(probe: Probe, number: int, suspects: list[int]) -> tuple[list[Failure
         else:
             unclear.append(flat)
     tolerance = Tolerance(1e-7, 0.0, probe.tolerance.eps)
-    return compare("finite differences", [name], [g], [want.reshape(g.shape)], tolerance, cause=probe.downcast(g, want.reshape(g.shape)), noise=lambda _: slack.reshape(g.shape) / CAUTION, inputs=[wide(x)],
+    return compare("finite differences", [name], [g], [want.reshape(g.shape)], tolerance, cause=probe.downcast(g, want.reshape(g.shape)), noise=lambda _: slack.reshape(g.shape) / tolerance.caution, inputs=[wide(x)],
                    numeric=lambda _, index: float(want.reshape(g.shape)[index])), unclear  # fmt: skip
 
 

@@ -13,23 +13,12 @@ Pattern(words='all elements are 0.25 × expected', cause='every element is 0.25 
 import itertools
 import math
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
 
-
-class Pattern(NamedTuple):
-    """How the wrong elements lie, and what that suggests."""
-
-    words: str = ""
-    cause: str = ""
-
-    def __bool__(self) -> bool:
-        return bool(self.words)
-
-
-NONE = Pattern()
+from jaxcnn.verify import places
+from jaxcnn.verify.places import NONE, Pattern
 
 
 def recognise(got: np.ndarray, want: np.ndarray, off: np.ndarray, x: np.ndarray | None = None) -> Pattern:
@@ -38,8 +27,13 @@ def recognise(got: np.ndarray, want: np.ndarray, off: np.ndarray, x: np.ndarray 
         return _not_finite(got, want)
     if not np.isfinite(want).all() or got.size == 0:
         return NONE
-    for look in (_zero, _scaled, _negated_part, _moved, _rounded, _confined, _tied, _scaled_along, _offset, _shuffled):
-        if found := look(got, want, off, x):
+    for look in (_zero, _scaled, _negated_part, _moved, _rounded):
+        if found := look(got, want, off):
+            return found
+    if found := places.confined(off) or places.tied(off, x):
+        return found
+    for look in (_scaled_along, _all_but_first, _offset, _shuffled):
+        if found := look(got, want, off):
             return found
     return NONE
 
@@ -70,14 +64,14 @@ def _not_finite(got: np.ndarray, want: np.ndarray) -> Pattern:
                    f"{kind} where the derivative is finite: 0/0, ∞·0 or an overflow that a `where` should keep out before it is computed")  # fmt: skip
 
 
-def _zero(got: np.ndarray, want: np.ndarray, off: np.ndarray, x: np.ndarray | None) -> Pattern:
+def _zero(got: np.ndarray, want: np.ndarray, off: np.ndarray) -> Pattern:
     if got.any():
         return NONE
     return Pattern("all elements are 0", "the gradient is 0 everywhere: backward returns None or zeros for it, stop_gradient cuts it, or the rule reads it "
                                          "past its residuals")  # fmt: skip
 
 
-def _scaled(got: np.ndarray, want: np.ndarray, off: np.ndarray, x: np.ndarray | None) -> Pattern:
+def _scaled(got: np.ndarray, want: np.ndarray, off: np.ndarray) -> Pattern:
     factor = _ratio(got, want)
     if factor is None:
         return NONE
@@ -117,7 +111,7 @@ def _factor_cause(factor: float, shape: tuple[int, ...]) -> str:
     return "a constant factor is wrong or missing"
 
 
-def _negated_part(got: np.ndarray, want: np.ndarray, off: np.ndarray, x: np.ndarray | None) -> Pattern:
+def _negated_part(got: np.ndarray, want: np.ndarray, off: np.ndarray) -> Pattern:
     if 0 < off.sum() < off.size and _close(got[off], -want[off]):
         return Pattern(f"{int(off.sum())} elements have the wrong sign", "the sign of some elements is wrong: the wrong branch, or abs for a signed value?")  # fmt: skip
     return NONE
@@ -150,7 +144,7 @@ def _moves(want: np.ndarray) -> Iterator[tuple[np.ndarray, str, str]]:
                 )
 
 
-def _moved(got: np.ndarray, want: np.ndarray, off: np.ndarray, x: np.ndarray | None) -> Pattern:
+def _moved(got: np.ndarray, want: np.ndarray, off: np.ndarray) -> Pattern:
     for moved, words, cause in _moves(want) if want.size > 1 else ():
         if _close(got, moved):
             return Pattern(words, cause)
@@ -165,7 +159,7 @@ def _moved(got: np.ndarray, want: np.ndarray, off: np.ndarray, x: np.ndarray | N
     return NONE
 
 
-def _rounded(got: np.ndarray, want: np.ndarray, off: np.ndarray, x: np.ndarray | None) -> Pattern:
+def _rounded(got: np.ndarray, want: np.ndarray, off: np.ndarray) -> Pattern:
     if np.iscomplexobj(want) or off.mean() < 0.3 or off.size < 3:
         return NONE
     relative = np.abs(got - want)[off] / np.maximum(np.abs(want[off]), 1e-300)
@@ -179,71 +173,13 @@ def _rounded(got: np.ndarray, want: np.ndarray, off: np.ndarray, x: np.ndarray |
     return NONE
 
 
-def _confined(got: np.ndarray, want: np.ndarray, off: np.ndarray, x: np.ndarray | None) -> Pattern:
-    if off.all() or off.ndim == 0:
+def _all_but_first(got: np.ndarray, want: np.ndarray, off: np.ndarray) -> Pattern:
+    if off.ndim == 0 or len(off) < 3 or off[0].any() or not off[1:].reshape(len(off) - 1, -1).any(1).all():
         return NONE
-    if off.sum() == 1:
-        at = [int(i[0]) for i in np.nonzero(off)]
-        return (
-            Pattern(
-                f"only the element at {at}",
-                "one element alone is off: an edge of the index range, or an element written twice or never?",
-            )
-            if off.size > 2
-            else NONE
-        )
-    for axis in range(off.ndim):
-        rows = np.flatnonzero(off.any(axis=tuple(a for a in range(off.ndim) if a != axis)))
-        n = off.shape[axis]
-        if len(rows) == 1 and n > 2:
-            place = {0: "first", n - 1: "last"}.get(int(rows[0]), "")
-            row = "row (batch entry)" if axis == 0 else "slice"
-            return Pattern(f"only {row} {rows[0]} of axis {axis}", f"only one {row} is off, the {place or f'index {rows[0]}'} of axis {axis}: "
-                                                                   "an off-by-one at the end, or an index that forgets the others?")  # fmt: skip
-        if (
-            n > 2
-            and len(rows) == n - 1
-            and off.ndim >= 1
-            and int(np.setdiff1d(np.arange(n), rows)[0]) == 0
-            and axis == 0
-        ):
-            return Pattern("every row but the first of axis 0", "only the first row of axis 0 is right: wrong for batches of more than one, or a carry that is lost?")  # fmt: skip
-    return _border(off)
+    return Pattern("every row but the first of axis 0", "only the first row of axis 0 is right: wrong for batches of more than one, or a carry that is lost?")  # fmt: skip
 
 
-def _border(off: np.ndarray) -> Pattern:
-    for axes in (
-        [a for a in range(off.ndim) if off.shape[a] >= 4],
-        [a for a in range(1, off.ndim - 1) if off.shape[a] >= 4],
-    ):
-        inner = tuple(slice(1, -1) if a in axes else slice(None) for a in range(off.ndim))
-        if axes and not off[inner].any():
-            return Pattern("only the border", "only elements at the border are off: padding, or a window that hangs over the edge?")  # fmt: skip
-    return NONE
-
-
-def _tied(got: np.ndarray, want: np.ndarray, off: np.ndarray, x: np.ndarray | None) -> Pattern:
-    if x is None or x.shape != off.shape or off.all() or np.iscomplexobj(x):
-        return NONE
-    _, inverse, counts = np.unique(x, return_inverse=True, return_counts=True)
-    tied = (counts[inverse].reshape(x.shape) > 1) & (x != 0)
-    zero = x == 0
-    if off[zero].any() and not off[~zero].any():
-        return Pattern(
-            "only where the input is 0", "only elements where the input is 0 are off: the convention at a kink, or 0/0?"
-        )
-    if off[tied].any() and not off[~tied].any():
-        return Pattern(
-            "only ties: elements that equal another",
-            "only tied elements are off: does each of them get the whole cotangent?",
-        )
-    for side, words in ((x > 0, "positive"), (x < 0, "negative")):
-        if off[side].all() and side.any() and not off[~side].any():
-            return Pattern(f"only where the input is {words}", f"every element with {words} input is off, the others are right: the wrong branch or mask?")  # fmt: skip
-    return NONE
-
-
-def _scaled_along(got: np.ndarray, want: np.ndarray, off: np.ndarray, x: np.ndarray | None) -> Pattern:
+def _scaled_along(got: np.ndarray, want: np.ndarray, off: np.ndarray) -> Pattern:
     for axis in range(want.ndim):
         others = tuple(a for a in range(want.ndim) if a != axis)
         if not others or math.prod(want.shape[a] for a in others) < 3:
@@ -258,7 +194,7 @@ def _scaled_along(got: np.ndarray, want: np.ndarray, off: np.ndarray, x: np.ndar
     return NONE
 
 
-def _offset(got: np.ndarray, want: np.ndarray, off: np.ndarray, x: np.ndarray | None) -> Pattern:
+def _offset(got: np.ndarray, want: np.ndarray, off: np.ndarray) -> Pattern:
     gap = got - want
     scale = np.abs(gap).max()
     if want.size > 2 and np.abs(gap - gap.mean()).max() <= 1e-6 * scale:
@@ -277,7 +213,7 @@ def _offset(got: np.ndarray, want: np.ndarray, off: np.ndarray, x: np.ndarray | 
     return NONE
 
 
-def _shuffled(got: np.ndarray, want: np.ndarray, off: np.ndarray, x: np.ndarray | None) -> Pattern:
+def _shuffled(got: np.ndarray, want: np.ndarray, off: np.ndarray) -> Pattern:
     if np.iscomplexobj(want) or want.size < 3 or not want.any():
         return NONE
     if _close(np.sort(got, axis=None), np.sort(want, axis=None)):

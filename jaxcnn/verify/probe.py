@@ -11,10 +11,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxcnn.verify import trace
-from jaxcnn.verify.compare import Tolerance, error
+from jaxcnn.verify.compare import NARROW, Tolerance, error
 from jaxcnn.verify.subject import Arrays, Pull, Subject, is_complex, like, quick, random_like, variant, wide
 
-FIRST_ORDER = {"captured tracers", "structure", "determinism", "NaN and infinity", "value", "jit", "linear in dy", "gradient", "finite differences"}  # fmt: skip
+FIRST_ORDER = {"captured tracers", "structure", "determinism", "NaN and infinity", "value", "jit", "linear in dy", "gradient", "finite differences", "kinks"}  # fmt: skip
 
 
 class Skip(Exception):  # noqa: N818 (a verdict, not an error)
@@ -40,6 +40,7 @@ class Probe:
         bits: the relative difference that two equal calls may show (0: none).
         notes: what a reader should know, by check.
         worst: (largest relative error, the one allowed), by check.
+        surrogate: whether the reference's gradient turned out not to be the derivative of its value (straight-through, reversal), on purpose.
         backward_eps: the precision that the backward computes in, which may be less than the forward's (known once ``tolerance`` is).
     """
 
@@ -50,6 +51,7 @@ class Probe:
     strict_kinks: bool = True
     reversed_twice: Any = None
     backward_eps: float = 0.0
+    surrogate: bool = False
     disputed: list[Any] = dataclasses.field(default_factory=list)
     kinked: dict[int, list[int]] = dataclasses.field(default_factory=dict)
     settled: dict[tuple[int, int], Any] = dataclasses.field(default_factory=dict)
@@ -161,11 +163,12 @@ class Probe:
         functions = [self.f, *([self.reference] if self.subject.reference is not None else [])]
         eps = self.tolerance.eps
         values, gradients = ([np.zeros(np.shape(a)) for a in part] for part in answers[0])
+        nudge = 2 * eps if eps < NARROW else eps / 2
         signs = random_like(self.u, [self.seed, 7])
         nudged = [
-            like(wide(c) * (1 + 2 * eps * np.sign(np.real(wide(s)))), c) for c, s in zip(self.u, signs, strict=True)
+            like(wide(c) * (1 + nudge * np.sign(np.real(wide(s)))), c) for c, s in zip(self.u, signs, strict=True)
         ]
-        moves = [(1 + 2 * eps, self.u), (1 - 2 * eps, self.u), (1.0, nudged)]
+        moves = [(1 + nudge, self.u), (1 - nudge, self.u), (1.0, nudged)]
         for f, (value, gradient) in zip(functions, answers, strict=True):
             for factor, cotangents in moves:
                 leaves = [like(wide(leaf) * factor, leaf) for leaf in self.subject.leaves]

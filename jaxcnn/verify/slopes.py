@@ -32,10 +32,10 @@ class Slope(NamedTuple):
 
 def slope(measure: Measure, *, eps: float = EPS64, floor: float | np.ndarray = 0.0) -> Slope:
     """d measure(t)/dt at t = 0 by central differences; ``eps`` is the precision that ``measure`` computes in, ``floor`` the size of the terms it sums."""
-    size = np.maximum(np.abs(measure(0.0)), floor)
+    size = np.asarray(np.maximum(np.abs(measure(0.0)), floor))
 
     def at(h: float) -> np.ndarray:
-        return (8 * (measure(h) - measure(-h)) - (measure(2 * h) - measure(-2 * h))) / (12 * h)
+        return np.asarray((8 * (measure(h) - measure(-h)) - (measure(2 * h) - measure(-2 * h))) / (12 * h))
 
     return _settle(at, size, eps)
 
@@ -43,17 +43,17 @@ def slope(measure: Measure, *, eps: float = EPS64, floor: float | np.ndarray = 0
 def one_sided(measure: Measure, *, eps: float = EPS64, floor: float | np.ndarray = 0.0) -> tuple[Slope, Slope]:
     """The slopes from the left and from the right."""
     middle = measure(0.0)
-    size = np.maximum(np.abs(middle), floor)
+    size = np.asarray(np.maximum(np.abs(middle), floor))
 
     def at(h: float) -> np.ndarray:
-        return (4 * measure(h) - 3 * middle - measure(2 * h)) / (2 * h)
+        return np.asarray((4 * measure(h) - 3 * middle - measure(2 * h)) / (2 * h))
 
     return _settle(lambda h: at(-h), size, eps), _settle(at, size, eps)
 
 
 def quick(measure: Measure, *, step: float = LADDER[2]) -> np.ndarray:
     """The central difference at one step, without an error: enough where it agrees with what is expected."""
-    return (8 * (measure(step) - measure(-step)) - (measure(2 * step) - measure(-2 * step))) / (12 * step)
+    return np.asarray((8 * (measure(step) - measure(-step)) - (measure(2 * step) - measure(-2 * step))) / (12 * step))
 
 
 def _settle(at: Callable[[float], np.ndarray], size: np.ndarray, eps: float) -> Slope:
@@ -66,4 +66,4 @@ def _settle(at: Callable[[float], np.ndarray], size: np.ndarray, eps: float) -> 
         apart = np.stack([np.maximum(gaps[max(i - 1, 0)], gaps[min(i, len(gaps) - 1)]) for i in range(len(values))])
         errors = np.where(np.isfinite(values) & np.isfinite(apart), apart + rounding, np.inf)
     best = np.expand_dims(errors.argmin(0), 0)
-    return Slope(np.take_along_axis(values, best, 0)[0], np.take_along_axis(errors, best, 0)[0])
+    return Slope(np.asarray(np.take_along_axis(values, best, 0)[0]), np.asarray(np.take_along_axis(errors, best, 0)[0]))

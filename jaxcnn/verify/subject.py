@@ -84,7 +84,12 @@ class Subject:
 
     def cotangents(self, seed: int) -> Arrays:
         """Random cotangents, shaped like the outputs."""
-        return random_like(jax.eval_shape(self.primal(self.f), self.arrays), seed)
+        primal = self.primal(self.f)
+        try:
+            shapes = jax.eval_shape(primal, self.arrays)
+        except jax.errors.ConcretizationTypeError:  # Python control flow: only running it tells
+            shapes = primal(self.arrays)
+        return random_like(shapes, seed)
 
     def astype(self, dtype: Any) -> "Subject":
         """The same subject with its floating inputs cast (complex ones to the complex dtype of that precision)."""

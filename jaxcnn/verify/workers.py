@@ -37,12 +37,20 @@ def serve(ops: Any, orders: TextIO | Iterator[str]) -> Iterator[dict[str, Any]]:
         order = json.loads(line)
         try:
             yield {"report": wire.pack(perform(order, ops))}
+            _forget()
         except draws.UsageError as problem:
             yield {"usage": str(problem)}
         except Exception as problem:
             said = "".join(traceback.format_exception(problem)).strip().splitlines()[-SHOWN:]
             name = order.get("op") or order.get("function", "")
             yield {"report": wire.pack(broken(name, "\n".join(["the check itself raised", *said]), ""))}
+
+
+def _forget() -> None:
+    """Compiled programs of a case are of no use to the next, and hundreds of them fill the memory."""
+    import jax
+
+    jax.clear_caches()
 
 
 def perform(order: dict[str, Any], ops: Any) -> Report:
@@ -97,6 +105,8 @@ def _own_streams() -> tuple[TextIO, TextIO]:
 
 def _prepare(setup: dict[str, Any]) -> Any:
     """Set JAX up before anything touches a backend, then load the ops, where there are any."""
+    if setup["platform"] == "cpu":  # much is compiled here and little is run
+        os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=0"
     import jax
 
     if setup["platform"] != "default":

@@ -55,7 +55,7 @@ def flat(f: Callable[..., Any], args: tuple[Any, ...]) -> tuple[Callable[..., An
     def call(*floating: Any) -> Any:
         everything = list(leaves)
         for i, leaf in zip(places, floating, strict=True):
-            everything[i] = leaf
+            everything[i] = jnp.asarray(leaf)  # finite differences hand over NumPy arrays, which have no .at
         outputs = tuple(y for y in jax.tree.leaves(f(*tree.unflatten(everything))) if differentiable(y))
         return outputs[0] if len(outputs) == 1 else outputs
 
@@ -87,7 +87,7 @@ def by_gradcheck(rule: Rule, args: tuple[Any, ...]) -> None:
     compiled = jax.jit(f)
 
     def to_torch(y: Any) -> Any:
-        return torch.from_numpy(np.array(y))
+        return torch.tensor(np.asarray(y))
 
     class Bridge(torch.autograd.Function):
         @staticmethod

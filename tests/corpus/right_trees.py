@@ -84,7 +84,7 @@ def scatter(x, ids, y):
 
 
 def scatter_backward(ids, dy):
-    return dy.at[ids].set(0), None, dy[ids]
+    return dy * jnp.ones_like(dy).at[ids].set(0), None, dy[ids]
 
 
 def segments(x, ids):
