@@ -10,7 +10,23 @@ from jaxtyping import install_import_hook
 
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_platforms", "cpu")
-install_import_hook("jaxcnn", "contracts.typechecker")
+# The contracts are shapes; `verify` has none, and handles millions of small arrays
+CHECKED = (
+    "captures",
+    "case",
+    "cotangent",
+    "data",
+    "gradient",
+    "kernels",
+    "layers",
+    "models",
+    "op",
+    "ops",
+    "residuals",
+    "train",
+    "window",
+)
+install_import_hook([f"jaxcnn.{name}" for name in CHECKED], "contracts.typechecker")
 
 
 @pytest.fixture

@@ -7,11 +7,17 @@ from corpus import RIGHT, WRONG
 
 from jaxcnn import verify
 
-WITHOUT = [rule for rule in WRONG if rule.needs != "reference"]
 
-
-def named(rules):
-    return [pytest.param(rule, id=rule.name) for rule in rules]
+def cases(rules, *, every):
+    """Each rule with its reference and without: the ordinary run takes the two by turns, the slow tier both."""
+    for number, rule in enumerate(rules):
+        for way, with_reference in (("with", True), ("without", False)):
+            if with_reference or rule.needs != "reference":
+                ordinary = with_reference == (number % 2 == 0) or rule.needs == "reference"
+                marks = [] if ordinary or every else [pytest.mark.slow]
+                yield pytest.param(
+                    rule, rule.reference if with_reference else None, id=f"{rule.name}, {way} reference", marks=marks
+                )
 
 
 def widened(args):
@@ -38,36 +44,25 @@ def test_it_is_as_large_as_it_should_be():
     assert len(RIGHT) >= 40
 
 
-@pytest.mark.parametrize("rule", named(WRONG))
-def test_wrong_rules_are_rejected(rule):
-    for_the_right_reason(rule, verify.check(rule.f, *rule.args, reference=rule.reference), cause=True)
+@pytest.mark.parametrize(("rule", "reference"), cases(WRONG, every=False))
+def test_wrong_rules_are_rejected(rule, reference):
+    for_the_right_reason(rule, verify.check(rule.f, *rule.args, reference=reference), cause=reference is not None)
 
 
-@pytest.mark.parametrize("rule", named(WITHOUT))
-def test_wrong_rules_are_rejected_without_a_reference(rule):
-    for_the_right_reason(rule, verify.check(rule.f, *rule.args), cause=False)
-
-
-@pytest.mark.parametrize("rule", named(RIGHT))
-def test_right_rules_are_accepted(rule):
-    report = verify.check(rule.f, *rule.args, reference=rule.reference)
-    assert report.ok, str(report)
-
-
-@pytest.mark.parametrize("rule", named(r for r in RIGHT if r.needs != "reference"))
-def test_right_rules_are_accepted_without_a_reference(rule):
-    report = verify.check(rule.f, *rule.args)
+@pytest.mark.parametrize(("rule", "reference"), cases(RIGHT, every=False))
+def test_right_rules_are_accepted(rule, reference):
+    report = verify.check(rule.f, *rule.args, reference=reference)
     assert report.ok, str(report)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("rule", named(RIGHT))
-def test_right_rules_are_accepted_in_float64(rule):
-    report = verify.check(rule.f, *widened(rule.args), reference=rule.reference)
+@pytest.mark.parametrize(("rule", "reference"), cases(RIGHT, every=True))
+def test_right_rules_are_accepted_in_float64(rule, reference):
+    report = verify.check(rule.f, *widened(rule.args), reference=reference)
     assert report.ok, str(report)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("rule", named(WRONG))
-def test_wrong_rules_are_rejected_in_float64(rule):
-    for_the_right_reason(rule, verify.check(rule.f, *widened(rule.args), reference=rule.reference), cause=False)
+@pytest.mark.parametrize(("rule", "reference"), cases(WRONG, every=True))
+def test_wrong_rules_are_rejected_in_float64(rule, reference):
+    for_the_right_reason(rule, verify.check(rule.f, *widened(rule.args), reference=reference), cause=False)

@@ -214,3 +214,21 @@ def test_the_length_of_sums_is_read_off_the_program():
     assert longest(lambda x, y: x @ y, (2, 50), (50, 3)) == 50
     assert longest(functools.partial(ops.conv.plain, padding="VALID"), (1, 9, 9, 4), (3, 3, 4, 5)) == 36
     assert longest(lambda x: jax.lax.scan(lambda c, r: (c + r.sum(), None), 0.0, x)[0], (10, 6)) == 60
+
+
+@pytest.mark.parametrize("with_reference", [True, False], ids=["reference", "differences"])
+@pytest.mark.parametrize("factor", [1.0, 2.0, 0.0])
+@pytest.mark.parametrize("shape", [(), (1,)], ids=["0-d", "one element"])
+def test_scalars(shape, factor, with_reference):
+    def plain(x, y):
+        return jnp.sin(x) * y
+
+    f = rule(
+        lambda x, y: (plain(x, y), (x, y)),
+        lambda r, dy: (factor * jnp.cos(r[0]) * r[1] * dy, (jnp.sin(r[0]) * dy).sum()),
+    )
+    report = verify.check(f, jnp.full(shape, 0.7), jnp.float32(2.0), reference=plain if with_reference else None)
+    assert report.ok == (factor == 1.0), str(report)
+    assert report.ok or report.failures[0].check == (
+        "structure" if factor == 0 else "gradient" if with_reference else "finite differences"
+    )

@@ -40,7 +40,7 @@ class Tolerance:
     def allowed(self, want: np.ndarray, noise: Any = 0.0) -> np.ndarray:
         """The difference allowed at each element."""
         sizes = np.where(np.isfinite(want), np.abs(want), 0.0)
-        return self.rtol * sizes + self.floor * sizes.max(initial=0.0) + self.caution * np.asarray(noise) + self.tiny
+        return np.asarray(self.rtol * sizes + self.floor * sizes.max(initial=0.0) + self.caution * noise + self.tiny)
 
     @property
     def caution(self) -> float:
@@ -53,7 +53,7 @@ class Tolerance:
 
 def same(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Equal, counting nan as equal to nan."""
-    return (a == b) | (np.isnan(a) & np.isnan(b))
+    return np.asarray((a == b) | (np.isnan(a) & np.isnan(b)))
 
 
 def error(got: Any, want: Any) -> float:
@@ -79,7 +79,7 @@ def mismatch(
     with np.errstate(invalid="ignore", over="ignore"):
         gap = np.where(same(a, b), 0.0, np.abs(a - b))
         gap = np.where(np.isfinite(gap), gap, np.inf)
-        off = gap > allowed
+        off = np.asarray(gap > allowed)
         if not off.any():
             return None
         excess = np.where(off, gap / np.where(allowed > 0, allowed, np.finfo(float).tiny), 0.0)

@@ -120,5 +120,5 @@ def _along(probe: Probe, *places: tuple[int, int]) -> dict[int, np.ndarray]:
     """The direction in which these elements grow together."""
     directions: dict[int, np.ndarray] = {}
     for number, flat in places:
-        directions[number] = directions.get(number, 0) + element(probe.subject.leaves[number], flat)
+        directions[number] = np.asarray(directions.get(number, 0) + element(probe.subject.leaves[number], flat))
     return directions

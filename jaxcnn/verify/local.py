@@ -52,14 +52,16 @@ def direction_of(probe: Probe, number: int, k: int) -> np.ndarray:
     v = rng.uniform(0.2, 1, np.shape(x)) * rng.choice([-1.0, 1.0], np.shape(x))
     if is_complex(x):
         v = v * np.exp(2j * math.pi * rng.uniform(size=np.shape(x)))
-    return v if k < 2 else v * np.abs(wide(x)) / probe.scale(number)
+    return np.asarray(v if k < 2 else v * np.abs(wide(x)) / probe.scale(number))
 
 
 def relative(probe: Probe, number: int) -> np.ndarray:
     """A direction of random signs that moves each element by its own size, and zeros by no more than 1: steps along it stay local."""
     x = np.abs(wide(probe.subject.leaves[number]))
     v = direction_of(probe, number, 0)
-    return np.where(v == 0, 0, v / np.maximum(np.abs(v), 1e-300)) * np.where(x == 0, min(1.0, probe.scale(number)), x)
+    return np.asarray(
+        np.where(v == 0, 0, v / np.maximum(np.abs(v), 1e-300)) * np.where(x == 0, min(1.0, probe.scale(number)), x)
+    )
 
 
 def slope_along(probe: Probe, number: int, v: np.ndarray, scale: float = 0.0) -> Slope:

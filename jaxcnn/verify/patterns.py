@@ -23,6 +23,7 @@ from jaxcnn.verify.places import NONE, Pattern
 
 def recognise(got: np.ndarray, want: np.ndarray, off: np.ndarray, x: np.ndarray | None = None) -> Pattern:
     """The first pattern that fits; ``off`` marks the elements that disagree, ``x`` is the input that they are the gradient of."""
+    got, want, off = np.atleast_1d(got), np.atleast_1d(want), np.atleast_1d(off)
     if not np.isfinite(got).all():
         return _not_finite(got, want)
     if not np.isfinite(want).all() or got.size == 0:
@@ -30,7 +31,7 @@ def recognise(got: np.ndarray, want: np.ndarray, off: np.ndarray, x: np.ndarray 
     for look in (_zero, _scaled, _negated_part, _moved, _rounded):
         if found := look(got, want, off):
             return found
-    if found := places.confined(off) or places.tied(off, x):
+    if found := places.confined(off) or places.tied(off, None if x is None else np.atleast_1d(x)):
         return found
     for look in (_scaled_along, _all_but_first, _offset, _shuffled):
         if found := look(got, want, off):

@@ -176,7 +176,9 @@ class Probe:
                 for into, was, now in ((values, value, moved_value), (gradients, gradient, moved)):
                     for i, (a, b) in enumerate(zip(was, now, strict=True)):
                         if np.shape(a) == np.shape(b) == np.shape(into[i]):
-                            into[i] = np.maximum(into[i], _smooth_change(wide(a), wide(b), eps, jump=factor != 1.0))
+                            into[i] = np.asarray(
+                                np.maximum(into[i], _smooth_change(wide(a), wide(b), eps, jump=factor != 1.0))
+                            )
         return values, gradients
 
     @functools.cached_property

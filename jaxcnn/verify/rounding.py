@@ -88,7 +88,7 @@ def _unavoidable(
             for i, (a, b) in enumerate(zip(was, now, strict=True)):
                 change = np.nan_to_num(np.abs(wide(a) - wide(b)), posinf=0.0)
                 large = np.abs(np.nan_to_num(wide(a), posinf=0, neginf=0)).max(initial=0.0)
-                into[i] = np.maximum(into[i], np.where(change > 1e3 * eps * large, 0.0, change))
+                into[i] = np.asarray(np.maximum(into[i], np.where(change > 1e3 * eps * large, 0.0, change)))
     if probe.subject.reference is not None:
         try:
             own = quick(narrow.pull(probe.subject.reference))(narrow.arrays, u)
@@ -99,5 +99,7 @@ def _unavoidable(
                 with np.errstate(invalid="ignore"):
                     gap = np.abs(wide(a) - wide(b))
                 lost = np.isfinite(wide(a)) & ~np.isfinite(wide(b))
-                into[i] = np.where(lost, np.nan, np.maximum(into[i], np.nan_to_num(gap, posinf=0.0) / caution * 16))
+                into[i] = np.asarray(
+                    np.where(lost, np.nan, np.maximum(into[i], np.nan_to_num(gap, posinf=0.0) / caution * 16))
+                )
     return spread[0], spread[1]

@@ -24,12 +24,8 @@ def half_relu_backward(x, dy):
     return (dy * jnp.where(x > 0, 1, jnp.where(x == 0, 0.5, 0)),)
 
 
-def absolute(x):
-    return jnp.where(x > 0, x, jnp.where(x < 0, -x, 0))
-
-
 def absolute_backward(x, dy):
-    return (jnp.sign(x) * dy,)
+    return (jnp.where(x >= 0, dy, -dy),)  # 1 at 0, as jnp.abs has it
 
 
 def maximum_backward(residuals, dy):
@@ -190,7 +186,7 @@ SQUARE = rule(lambda x: (x * x, x), lambda x, dy: (2 * x * dy,))
 RIGHT = [
     Rule("relu next to and at zero", rule(relu_forward, relu_backward), (NEAR,), relu),
     Rule("relu, half at zero", rule(lambda x: (jnp.maximum(x, 0), x), half_relu_backward), (NEAR,), lambda x: jnp.maximum(x, 0)),
-    Rule("absolute value next to and at zero", rule(lambda x: (jnp.abs(x), x), absolute_backward), (NEAR,), absolute, note="jnp.abs itself has gradient 1 at zero"),
+    Rule("absolute value next to and at zero", rule(lambda x: (jnp.abs(x), x), absolute_backward), (NEAR,), jnp.abs, note="jnp.abs has gradient 1 at zero, not 0"),
     Rule("maximum, ties shared", rule(lambda a, b: (jnp.maximum(a, b), (a, b)), maximum_backward), (array(1.0, 2.0, -1.0, 0.5), array(1.0, 0.0, 3.0, 0.5)), jnp.maximum),
     Rule("maximum, the first wins", rule(lambda a, b: (first_wins(a, b), a >= b), first_wins_backward), (array(1.0, 2.0, -1.0, 0.5), array(1.0, 0.0, 3.0, 0.5)), first_wins),
     Rule("row maximum, ties shared", rule(lambda x: (x.max(1), (x, x.max(1))), row_max_backward), (TIED,), lambda x: x.max(1)),

@@ -210,7 +210,7 @@ WRONG = [
     Rule("log-softmax: mean for Σ", rule(lambda x: (log_softmax(x), x), lambda x, dy: (dy - softmax(x) * dy.mean(-1, keepdims=True),)), (LOGITS,), log_softmax, GRADIENT),
     Rule("cross entropy: soft labels taken to sum to 1", rule(entropy_soft_forward, as_if_normalised), (LOGITS, SOFT), entropy_soft, GRADIENT),
     Rule("cross entropy: None for soft labels", rule(entropy_soft_forward, no_target_gradient), (LOGITS, SOFT), entropy_soft, ("structure", *GRADIENT), "None"),
-    Rule("cross entropy: zeros for soft labels", rule(entropy_soft_forward, zero_target_gradient), (LOGITS, SOFT), entropy_soft, GRADIENT, "None"),
+    Rule("cross entropy: zeros for soft labels", rule(entropy_soft_forward, zero_target_gradient), (LOGITS, SOFT), entropy_soft, ("structure", *GRADIENT), "None"),
     Rule("cross entropy: sum for mean", entropy_rule(lambda p, labels, shape: p - one_hot(labels, p)), (LOGITS, LABELS), entropy, GRADIENT, "sum"),
     Rule("cross entropy: mean over classes as well", entropy_rule(lambda p, labels, shape: (p - one_hot(labels, p)) / p.size), (LOGITS, LABELS), entropy, GRADIENT, "mean"),
     Rule("cross entropy: label off by one", entropy_rule(lambda p, labels, shape: (p - one_hot((labels + 1) % 5, p)) / 4), (LOGITS, LABELS), entropy, GRADIENT),
