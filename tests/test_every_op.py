@@ -9,6 +9,7 @@ from jaxcnn.ops import OPS
 from jaxcnn.verify.checking import CHECKS
 from jaxcnn.verify.compare import error
 from jaxcnn.verify.proof import ORACLE, prove_case, prove_kinks, subject_of
+from jaxcnn.verify.subject import quick
 
 pytestmark = pytest.mark.usefixtures("x64")
 
@@ -45,8 +46,8 @@ def test_explicit_halves_equal_the_wired_op(op, case):
         y, saved = op.run(*args, **case.static)
         return jax.tree.leaves(y), op.pull(saved, jax.tree.unflatten(jax.tree.structure(y), cotangents_of_y))
 
-    value, cotangents = jax.jit(by_hand)(*checked.args)
-    wired_value, wired = jax.jit(checked.pull(checked.f))(checked.arrays, cotangents_of_y)
+    value, cotangents = quick(by_hand)(*checked.args)
+    wired_value, wired = quick(checked.pull(checked.f))(checked.arrays, cotangents_of_y)
     # Not to the bit: compiled as two programs, the same operations may be fused in other ways.
     for got, want in zip([*value, *jax.tree.leaves(cotangents)], [*wired_value, *wired], strict=True):
         assert error(got, want) <= 1e-12
@@ -57,11 +58,11 @@ def test_plain_is_open_to_forward_mode(op, case):
     checked = subject_of(op, case)
     tangents = checked.leaves
 
-    def along(f):
+    def along(f, leaves):
         primal = checked.primal(lambda *a: f(*a, **case.static))
-        return jax.jvp(lambda leaves: primal(checked.put(leaves)), (checked.leaves,), (tangents,))[1]
+        return jax.jvp(lambda leaves: primal(checked.put(leaves)), (leaves,), (tangents,))[1]
 
-    got, want = along(op.plain), along(reference(op))
+    got, want = quick(lambda leaves: (along(op.plain, leaves), along(reference(op), leaves)))(checked.leaves)
     assert len(got) == len(want)
     for a, b in zip(got, want, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-9 * max(1.0, float(np.abs(b).max(initial=0))))

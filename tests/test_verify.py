@@ -77,7 +77,7 @@ def test_the_report_as_text_and_as_data():
 
 
 def test_integers_keys_strings_and_constants_ride_along():
-    table = np.float32([1.0, 2.0, 3.0])
+    table = np.asarray([1.0, 2.0, 3.0], np.float32)
 
     def f(x, axis, labels, key, flag, name):
         mask = jax.random.bernoulli(key, 0.5, x.shape)

@@ -13,7 +13,7 @@ import numpy as np
 from jaxcnn.verify import basics, derivatives, differences, kinks, rounding, second, sharding, transforms
 from jaxcnn.verify.probe import Broken, Probe, Skip, Undecided
 from jaxcnn.verify.report import Failure, Report, Verdict
-from jaxcnn.verify.subject import Subject, as_arrays
+from jaxcnn.verify.subject import Subject, as_arrays, differentiable
 
 CHECKS: dict[str, Callable[[Probe], list[Failure]]] = {
     "captured tracers": basics.captured,
@@ -85,6 +85,10 @@ def check(
         f, reference = functools.partial(f, **settings), reference and functools.partial(reference, **settings)
     real = jnp.result_type(float)
     with jax.enable_x64(True):
+        for leaf in filter(differentiable, jax.tree.leaves(args)):
+            real = jnp.promote_types(
+                real, jnp.finfo(leaf.dtype).dtype
+            )  # a Python float beside arrays is as wide as they
         subject = Subject(f, as_arrays(args, real), reference)
         if any(isinstance(leaf, float) for leaf in jax.tree.leaves(args)) and not _runs(subject):
             subject = Subject(
@@ -145,7 +149,8 @@ def _run(probe: Probe, name: str, run: Callable[[Probe], list[Failure]]) -> Verd
         )
 
     try:
-        found = run(probe)
+        with np.errstate(all="ignore"):  # infinities and nan are findings, and compared as such
+            found = run(probe)
     except Skip as reason:
         return verdict("skipped", note=str(reason))
     except Broken:

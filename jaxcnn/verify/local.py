@@ -23,8 +23,7 @@ def contract(u: Arrays, y: Arrays, y0: Arrays) -> float:
     total = 0.0
     for c, a, b in zip(u, y, y0, strict=True):
         w = wide(c)
-        with np.errstate(invalid="ignore"):
-            gap = np.where(w == 0, 0, wide(a) - wide(b))
+        gap = np.where(w == 0, 0, wide(a) - wide(b))
         total += float(np.real(np.sum(w * gap)))
     return total
 

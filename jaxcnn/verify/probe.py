@@ -241,8 +241,7 @@ class Probe:
 
 def _smooth_change(a: np.ndarray, b: np.ndarray, eps: float, *, jump: bool) -> np.ndarray:
     """|a − b|; where x was moved, a change far above rounding is a kink that was left, and no noise."""
-    with np.errstate(invalid="ignore"):
-        change = np.where(np.isfinite(a) & np.isfinite(b), np.abs(a - b), 0.0)
+    change = np.where(np.isfinite(a) & np.isfinite(b), np.abs(a - b), 0.0)
     largest = float(np.abs(a[np.isfinite(a)]).max(initial=0.0))
     return np.where(change > max(1e-6, 1e4 * eps) * largest, 0.0, change) if jump else change
 

@@ -96,8 +96,7 @@ def _unavoidable(
             own = truth
         for into, was, now in zip(spread, truth, own, strict=True):
             for i, (a, b) in enumerate(zip(was, now, strict=True)):
-                with np.errstate(invalid="ignore"):
-                    gap = np.abs(wide(a) - wide(b))
+                gap = np.abs(wide(a) - wide(b))
                 lost = np.isfinite(wide(a)) & ~np.isfinite(wide(b))
                 into[i] = np.asarray(
                     np.where(lost, np.nan, np.maximum(into[i], np.nan_to_num(gap, posinf=0.0) / caution * 16))

@@ -58,12 +58,11 @@ def quick(measure: Measure, *, step: float = LADDER[2]) -> np.ndarray:
 
 def _settle(at: Callable[[float], np.ndarray], size: np.ndarray, eps: float) -> Slope:
     """The value where neighbouring steps agree best."""
-    with np.errstate(all="ignore"):
-        values = np.stack([np.asarray(at(h), np.float64) for h in LADDER])
-        rounding = np.stack([4 * eps * size / h for h in LADDER])
-        gaps = np.abs(np.diff(values, axis=0))
-        # A step is judged by both neighbours: one chance agreement does not settle it
-        apart = np.stack([np.maximum(gaps[max(i - 1, 0)], gaps[min(i, len(gaps) - 1)]) for i in range(len(values))])
-        errors = np.where(np.isfinite(values) & np.isfinite(apart), apart + rounding, np.inf)
+    values = np.stack([np.asarray(at(h), np.float64) for h in LADDER])
+    rounding = np.stack([4 * eps * size / h for h in LADDER])
+    gaps = np.abs(np.diff(values, axis=0))
+    # A step is judged by both neighbours: one chance agreement does not settle it
+    apart = np.stack([np.maximum(gaps[max(i - 1, 0)], gaps[min(i, len(gaps) - 1)]) for i in range(len(values))])
+    errors = np.where(np.isfinite(values) & np.isfinite(apart), apart + rounding, np.inf)
     best = np.expand_dims(errors.argmin(0), 0)
     return Slope(np.asarray(np.take_along_axis(values, best, 0)[0]), np.asarray(np.take_along_axis(errors, best, 0)[0]))

@@ -58,6 +58,11 @@ def equations(jaxpr: Jaxpr, times: int = 1) -> Iterator[tuple[Any, int]]:
             yield from equations(inner, times * eqn.params.get("length", 1))
 
 
+def calls_the_host(closed: ClosedJaxpr) -> bool:
+    """Whether anything in the program runs Python."""
+    return any("callback" in eqn.primitive.name for eqn, _ in equations(closed.jaxpr))
+
+
 def longest_sum(jaxpr: Jaxpr) -> int:
     """The largest number of terms that are added into one element."""
     return max((times * _terms(eqn) for eqn, times in equations(jaxpr)), default=1)

@@ -10,6 +10,7 @@ closed over. An exception of any kind counts as a rejection. Tolerances and step
 """
 
 import argparse
+import importlib
 import json
 import pathlib
 import sys
@@ -71,7 +72,7 @@ def by_check_grads(rule: Rule, args: tuple[Any, ...]) -> None:
 
 def by_chex(rule: Rule, args: tuple[Any, ...]) -> None:
     try:
-        import chex
+        chex = importlib.import_module("chex")
     except ImportError as error:
         raise MissingPeerError("chex is not installed") from error
     f, leaves = flat(rule.f, args)
@@ -80,7 +81,7 @@ def by_chex(rule: Rule, args: tuple[Any, ...]) -> None:
 
 def by_gradcheck(rule: Rule, args: tuple[Any, ...]) -> None:
     try:
-        import torch
+        torch = importlib.import_module("torch")
     except ImportError as error:
         raise MissingPeerError("torch is not installed") from error
     f, leaves = flat(rule.f, args)
@@ -195,7 +196,7 @@ def table(rows: list[dict[str, Any]]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--json", type=pathlib.Path, help="write all verdicts here")
     parser.add_argument("--only", default="", help="only rules whose name contains this")
     parser.add_argument("--peer", default="", help="only checkers whose name contains this")

@@ -66,6 +66,12 @@ def callback(method):
     return rule(lambda x: (jnp.sin(x), x), backward)
 
 
+def indexed(x):
+    """The index looks like a constant, but under a trace it is a tracer."""
+    index = jnp.asarray([0, 2, 4], jnp.int32)
+    return rule(lambda x: (x[index] ** 2, x), lambda x, dy: (jnp.zeros_like(x).at[index].set(2 * x[index] * dy),))(x)
+
+
 def host_reverse(dy):
     return np.ascontiguousarray(dy[..., ::-1])
 
@@ -224,6 +230,7 @@ RIGHT = [
     Rule("made by a factory", make_layer(7), (V,), lambda x: 7 * x),
     Rule("partial application", functools.partial(rule(lambda s, x: (s * x, (s, x)), lambda r, dy: ((r[1] * dy).sum(), r[0] * dy)), 2.5), (V,), lambda x: 2.5 * x),
     Rule("constant index captured", gathered, (normal(5, 5),), lambda x: x[jnp.asarray([0, 2, 4])] ** 2),
+    Rule("constant index captured, a tracer under a trace", indexed, (normal(5, 8),), lambda x: x[jnp.asarray([0, 2, 4])] ** 2, note="JAX refuses to checkpoint it"),
     Rule("random probes from a key", rule(lambda x, key: (hutchinson(x, key), (x, key)), hutchinson_backward), (V, jax.random.key(4)), hutchinson),
     Rule("derivative in the forward", rule(lambda x: (log_density(x), x), lambda x, dy: (-3 * x * x * dy,)), (V,), lambda x: -(x**3)),
     Rule("optimization barrier", rule(lambda x: (barrier(x), None), lambda _, dy: (lax.optimization_barrier(dy) * 3,)), (V,), lambda x: 3 * x),

@@ -21,6 +21,8 @@ def cumprod_backward(x, dy):
 
 
 def average(x):
+    """Exponential moving average from 0."""
+
     def step(y, x):
         y = 0.9 * y + 0.1 * x
         return y, y
@@ -37,6 +39,8 @@ def average_backward(_, dy):
 
 
 def recurrence(a, b, h0):
+    """h[t] = a[t] h[t−1] + b[t]."""
+
     def step(h, ab):
         h = ab[0] * h + ab[1]
         return h, h
@@ -57,6 +61,8 @@ def recurrence_backward(residuals, dy):
 
 
 def rnn(x, w, u, h0):
+    """h[t] = tanh(x[t] W + h[t−1] U); all states."""
+
     def step(h, x):
         h = jnp.tanh(x @ w + h @ u)
         return h, h
@@ -260,7 +266,7 @@ RIGHT = [
     Rule("linear recurrence", rule(lambda a, b, h0: ((h := recurrence(a, b, h0)), (a, h0, h)), recurrence_backward), (uniform(4, 6, low=0.3, high=1.2), normal(5, 6), jnp.float32(0.7)), recurrence),
     Rule("rnn", rule(rnn_forward, rnn_backward), (normal(6, 5, 3), normal(7, 3, 4, scale=0.5), normal(8, 4, 4, scale=0.5), normal(9, 4, scale=0.5)), rnn),
     Rule("scan with a float32 carry and casts", rule(lambda x: (leaky_single(x), x), lambda x, dy: (leaky_single_backward(None, dy)[0].astype(x.dtype),)), (normal(10, 5, 2),), leaky_single, note="its output is float32 whatever x is"),
-    Rule("scan with a float32 carry", rule(lambda x: (strict(x), None), leaky_single_backward), (normal(10, 5, 2),), strict_reference, note="cannot run in float64"),
+    Rule("scan with a float32 carry", rule(lambda x: (strict(x), None), leaky_single_backward), (normal(10, 5, 2),), strict_reference, single=True),
     Rule("fixed point by the implicit function theorem", rule(fixed_point_forward, fixed_point_backward), (normal(11, 4, 4, scale=0.25), normal(12, 4)), fixed_point_reference),
     Rule("cube root by Newton", rule(lambda a: (newton(a), newton(a)), lambda x, dy: (dy / (3 * x * x),)), (array(0.5, 1.0, 2.0, 8.0),), jnp.cbrt),
     Rule("repeated squaring by fori_loop", rule(lambda x: (powers(x), x), lambda x, dy: (8 * x**7 * dy,)), (normal(13, 5),), lambda x: x**8),

@@ -26,6 +26,7 @@ class Rule:
         cause: for a wrong rule, what a guess at the cause must contain (empty if the numbers do not show it).
         needs: ``"reference"`` if the rule can only be judged against its reference.
         note: what is particular about it.
+        single: cannot run in float64.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Rule:
     cause: str = ""
     needs: str = ""
     note: str = ""
+    single: bool = False
 
 
 def rule(

@@ -51,12 +51,6 @@ def in_loop_reference(x, w):
     return lax.scan(step, w, x)[1]
 
 
-def indexed(x):
-    """The index looks like a constant, but under a trace it is a tracer."""
-    index = jnp.asarray([0, 2, 4], jnp.int32)
-    return rule(lambda x: (x[index] ** 2, x), lambda x, dy: (jnp.zeros_like(x).at[index].set(2 * x[index] * dy),))(x)
-
-
 # --- structure
 
 
@@ -165,7 +159,6 @@ WRONG = [
     Rule("captured: only the forward closes over scale", scaled_forward_only, (V, normal(7, 8)), lambda x, s: jnp.sin(x) * s, (*CAPTURED, *GRADIENT), "scale"),
     Rule("captured: only the backward closes over scale", scaled_backward_only, (V, normal(7, 8)), lambda x, s: jnp.sin(x) * s, CAPTURED, "scale"),
     Rule("captured: a mask made from x", masked, (V,), masked_reference, (*CAPTURED, "jit", "scan", "checkpoint"), "mask", note="works eagerly; refused under jit of vjp of jit, and checkpoint"),
-    Rule("captured: an index made by jnp next to the rule", indexed, (V,), lambda x: x[jnp.asarray([0, 2, 4])] ** 2, (*CAPTURED, "jit", "scan", "checkpoint"), "index", note="refused under checkpoint; made by np it is right"),
     Rule("captured: the carry of a scan", in_loop, (V, jnp.float32(0.3)), in_loop_reference, CAPTURED, "carry"),
     Rule("structure: a gradient of the wrong shape", rule(dense_forward, wrong_shape), (X, W), jnp.matmul, ("structure",), note="refused by JAX itself"),
     sine("structure: no tuple", bare, ("structure",), note="refused by JAX itself"),

@@ -4,11 +4,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from corpus.right_time import average, recurrence, reverse_sum, rnn, rnn_forward
 from corpus.rule import GRADIENT, LINEAR, Rule, array, normal, rule, uniform
-
-
-def reverse_sum(dy):
-    return jnp.cumsum(dy[::-1])[::-1]
 
 
 def exclusive_sum(x):
@@ -21,16 +18,6 @@ def cumprod_backward(x, dy):
     return (reverse_sum(dy * jnp.cumprod(x)) / x,)
 
 
-def average(x):
-    """Exponential moving average from 0."""
-
-    def step(y, x):
-        y = 0.9 * y + 0.1 * x
-        return y, y
-
-    return lax.scan(step, jnp.zeros_like(x[0]), x)[1]
-
-
 def average_backward(decay, weight):
     def backward(_, dy):
         def step(g, dy):
@@ -40,16 +27,6 @@ def average_backward(decay, weight):
         return (lax.scan(step, jnp.zeros_like(dy[0]), dy, reverse=True)[1],)
 
     return backward
-
-
-def recurrence(a, b, h0):
-    """h[t] = a[t] h[t−1] + b[t]."""
-
-    def step(h, ab):
-        h = ab[0] * h + ab[1]
-        return h, h
-
-    return lax.scan(step, h0, (a, b))[1]
 
 
 def recurrence_forward(a, b, h0):
@@ -72,21 +49,6 @@ def recurrence_rule(*, late=False, ahead=False, start=True):
         return g * before, g, a[0] * g[0] if start else jnp.zeros_like(h0)
 
     return rule(recurrence_forward, backward)
-
-
-def rnn(x, w, u, h0):
-    """h[t] = tanh(x[t] W + h[t−1] U); all states."""
-
-    def step(h, x):
-        h = jnp.tanh(x @ w + h @ u)
-        return h, h
-
-    return lax.scan(step, h0, x)[1]
-
-
-def rnn_forward(x, w, u, h0):
-    h = rnn(x, w, u, h0)
-    return h, (x, w, u, h0, h)
 
 
 def rnn_rule(*, late=False, truncated=False, untransposed=False, last=False, no_start=False):
