@@ -20,8 +20,8 @@ BAD = [pytest.param(op, bad, id=f"{op.name}: {bad.label}") for op in OPS for bad
 
 @pytest.mark.parametrize(("op", "case"), ALL)
 def test_proof(op, case):
-    """Every check on the first two cases of an op; value and gradient against the reference on the others."""
-    prove(op, case, every=case in op.cases[:2])
+    """Every check on the first case of an op, value and gradient against the reference on the others; the slow tier does all."""
+    prove(op, case, every=case is op.cases[0])
 
 
 @pytest.mark.slow

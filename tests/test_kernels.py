@@ -1,6 +1,7 @@
 """The fast algorithms compute what the plain ones do, for every geometry, block size and transformation."""
 
 import functools
+import importlib
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +10,9 @@ import pytest
 
 from every import reference
 from jaxcnn import ops
-from jaxcnn.kernels import im2col
+from jaxcnn.kernels import im2col, winograd
+from jaxcnn.kernels.toom_cook import matrices
+from jaxcnn.verify.subject import quick
 from jaxcnn.window import resolve
 
 CASES = [case for case in ops.conv.cases if case.static.get("groups", 1) == 1 and not case.static.get("flip")]
@@ -24,9 +27,9 @@ def test_im2col_equals_the_reference(case, block, x64):
     geometry = {"stride": 1, "padding": "SAME", "dilation": 1, **case.static}
     window = resolve("conv", x.shape[1:-1], window=w.shape[:-2], **geometry)
     for got, want in (
-        (im2col.correlate(x, w, window=window, block=block), y),
-        (im2col.input_gradient(jnp.cos(y), w, window=window, block=block), dx),
-        (im2col.weight_gradient(x, jnp.cos(y), window=window, block=block), dw),
+        (quick(functools.partial(im2col.correlate, window=window, block=block))(x, w), y),
+        (quick(functools.partial(im2col.input_gradient, window=window, block=block))(jnp.cos(y), w), dx),
+        (quick(functools.partial(im2col.weight_gradient, window=window, block=block))(x, jnp.cos(y)), dw),
     ):
         assert got.shape == want.shape
         np.testing.assert_allclose(got, want, atol=1e-12 * float(jnp.abs(want).max()))
@@ -39,39 +42,84 @@ def test_a_batch_that_does_not_divide_into_blocks(x64):
     np.testing.assert_allclose(im2col.correlate(x, w, window=window, block=3), reference(ops.conv)(x, w), atol=1e-12)
 
 
-def test_the_error_in_float32_is_that_of_the_direct_sum():
-    """Against float64: the blocked products may err no more than twice as much as XLA's own convolution."""
+@pytest.mark.parametrize("padding", ["SAME", "VALID", ((2, 1), (0, 2))], ids=str)
+@pytest.mark.parametrize("cells", [(8, 6), (5, 9)], ids=str)
+@pytest.mark.parametrize("taps", [3, 5])
+def test_winograd_equals_the_reference(taps, cells, padding, x64, monkeypatch):
+    monkeypatch.setattr(winograd, "NEAR_BYTES", 1)  # so that every image is a block of its own
+    monkeypatch.setattr(winograd, "PARALLEL", 1)
     rng = np.random.default_rng(0)
-    x, w = rng.standard_normal((16, 14, 14, 32)), rng.standard_normal((5, 5, 32, 16))
-    dy = rng.standard_normal((16, 10, 10, 16))
-    window = resolve("conv", (14, 14), window=5, stride=1, padding="VALID", dilation=1)
+    x, w = jnp.asarray(rng.standard_normal((3, *cells, 2))), jnp.asarray(rng.standard_normal((taps, taps, 2, 3)))
+    window = resolve("conv", cells, window=(taps, taps), stride=1, padding=padding, dilation=1)
+    y, pull = jax.vjp(functools.partial(reference(ops.conv), padding=padding), x, w)
+    dx, dw = pull(jnp.cos(y))
+    for got, want in (
+        (quick(functools.partial(winograd.correlate, window=window))(x, w), y),
+        (quick(functools.partial(winograd.input_gradient, window=window))(jnp.cos(y), w), dx),
+        (quick(functools.partial(winograd.weight_gradient, window=window))(x, jnp.cos(y)), dw),
+    ):
+        assert got.shape == want.shape
+        np.testing.assert_allclose(got, want, atol=1e-11 * float(jnp.abs(want).max()))
+
+
+@pytest.mark.parametrize(("m", "r"), [(2, 3), (4, 3), (2, 5), (3, 3), (1, 2)])
+def test_toom_cook_is_a_correlation(m, r):
+    a, g, b = matrices(m, r)
+    rng = np.random.default_rng(0)
+    x, w = rng.standard_normal(m + r - 1), rng.standard_normal(r)
+    np.testing.assert_allclose(a @ ((g @ w) * (b @ x)), np.correlate(x, w, "valid"), atol=1e-13)
+
+
+@pytest.mark.parametrize(("kernel", "taps"), [(im2col, 5), (winograd, 3), (winograd, 5)])
+def test_the_error_in_float32_is_that_of_the_direct_sum(kernel, taps):
+    """Against float64: no more than twice the error of what the op computes elsewhere, at its largest and in the mean square."""
+    rng = np.random.default_rng(0)
+    x, w = rng.standard_normal((16, 14, 14, 32)), rng.standard_normal((taps, taps, 32, 32))
+    places = 15 - taps
+    dy = rng.standard_normal((16, places, places, 32))
+    window = resolve("conv", (14, 14), window=(taps, taps), stride=1, padding="VALID", dilation=1)
+
+    def direct(x, w):
+        return jax.lax.conv_general_dilated(x, w, (1, 1), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+
     with jax.enable_x64(True):
         wide = [jnp.asarray(v) for v in (x, w, dy)]
-        true_y, pull = jax.vjp(lambda x, w: reference(ops.conv)(x, w, padding="VALID"), *wide[:2])
+        true_y, pull = jax.vjp(direct, *wide[:2])
         truth = [np.asarray(v) for v in (true_y, *pull(wide[2]))]
     x, w, dy = (jnp.asarray(v, jnp.float32) for v in (x, w, dy))
-    direct = jax.vjp(
-        lambda x, w: jax.lax.conv_general_dilated(x, w, (1, 1), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC")),
-        x,
-        w,
-    )
-    theirs = (direct[0], *direct[1](dy))
-    ours = (
-        im2col.correlate(x, w, window=window),
-        im2col.input_gradient(dy, w, window=window),
-        im2col.weight_gradient(x, dy, window=window),
-    )
-    for mine, other, true in zip(ours, theirs, truth, strict=True):
-        error = [float(np.abs(np.asarray(v).astype(np.float64) - true).max()) for v in (mine, other)]
-        assert error[0] <= 2 * error[1], error
+    plain = importlib.import_module("jaxcnn.ops.conv")
+    ours = [kernel.correlate(x, w, window=window), kernel.input_gradient(dy, w, window=window)]
+    theirs = [
+        plain._correlate(x, w, window=window, groups=1),
+        plain._input_gradient(dy, w, window=window, groups=1),
+    ]
+    if kernel is im2col or taps == 3:  # the op takes im2col for the others
+        ours.append(kernel.weight_gradient(x, dy, window=window))
+        theirs.append(plain._weight_gradient(x, dy, window=window, groups=1))
+    for mine, other, true in zip(ours, theirs, truth[: len(ours)], strict=True):
+        gaps = [np.asarray(v).astype(np.float64) - true for v in (mine, other)]
+        for size in (lambda gap: np.abs(gap).max(), lambda gap: np.sqrt(np.square(gap).mean())):
+            assert size(gaps[0]) <= 2 * size(gaps[1])
 
 
 def test_the_op_uses_the_kernel_where_it_suits_and_only_there():
-    def program(x, w):
-        return str(jax.make_jaxpr(lambda x, w: ops.conv.plain(x, w))(x, w))
+    def program(x, w, **static):
+        return str(jax.make_jaxpr(lambda x, w: ops.conv.plain(x, w, **static))(x, w))
 
-    large, small = jnp.ones((16, 12, 12, 8)), jnp.ones((2, 6, 6, 8))
-    w = jnp.ones((3, 3, 8, 16))
-    assert "platform_index" in program(large, w)
-    assert "platform_index" not in program(small, w)
+    def arrays(n, channels, outputs, taps=3):
+        return jnp.ones((n, 16, 16, channels)), jnp.ones((taps, taps, channels, outputs))
+
+    assert "optimization_barrier" in program(*arrays(16, 32, 32))
+    assert "optimization_barrier" in program(*arrays(16, 32, 32, 5))
+    for x, w, static in (
+        (*arrays(16, 32, 32), {"stride": 2}),
+        (*arrays(16, 32, 32), {"dilation": 2}),
+        (*arrays(16, 32, 32, 7), {}),
+    ):
+        assert "optimization_barrier" not in program(x, w, **static)
+        assert "platform_index" in program(x, w, **static)
+    large, w = arrays(16, 32, 32)
+    assert "platform_index" not in program(*arrays(16, 8, 64))
+    assert "platform_index" not in program(*arrays(1, 32, 32), stride=16)
+    assert "platform_index" not in program(large, w[:, :, :16], groups=2)
     assert "platform_index" not in program(large.astype("bfloat16"), w.astype("bfloat16"))

@@ -21,7 +21,6 @@ Array([ 0. , -0.1,  0. ,  0. ], dtype=float32)
 """
 
 import functools
-import math
 from typing import Any
 
 import jax.numpy as jnp
@@ -30,7 +29,7 @@ from jax import lax
 from jaxcnn.case import Bad, Case, normal, zeros
 from jaxcnn.contracts import Array, Float
 from jaxcnn.errors import check_rank, check_same_dtype, setting_error, shape_error
-from jaxcnn.kernels import im2col
+from jaxcnn.kernels import blocks, im2col, winograd
 from jaxcnn.op import Op
 from jaxcnn.window import Ints, Padding, Window, resolve, taps_of
 
@@ -86,26 +85,34 @@ def backward(
 def correlate(x: Array, w: Array, window: Window, groups: int) -> Array:
     """y[n,p,o] = Σ x[n, p·s + k·d − lo, i] w[k,i,o]."""
     plain = functools.partial(_correlate, window=window, groups=groups)
-    if im2col.suits(x, window, w.size, groups) and x.shape[-1] > 2:  # with fewer channels XLA's own forward is ahead
-        return im2col.on_cpu(im2col.correlate, plain, x, w, window=window)
-    return plain(x, w)
+    fast = _kernel(x, window, x.shape[-1], w.shape[-1], groups)
+    return blocks.on_cpu(fast.correlate, plain, x, w, window=window) if fast and _wide(w) else plain(x, w)
 
 
 def input_gradient(dy: Array, w: Array, window: Window, groups: int) -> Array:
     """The adjoint of :func:`correlate` in x."""
     plain = functools.partial(_input_gradient, window=window, groups=groups)
-    if im2col.suits(dy, window, w.size, groups):
-        return im2col.on_cpu(im2col.input_gradient, plain, dy, w, window=window)
-    return plain(dy, w)
+    fast = _kernel(dy, window, w.shape[-2], dy.shape[-1], groups)
+    return blocks.on_cpu(fast.input_gradient, plain, dy, w, window=window) if fast and _wide(w) else plain(dy, w)
 
 
 def weight_gradient(x: Array, dy: Array, window: Window, groups: int) -> Array:
     """The adjoint of :func:`correlate` in w."""
     plain = functools.partial(_weight_gradient, window=window, groups=groups)
-    weights = math.prod(window.taps) * x.shape[-1] * dy.shape[-1]
-    if im2col.suits(x, window, weights, groups):
-        return im2col.on_cpu(im2col.weight_gradient, plain, x, dy, window=window)
-    return plain(x, dy)
+    fast = _kernel(x, window, x.shape[-1], dy.shape[-1], groups)
+    if fast is winograd and max(window.taps) > 3:  # its error is twice the direct sum's there, and nothing is gained
+        fast = im2col
+    return blocks.on_cpu(fast.weight_gradient, plain, x, dy, window=window) if fast else plain(x, dy)
+
+
+def _kernel(x: Array, window: Window, inputs: int, outputs: int, groups: int) -> Any:
+    """The module whose three functions compute this convolution on a CPU, or None for XLA's own."""
+    return next((k for k in (winograd, im2col) if k.suits(x, window, inputs, outputs, groups)), None)
+
+
+def _wide(w: Array) -> bool:
+    """With fewer channels XLA's own convolution is ahead, but for the gradient of the weights."""
+    return min(w.shape[-2:]) >= 32
 
 
 def _correlate(x: Array, w: Array, *, window: Window, groups: int) -> Array:
@@ -223,8 +230,9 @@ def reference(
 
 CASES = (
     Case("2-D, SAME", (normal(2, 6, 5, 3), normal(3, 3, 3, 4))),
-    Case("2-D, large enough for the blocked kernel", (normal(8, 12, 12, 8), normal(3, 3, 8, 16))),
     Case("2-D, stride 2, odd padding", (normal(2, 7, 6, 2), normal(3, 2, 2, 3)), {"stride": 2, "padding": ((1, 0), (0, 2))}),
+    Case("2-D, large enough for Winograd", (normal(8, 6, 6, 32), normal(3, 3, 32, 32))),
+    Case("2-D, large enough for im2col", (normal(8, 6, 6, 32), normal(3, 3, 32, 32)), {"dilation": 2}),
     Case("1-D, VALID", (normal(3, 8, 2), normal(3, 2, 3)), {"padding": "VALID"}),
     Case("1-D, true convolution", (normal(2, 7, 2), normal(4, 2, 3)), {"flip": True}),
     Case("1-D, windows miss the last cell", (normal(2, 8, 2), normal(3, 2, 2)), {"stride": 3, "padding": "VALID"}),

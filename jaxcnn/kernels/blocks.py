@@ -1,0 +1,71 @@
+"""Work on a few images at a time, so that what lies between two steps stays in the cache.
+
+Every function here is an ordinary JAX loop: it batches, differentiates, and runs inside ``shard_map``.
+"""
+
+import functools
+import math
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from jaxcnn.cotangent import match_varying, varying
+from jaxcnn.window import Window
+
+LEAST_PRODUCTS = 10**6
+
+
+def in_reach(x: jax.Array) -> bool:
+    """Whether a loop over blocks may run along the first axis of ``x``: 32 or 64 bits, and not cut up by a mesh, where it would have to be gathered."""
+    return x.dtype.itemsize >= 4 and (jax.typeof(x).sharding.mesh.empty or bool(varying(x)))
+
+
+def enough(x: jax.Array, window: Window, pairs: int) -> bool:
+    """Whether a convolution of ``x``'s batch with ``pairs`` of channels is work enough to be divided."""
+    return x.shape[0] * math.prod(window.places) * math.prod(window.taps) * pairs >= LEAST_PRODUCTS
+
+
+def most(images: int, size: float) -> int:
+    """How many blocks of at most ``size`` images: equal ones if the batch allows that without making them much smaller."""
+    size = max(1, min(int(size), images))
+    even = next(b for b in range(size, 0, -1) if images % b == 0)
+    return images // even if 2 * even > size else -(-images // size)
+
+
+def least(images: int, size: float) -> int:
+    """How many blocks of at least ``size`` images."""
+    return max(1, images // max(1, int(size)))
+
+
+def over(one: Callable[[jax.Array], jax.Array], x: jax.Array, count: int) -> jax.Array:
+    """``one`` of each of ``count`` blocks of the batch, one after the other."""
+    if count == 1:
+        return one(x)
+    done = lax.map(one, _cut(x, count))
+    return done.reshape(-1, *done.shape[2:])[: x.shape[0]]
+
+
+def total(product: Callable[..., jax.Array], x: jax.Array, dy: jax.Array, count: int) -> jax.Array:
+    """Σ ``product(x, dy)`` over the blocks; it must give 0 for zeros, which fill the last block up."""
+    if count == 1:
+        return product(x, dy)
+    blocks = _cut(x, count), _cut(dy, count)
+    shape = jax.eval_shape(product, *(b[0] for b in blocks))
+    zero = match_varying(jnp.zeros(shape.shape, shape.dtype), x, dy)
+    return lax.scan(lambda done, part: (done + product(*part), None), zero, blocks)[0]
+
+
+def _cut(x: jax.Array, count: int) -> jax.Array:
+    """(n, …) → (count, ⌈n / count⌉, …), the last block filled up with zeros."""
+    size = -(-x.shape[0] // count)
+    filled = jnp.pad(x, [(0, count * size - x.shape[0]), *[(0, 0)] * (x.ndim - 1)])
+    return filled.reshape(count, size, *x.shape[1:])
+
+
+def on_cpu(
+    fast: Callable[..., jax.Array], plain: Callable[..., jax.Array], *arrays: jax.Array, window: Window
+) -> jax.Array:
+    """``fast`` on CPUs, ``plain`` elsewhere; the platform is known only when the program is lowered."""
+    return lax.platform_dependent(*arrays, cpu=functools.partial(fast, window=window), default=plain)
