@@ -317,6 +317,7 @@ def test_a_smoke_run_from_end_to_end(
     assert printed.err == ""
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_keeps_its_turns(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
