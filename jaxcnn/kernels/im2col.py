@@ -19,11 +19,13 @@ from jaxcnn.kernels import blocks
 from jaxcnn.window import Window, add_taps, taps_of
 
 BLOCK_BYTES = 3 * 2**20
+LEAST_CHANNELS = 32
 
 
-def suits(x: jax.Array, window: Window, inputs: int, outputs: int, groups: int) -> bool:
-    """Whether the blocked form may be used: enough work to pay, and one group."""
-    return groups == 1 and blocks.enough(x, window, inputs * outputs) and blocks.in_reach(x)
+def suits(product: str, x: jax.Array, window: Window, inputs: int, outputs: int, groups: int) -> bool:
+    """Whether ``product``, a function of this module by name, may be taken and pays: enough work, one group, and channels enough but for the weights."""
+    wide = product == "weight_gradient" or min(inputs, outputs) >= LEAST_CHANNELS
+    return wide and groups == 1 and blocks.enough(x, window, inputs * outputs) and blocks.in_reach(x)
 
 
 def columns(x: jax.Array, window: Window) -> jax.Array:

@@ -22,19 +22,16 @@ import jax
 import numpy as np
 
 # The finite points, by their number
-POINTS = {
-    count: tuple(map(Fraction, text.split()))
-    for count, text in {1: "0", 2: "0 1", 3: "0 1 -1", 4: "0 1 -3/5 -5/3", 5: "0 2/3 -2/3 3/2 -3/2"}.items()
-}
+POINTS = {count: tuple(map(Fraction, text.split())) for count, text in {3: "0 1 -1", 5: "0 2/3 -2/3 3/2 -3/2"}.items()}
 
 
 @functools.cache
 def matrices(m: int, r: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """A (m, n), G (n, r) and B (n, n). A and B are whole numbers, and so cost no rounding; the fractions are all in G."""
+    """A (m, n), G (n, r) and B (n, n), for n = 4 and 6. A and B are whole numbers, and so cost no rounding; the fractions are all in G."""
     points = POINTS[m + r - 2]
     others = [[q for q in points if q != p] for p in points]
     evaluate = [[p**k for k in range(r)] for p in points]
-    scale = [_product([p - q for q in rest]) for p, rest in zip(points, others, strict=True)]
+    scale = [math.prod((p - q for q in rest), start=Fraction(1)) for p, rest in zip(points, others, strict=True)]
     at_infinity = [Fraction(0)] * (r - 1) + [Fraction(1)]
     g = [*([v / s for v in row] for row, s in zip(evaluate, scale, strict=True)), at_infinity]
     a = [*([p**k for k in range(m)] for p in points), [Fraction(0)] * (m - 1) + [Fraction(1)]]
@@ -55,13 +52,6 @@ def combine(matrix: np.ndarray, parts: Sequence[jax.Array]) -> list[jax.Array]:
 def _sum(terms: list[tuple[float, jax.Array]]) -> jax.Array:
     scaled = [part if c == 1 else -part if c == -1 else c * part for c, part in terms]
     return sum(scaled[1:], scaled[0])
-
-
-def _product(values: Sequence[Fraction]) -> Fraction:
-    result = Fraction(1)
-    for value in values:
-        result *= value
-    return result
 
 
 def _with_roots(roots: Sequence[Fraction], length: int) -> list[Fraction]:

@@ -29,13 +29,15 @@ NEAR_BYTES, CACHE_BYTES = 28 * 2**20, 6 * 2**20
 held = lax.optimization_barrier
 
 
-def suits(x: jax.Array, window: Window, inputs: int, outputs: int, groups: int) -> bool:
-    """Whether a convolution of ``x``'s batch may take this road, and gains by it."""
+def suits(product: str, x: jax.Array, window: Window, inputs: int, outputs: int, groups: int) -> bool:
+    """Whether ``product``, a function of this module by name, may take this road for ``x``'s batch, and gains by it."""
     size = window.taps[0]
     square = len(window.taps) == 2 and window.taps[1] == size and size in TILES
     dense = all(s == 1 for s in (*window.stride, *window.dilation)) and groups == 1
     inside = all(pad < size for pair in window.padding for pad in pair)
     if not (square and dense and inside and blocks.in_reach(x)):
+        return False
+    if product == "weight_gradient" and size > 3:  # errs twice as much as the direct sum, and gains nothing
         return False
     return min(inputs, outputs) >= LEAST_CHANNELS and blocks.enough(x, window, inputs * outputs)
 

@@ -84,35 +84,28 @@ def backward(
 
 def correlate(x: Array, w: Array, window: Window, groups: int) -> Array:
     """y[n,p,o] = Σ x[n, p·s + k·d − lo, i] w[k,i,o]."""
-    plain = functools.partial(_correlate, window=window, groups=groups)
-    fast = _kernel(x, window, x.shape[-1], w.shape[-1], groups)
-    return blocks.on_cpu(fast.correlate, plain, x, w, window=window) if fast and _wide(w) else plain(x, w)
+    return _fastest("correlate", _correlate, x, w, window, x.shape[-1], w.shape[-1], groups)
 
 
 def input_gradient(dy: Array, w: Array, window: Window, groups: int) -> Array:
     """The adjoint of :func:`correlate` in x."""
-    plain = functools.partial(_input_gradient, window=window, groups=groups)
-    fast = _kernel(dy, window, w.shape[-2], dy.shape[-1], groups)
-    return blocks.on_cpu(fast.input_gradient, plain, dy, w, window=window) if fast and _wide(w) else plain(dy, w)
+    return _fastest("input_gradient", _input_gradient, dy, w, window, w.shape[-2], dy.shape[-1], groups)
 
 
 def weight_gradient(x: Array, dy: Array, window: Window, groups: int) -> Array:
     """The adjoint of :func:`correlate` in w."""
-    plain = functools.partial(_weight_gradient, window=window, groups=groups)
-    fast = _kernel(x, window, x.shape[-1], dy.shape[-1], groups)
-    if fast is winograd and max(window.taps) > 3:  # its error is twice the direct sum's there, and nothing is gained
-        fast = im2col
-    return blocks.on_cpu(fast.weight_gradient, plain, x, dy, window=window) if fast else plain(x, dy)
+    return _fastest("weight_gradient", _weight_gradient, x, dy, window, x.shape[-1], dy.shape[-1], groups)
 
 
-def _kernel(x: Array, window: Window, inputs: int, outputs: int, groups: int) -> Any:
-    """The module whose three functions compute this convolution on a CPU, or None for XLA's own."""
-    return next((k for k in (winograd, im2col) if k.suits(x, window, inputs, outputs, groups)), None)
-
-
-def _wide(w: Array) -> bool:
-    """With fewer channels XLA's own convolution is ahead, but for the gradient of the weights."""
-    return min(w.shape[-2:]) >= 32
+def _fastest(
+    product: str, plain: Any, left: Array, right: Array, window: Window, inputs: int, outputs: int, groups: int
+) -> Array:
+    """``product`` by the first kernel that suits on a CPU; else, and on other platforms, by XLA's own convolution."""
+    plain = functools.partial(plain, window=window, groups=groups)
+    for kernel in (winograd, im2col):
+        if kernel.suits(product, left, window, inputs, outputs, groups):
+            return blocks.on_cpu(getattr(kernel, product), plain, left, right, window=window)
+    return plain(left, right)
 
 
 def _correlate(x: Array, w: Array, *, window: Window, groups: int) -> Array:
