@@ -1,1 +1,4 @@
-"""Experiments with jaxcnn, each run as ``python -m experiments.NAME`` from the root of the repository."""
+"""Experiments with jaxcnn, each run as ``python -m experiments.NAME`` from the root of the repository.
+
+What they have in common is in ``command`` (settings and exit statuses), ``files`` and ``drawing``.
+"""

@@ -15,10 +15,11 @@ import numpy as np
 import pytest
 from idx_files import NAMES, write_folder, write_idx
 
+from experiments.drawing import save
 from experiments.mnist import pictures, training
 from experiments.mnist.__main__ import main
 from experiments.mnist.config import MNIST_DIR, Config
-from experiments.mnist.outputs import PICTURES
+from experiments.mnist.report import PICTURES
 from jaxcnn.data import load_idx_folder
 from jaxcnn.files import write_file
 
@@ -221,12 +222,12 @@ def test_mistakes_are_the_most_confident_ones() -> None:
 @pytest.mark.parametrize("shape", [(3, 3, 1, 5), (25, 3)])
 def test_first_layers_of_both_kinds_are_drawn(tmp_path: Path, shape: tuple[int, ...]) -> None:
     kernel = np.random.default_rng(0).normal(size=shape)
-    pictures.save(pictures.filters(kernel, (5, 5)), tmp_path / "filters.png")
+    save(pictures.filters(kernel, (5, 5)), tmp_path / "filters.png")
     assert matplotlib.image.imread(tmp_path / "filters.png").std() > 0
 
 
 def test_losses_of_zero_are_drawn(tmp_path: Path) -> None:
-    pictures.save(pictures.learning_curves([1.0, 0.0, 0.0], [1.0, 1.0], 1, ("a paper", 0.99)), tmp_path / "curves.png")
+    save(pictures.learning_curves([1.0, 0.0, 0.0], [1.0, 1.0], 1, ("a paper", 0.99)), tmp_path / "curves.png")
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 
 from experiments.bench.results import Outcome
 from experiments.bench.tables import milliseconds
-from experiments.mnist.pictures import ACCENT, INK, PALE, REFERENCE
+from experiments.drawing import ACCENT, INK, PALE, REFERENCE, style
 
 LINE, HEAD = 0.34, 0.75  # inches
 DOTS = {
@@ -57,16 +57,14 @@ def _dots(ax: Axes, outcomes: Sequence[Outcome]) -> None:
     ax.xaxis.set_major_formatter("{x:g}")
     ax.legend(frameon=False, fontsize=8, loc="lower left", bbox_to_anchor=(0, 1.02), ncols=len(DOTS))
     _style(ax, "", [outcome.title for outcome in outcomes])
-    ax.set_title("ops: ms", loc="right", color=INK, fontsize=11)
+    ax.set_title("ops: ms", loc="right", color=INK)
     ax.grid(axis="y", alpha=0.15, linewidth=0.6)
 
 
 def _style(ax: Axes, title: str, labels: Sequence[str]) -> None:
-    ax.set_title(title, loc="left", color=INK, fontsize=11)
+    style(ax, title, grid="x")
     ax.set_yticks(range(len(labels)), labels, color=INK, fontsize=9)
     ax.set_ylim(len(labels) - 0.5, -0.5)
     ax.tick_params(axis="y", length=0)
     ax.tick_params(axis="x", labelsize=8, colors=INK)
-    ax.grid(axis="x", alpha=0.25, linewidth=0.6)
-    ax.set_axisbelow(True)
-    ax.spines[["top", "right", "left"]].set_visible(False)
+    ax.spines["left"].set_visible(False)

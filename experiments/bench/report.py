@@ -15,13 +15,14 @@ from experiments.bench.config import Config
 from experiments.bench.contest import Contest
 from experiments.bench.crew import crew
 from experiments.bench.results import Outcome
-from experiments.mnist.pictures import save
+from experiments.drawing import save
+from experiments.files import Log, clear_folder, open_log, write_json
 
 
 class Show:
     """The progress bar and the log. The bar is drawn between turns only: a thread that draws it would take the CPU from who is being timed."""
 
-    def __init__(self, progress: Progress, total: int, log: results.TurnsLog) -> None:
+    def __init__(self, progress: Progress, total: int, log: Log) -> None:
         self._progress, self._log = progress, log
         self._task = progress.add_task("", total=total)
 
@@ -36,14 +37,16 @@ class Show:
 
 
 def run(config: Config) -> bool:
-    """Leave everything in ``config.out``; whether it was interrupted by Ctrl-C."""
+    """Leave everything in ``config.out``, and the steps in ``config.json``; whether it was interrupted by Ctrl-C."""
     console = Console()
     if not console.is_terminal:
         console = Console(width=120)
-    settings = {**dataclasses.asdict(config), "out": str(config.out)}
+    settings = {name: str(v) if isinstance(v, Path) else v for name, v in dataclasses.asdict(config).items()}
     about: dict[str, Any] = {"machine": machine.describe(), "settings": settings, "versions": {}}
-    _print(console, [f"{about['machine']['cpu']}, {config.threads} threads, float32; {', '.join(config.peers)}"])
-    results.clear_folder(config.out)
+    _print(console, [f"{about['machine']['cpu']}, {config.threads} threads, float32; {', '.join(config.contestants)}"])
+    clear_folder(config.out, results.FILES)
+    if config.json is not None:
+        config.json.unlink(missing_ok=True)
     outcomes: list[Outcome] = []
     interrupted = False
     try:
@@ -52,6 +55,11 @@ def run(config: Config) -> bool:
         interrupted = True
     about["machine"]["load_after"] = machine.load()
     results.write_result(config.out, outcomes, about, interrupted=interrupted)
+    steps = next((outcome for outcome in outcomes if outcome.section == "steps"), None)
+    if config.json is not None and steps is not None:
+        ran = {"model": config.model[0], "batch": config.batch, "threads": config.threads, "interrupted": interrupted}
+        found = {"rows": results.steps_by_peer(steps), "machine": about["machine"], "versions": about["versions"]}
+        write_json(config.json, ran | found)
     figure = chart.draw(outcomes, f"{about['machine']['cpu']}, {config.threads} threads")
     if figure is not None:
         save(figure, config.out / results.PICTURE)
@@ -64,7 +72,7 @@ def _hold(config: Config, every: Sequence[Contest], outcomes: list[Outcome], abo
     columns = BarColumn(bar_width=30), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.description}")
     with (
         tempfile.TemporaryDirectory(prefix="jaxcnn-bench-") as folder,
-        results.turns_log(config.out) as log,
+        open_log(config.out / results.TURNS) as log,
         Progress(*columns, console=console, auto_refresh=False) as progress,
     ):
         show = Show(progress, total, log)
@@ -87,8 +95,10 @@ def _tell(config: Config, outcomes: Sequence[Outcome], console: Console, interru
     lines = tables.notes(outcomes)
     if interrupted:
         lines.append("Interrupted: the tables show the turns until then")
-    written = [n for n in (results.RESULT, results.TURNS, results.PICTURE) if (config.out / n).exists()]
+    written = [name for name in results.FILES if (config.out / name).exists()]
     lines.append(f"Results and picture are in {config.out}: {', '.join(written)}")
+    if config.json is not None and config.json.exists():
+        lines.append(f"The steps of {config.model[0]}, peer by peer, are in {config.json}")
     other = next((what for what in sections.SECTIONS if what not in config.what), "steps")
     lines.append(f"Next: python -m experiments.bench --what {other} --out {config.out}_{other}")
     _print(console, lines)

@@ -1,18 +1,16 @@
 """What was measured, and the files that it is kept in: ``bench.jsonl`` turn by turn, ``bench.json`` as a whole."""
 
-import contextlib
 import dataclasses
-import json
 import math
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import numpy as np
 
-from experiments.mnist.outputs import write_json
+from experiments.files import write_json
 
 RESULT, TURNS, PICTURE = "bench.json", "bench.jsonl", "bench.png"
+FILES = RESULT, TURNS, PICTURE
 
 
 @dataclasses.dataclass
@@ -86,30 +84,26 @@ def _outcome(outcome: Outcome) -> dict[str, Any]:
     return fields
 
 
+def steps_by_peer(outcome: Outcome) -> list[dict[str, Any]]:
+    """A contest of steps as ``--json`` has it: a row for each peer, with None for what is not known."""
+    return [_peer_row(outcome, row) for row in outcome.rows]
+
+
+def _peer_row(outcome: Outcome, row: Row) -> dict[str, Any]:
+    low, median, high = (1e3 * seconds for seconds in row.quartiles) if row.seconds else (None,) * 3
+    return {
+        "name": row.peer,
+        "step_ms": median,
+        "step_ms_lower_quartile": low,
+        "step_ms_upper_quartile": high,
+        "images_per_second": outcome.images / row.median if row.seconds else None,
+        **{name: row.facts.get(name) for name in ("temp_bytes", "kept_bytes", "compile_seconds")},
+        "loss_error": row.value_error,
+        "gradient_error": row.gradient_error,
+        "note": row.note,
+    }
+
+
 def write_result(folder: Path, outcomes: list[Outcome], about: dict[str, Any], *, interrupted: bool) -> None:
     """``bench.json``, at once and whole."""
     write_json(folder / RESULT, result(outcomes, about, interrupted=interrupted))
-
-
-def clear_folder(folder: Path) -> None:
-    """Remove what an earlier run wrote there."""
-    for name in (RESULT, TURNS, PICTURE):
-        (folder / name).unlink(missing_ok=True)
-
-
-class TurnsLog:
-    """One JSON object a turn, each flushed as soon as it is known."""
-
-    def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
-
-    def write(self, **fields: Any) -> None:
-        self._stream.write(json.dumps(fields, ensure_ascii=False, allow_nan=False) + "\n")
-        self._stream.flush()
-
-
-@contextlib.contextmanager
-def turns_log(folder: Path) -> Iterator[TurnsLog]:
-    """The log of a run, from empty."""
-    with (folder / TURNS).open("w", encoding="utf-8") as stream:
-        yield TurnsLog(stream)

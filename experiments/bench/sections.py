@@ -20,13 +20,13 @@ def contests(config: Config) -> list[Contest]:
 
 
 def _able(config: Config, kind: Kind) -> list[str]:
-    return [peer for peer in config.peers if kind in PEERS[peer].kinds]
+    return [peer for peer in config.contestants if kind in PEERS[peer].kinds]
 
 
 def _steps(config: Config) -> list[Contest]:
     """A whole training step: forward, backward, update."""
     found = []
-    for name in config.network:
+    for name in config.model:
         network, gradient = NETWORKS[name], Order("gradient", name)
         racing = [Entry(peer, peer, Order("step", name), name, gradient) for peer in _able(config, "step")]
         found.append(
@@ -68,7 +68,7 @@ def _ops(config: Config) -> list[Contest]:
 def _epochs(config: Config) -> list[Contest]:
     """Eight steps in one program, which shuffles its images itself, beside the single step."""
     found = []
-    for name in config.network:
+    for name in config.model:
         step, epoch, gradient = Order("step", name), Order("epoch", name), Order("gradient", name)
         in_turn = Order("steps_in_turn", name)
         racing = []

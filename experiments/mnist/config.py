@@ -2,19 +2,13 @@
 
 import dataclasses
 import math
-import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-import tyro
+from experiments.command import InputError, expect
 
 MNIST_DIR = Path(__file__).parents[1] / "data" / "mnist"
 _LARGEST_SEED = 2**32 - 1  # JAX silently drops the bits above
-
-
-class InputError(ValueError):
-    """Something that the user gave cannot be used; the message is one line that says what, and how to mend it."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,30 +43,13 @@ class Config:
 
     def check(self) -> None:
         """Raise InputError for a value out of range."""
-        _expect(self.epochs >= 1, "--epochs", "an integer ≥ 1", self.epochs)
-        _expect(self.batch_size >= 1, "--batch-size", "an integer ≥ 1", self.batch_size)
-        _expect(0 < self.learning_rate < math.inf, "--learning-rate", "a number > 0", self.learning_rate)
-        _expect(0 < self.warmup < 1, "--warmup", "a number between 0 and 1", self.warmup)
-        _expect(0 < self.beta2 < 1, "--beta2", "a number between 0 and 1", self.beta2)
-        _expect(0 <= self.dropout < 1, "--dropout", "a number in [0, 1)", self.dropout)
-        _expect(0 <= self.label_smoothing < 1, "--label-smoothing", "a number in [0, 1)", self.label_smoothing)
-        _expect(0 <= self.seed <= _LARGEST_SEED, "--seed", f"an integer in [0, {_LARGEST_SEED}]", self.seed)
+        expect(self.epochs >= 1, "--epochs", "an integer ≥ 1", self.epochs)
+        expect(self.batch_size >= 1, "--batch-size", "an integer ≥ 1", self.batch_size)
+        expect(0 < self.learning_rate < math.inf, "--learning-rate", "a number > 0", self.learning_rate)
+        expect(0 < self.warmup < 1, "--warmup", "a number between 0 and 1", self.warmup)
+        expect(0 < self.beta2 < 1, "--beta2", "a number between 0 and 1", self.beta2)
+        expect(0 <= self.dropout < 1, "--dropout", "a number in [0, 1)", self.dropout)
+        expect(0 <= self.label_smoothing < 1, "--label-smoothing", "a number in [0, 1)", self.label_smoothing)
+        expect(0 <= self.seed <= _LARGEST_SEED, "--seed", f"an integer in [0, {_LARGEST_SEED}]", self.seed)
         if self.model != "lenet" and self.dropout != Config.dropout:
             raise InputError(f"--dropout has no effect on --model {self.model}; leave it out, or take --model lenet")
-
-
-def parse(arguments: Sequence[str] | None) -> Config:
-    """The command line as a checked Config.
-
-    Raises:
-        SystemExit: with status 2, where it cannot be read; tyro has said why.
-        InputError: a value is out of range.
-    """
-    config = tyro.cli(Config, args=sys.argv[1:] if arguments is None else arguments, prog="python -m experiments.mnist")
-    config.check()
-    return config
-
-
-def _expect(holds: bool, flag: str, wanted: str, got: object) -> None:
-    if not holds:
-        raise InputError(f"{flag} must be {wanted}, got {got}")

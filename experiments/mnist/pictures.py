@@ -1,9 +1,7 @@
 """What a run looks like: how it learned, what its first layer looks for, and which images it gets wrong."""
 
-import io
 import math
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -12,19 +10,11 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullFormatter
 
-from jaxcnn.files import write_file
+from experiments.drawing import ACCENT, INK, PALE, REFERENCE, style
 
-INK, PALE, ACCENT, REFERENCE = "#1f2937", "#b9c6de", "#2455a4", "#c2410c"
 SMALLEST_LOSS = 1e-8  # a loss of exactly 0 has no place on a logarithmic axis
 MOST_FILTERS = 64
 MOST_MISTAKES = 25
-
-
-def save(figure: Figure, path: Path) -> None:
-    """As a PNG. No pyplot and no window: a bare Figure draws itself with Agg."""
-    content = io.BytesIO()
-    figure.savefig(content, format="png", dpi=130, facecolor="white")
-    write_file(path, content.getvalue())
 
 
 def learning_curves(
@@ -41,7 +31,7 @@ def learning_curves(
 def _draw_losses(ax: Axes, losses: np.ndarray, steps_per_epoch: int) -> None:
     window = np.ones(max(1, min(100, len(losses) // 20)))
     smooth = np.convolve(losses, window, "same") / np.convolve(np.ones_like(losses), window, "same")
-    _style(ax, f"Training loss: {smooth[-1]:.3g} at the end", "step", "cross entropy")
+    style(ax, f"Training loss: {smooth[-1]:.3g} at the end", "step", "cross entropy")
     steps = np.arange(1, len(losses) + 1)
     losses, smooth = np.maximum(losses, SMALLEST_LOSS), np.maximum(smooth, SMALLEST_LOSS)
     ax.plot(steps, losses, color=PALE, linewidth=0.7, label="each step")
@@ -62,7 +52,7 @@ def _draw_accuracies(ax: Axes, percent: np.ndarray, reference: tuple[str, float]
         ax.set_title("Test accuracy: no epoch was finished", loc="left", color=INK, fontsize=12)
         ax.set_axis_off()
         return
-    _style(ax, f"Test accuracy: {percent[-1]:.2f} % at the end", "epoch", "accuracy, %")
+    style(ax, f"Test accuracy: {percent[-1]:.2f} % at the end", "epoch", "accuracy, %")
     epochs = np.arange(1, len(percent) + 1)
     ax.plot(epochs, percent, "o-", color=ACCENT, linewidth=1.8, markersize=5)
     for epoch, value in zip(epochs, percent, strict=True) if len(percent) <= 12 else ():
@@ -147,11 +137,3 @@ def _grid(count: int, *, columns: int, width: float, height: float, margin: floa
         for spine in ax.spines.values():
             spine.set(color="#d1d5db", linewidth=0.6)
     return figure, axes
-
-
-def _style(ax: Axes, title: str, x: str, y: str) -> None:
-    ax.set_title(title, loc="left", color=INK, fontsize=12)
-    ax.set_xlabel(x, color=INK)
-    ax.set_ylabel(y, color=INK)
-    ax.grid(alpha=0.25, linewidth=0.6)
-    ax.spines[["top", "right"]].set_visible(False)

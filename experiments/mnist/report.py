@@ -6,11 +6,16 @@ import jax
 import numpy as np
 from rich.console import Console
 
-from experiments.mnist import outputs, pictures, training
-from experiments.mnist.config import MNIST_DIR, Config, InputError
+from experiments.command import InputError
+from experiments.drawing import save
+from experiments.files import clear_folder, open_log, write_json
+from experiments.mnist import pictures, training
+from experiments.mnist.config import MNIST_DIR, Config
 from jaxcnn import ops
 from jaxcnn.data import DataError, Dataset, load_idx_folder
 
+RESULT, METRICS = "result.json", "metrics.jsonl"
+PICTURES = "learning_curves.png", "filters.png", "mistakes.png"
 PAPER = "Ali et al. 2019", 0.9921
 FASHION = (
     "T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot",
@@ -41,8 +46,8 @@ def run(config: Config, start: float) -> training.Record:
         soft_wrap=True,
     )
     record = training.Record(trainer.steps_per_epoch)
-    outputs.clear_folder(config.out)
-    with outputs.metrics_log(config.out) as log:
+    clear_folder(config.out, (RESULT, METRICS, *PICTURES))
+    with open_log(config.out / METRICS) as log:
         training.run(trainer, config, record, log, console, start)
     result = {
         "test_accuracy": record.accuracies[-1] if record.accuracies else None,
@@ -62,7 +67,7 @@ def run(config: Config, start: float) -> training.Record:
         "classes": data.classes,
         "jax": jax.__version__,
     }
-    outputs.write_json(config.out / outputs.RESULT, result)
+    write_json(config.out / RESULT, result)
     draw(config, data, trainer, record)
     tell(config, record, console)
     return record
@@ -71,20 +76,20 @@ def run(config: Config, start: float) -> training.Record:
 def draw(config: Config, data: Dataset, trainer: training.Trainer, record: training.Record) -> None:
     """Every picture that there is something to draw for."""
     embedded = config.data_dir.resolve() == MNIST_DIR.resolve()
-    curves, filters, mistakes = (config.out / name for name in outputs.PICTURES)
+    curves, filters, mistakes = (config.out / name for name in PICTURES)
     if record.losses:
         figure = pictures.learning_curves(
             record.losses, record.accuracies, record.steps_per_epoch, PAPER if embedded else None
         )
-        pictures.save(figure, curves)
+        save(figure, curves)
     if record.params is None or record.logits is None:
         return
     image_shape = data.train_images.shape[1], data.train_images.shape[2]
-    pictures.save(pictures.filters(training.first_kernel(trainer.model, record.params), image_shape), filters)
+    save(pictures.filters(training.first_kernel(trainer.model, record.params), image_shape), filters)
     probabilities = np.asarray(ops.softmax(record.logits))
     fashion = "fashion" in data.name.lower() and data.classes == len(FASHION)
     names = FASHION if fashion else [str(label) for label in range(data.classes)]
-    pictures.save(pictures.mistakes(data.test_images, data.test_labels, probabilities, names), mistakes)
+    save(pictures.mistakes(data.test_images, data.test_labels, probabilities, names), mistakes)
 
 
 def tell(config: Config, record: training.Record, console: Console) -> None:
@@ -96,7 +101,7 @@ def tell(config: Config, record: training.Record, console: Console) -> None:
             f"Interrupted after {len(record.losses):,} steps and {epochs} whole epoch{'s' * (epochs != 1)}; "
             f"what follows is of those."
         )
-    written = [name for name in (outputs.RESULT, outputs.METRICS, *outputs.PICTURES) if (config.out / name).exists()]
+    written = [name for name in (RESULT, METRICS, *PICTURES) if (config.out / name).exists()]
     lines.append(f"Results and pictures are in {config.out}: {', '.join(written)}")
     if config.data_dir.resolve() == MNIST_DIR.resolve():
         other = "--data-dir PATH/TO/fashion_mnist --out runs/fashion_mnist"

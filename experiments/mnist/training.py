@@ -13,8 +13,9 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from experiments.mnist.config import Config, InputError
-from experiments.mnist.outputs import MetricsLog
+from experiments.command import InputError, RunError
+from experiments.files import Log
+from experiments.mnist.config import Config
 from jaxcnn import models, ops, train
 from jaxcnn.data import Dataset
 from jaxcnn.layers import Layer
@@ -24,7 +25,7 @@ LOG_EVERY = 50
 TEST_BATCH = 500
 
 
-class DivergedError(ArithmeticError):
+class DivergedError(RunError):
     """The loss is no longer a number."""
 
 
@@ -152,7 +153,7 @@ class _ImagesPerSecond(ProgressColumn):
         return Text(f"{task.speed:8,.0f} images/s" if task.speed else "", style="cyan")
 
 
-def run(trainer: Trainer, config: Config, record: Record, log: MetricsLog, console: Console, start: float) -> None:
+def run(trainer: Trainer, config: Config, record: Record, log: Log, console: Console, start: float) -> None:
     """Train for all epochs, filling ``record``; Ctrl-C ends it early, and says so there.
 
     Raises:
@@ -194,7 +195,7 @@ def run(trainer: Trainer, config: Config, record: Record, log: MetricsLog, conso
 
 
 def _one_epoch(
-    trainer: Trainer, epoch: int, record: Record, log: MetricsLog, start: float, show: Callable[[float], None]
+    trainer: Trainer, epoch: int, record: Record, log: Log, start: float, show: Callable[[float], None]
 ) -> None:
     since, since_step = time.perf_counter(), len(record.losses)
     for loss in trainer.epoch():

@@ -1,0 +1,29 @@
+"""How the pictures of all experiments look, and how they are saved."""
+
+import io
+from pathlib import Path
+from typing import Literal
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from jaxcnn.files import write_file
+
+INK, PALE, ACCENT, REFERENCE = "#1f2937", "#b9c6de", "#2455a4", "#c2410c"
+
+
+def style(ax: Axes, title: str, x: str = "", y: str = "", *, grid: Literal["both", "x", "y"] = "both") -> None:
+    """A title on the left, labels, a faint grid behind what is drawn, no box."""
+    ax.set_title(title, loc="left", color=INK, fontsize=12)
+    ax.set_xlabel(x, color=INK)
+    ax.set_ylabel(y, color=INK)
+    ax.grid(axis=grid, alpha=0.25, linewidth=0.6)
+    ax.set_axisbelow(True)
+    ax.spines[["top", "right"]].set_visible(False)
+
+
+def save(figure: Figure, path: Path) -> None:
+    """As a PNG. No pyplot and no window: a bare Figure draws itself with Agg."""
+    content = io.BytesIO()
+    figure.savefig(content, format="png", dpi=130, facecolor="white")
+    write_file(path, content.getvalue())
