@@ -3,9 +3,11 @@
 from collections.abc import Callable
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 
 from jaxcnn.layers import Layer
+from jaxcnn.layers.examples import example_squares
 from jaxcnn.op import Op
 
 
@@ -26,11 +28,7 @@ def value_and_grad(model: Layer, loss: Op) -> Callable[..., tuple[tuple[Any, Any
     >>> jax.tree.map(jnp.shape, grads) == jax.tree.map(jnp.shape, params)
     True
     """
-
-    if not isinstance(loss, Op):
-        raise TypeError(
-            f"value_and_grad: `loss` must be an Op of (output, target), such as ops.softmax_cross_entropy; got {loss!r}"
-        )
+    _check_loss("value_and_grad", loss)
 
     def run(params: Any, state: Any, x: Any, target: Any, key: Any = None, *, train: bool = True) -> Any:
         (y, new_state), residuals = model.forward(params, state, x, key, train=train)
@@ -38,6 +36,35 @@ def value_and_grad(model: Layer, loss: Op) -> Callable[..., tuple[tuple[Any, Any
         dy, *_ = loss.pull(saved, jnp.full_like(losses, 1 / max(losses.size, 1)))
         grads, _ = model.backward(residuals, dy)
         return (losses.mean(), new_state), grads
+
+    return run
+
+
+def example_norms(model: Layer, loss: Op) -> Callable[..., tuple[tuple[Any, Any], Any]]:
+    """The loss of each example, the model's new state, and the norm of the gradient of each parameter for each example alone.
+
+        ((losses, state), norms) = example_norms(model, loss)(params, state, x, target, key=None, train=True)
+
+    losses (n,); norms has the tree of params, with (n,) for each: ‖∂ losses[n] / ∂ parameter‖. They come from the residuals and δ (‖x‖‖δ‖ for a dense layer), so that no
+    example's gradient is ever formed; one pass forward and one back, as for a batch. Raises TypeError for layers that mix the examples of a batch (batch norm in
+    training) and for ops that have no such rule.
+
+    >>> import jax, jax.numpy as jnp
+    >>> from jaxcnn import models, ops
+    >>> model = models.mlp((3, 2), "tanh")
+    >>> params, state = model.init(jax.random.key(0), (4,))
+    >>> (losses, _), norms = example_norms(model, ops.softmax_cross_entropy)(params, state, jnp.ones((5, 4)), jnp.zeros(5, int))
+    >>> losses.shape, norms["dense1"]["kernel"].shape
+    ((5,), (5,))
+    """
+    _check_loss("example_norms", loss)
+
+    def run(params: Any, state: Any, x: Any, target: Any, key: Any = None, *, train: bool = True) -> Any:
+        (y, new_state), residuals = model.forward(params, state, x, key, train=train)
+        losses, saved = loss.run(y, target)
+        dy, *_ = loss.pull(saved, jnp.ones_like(losses))
+        squares, _ = example_squares(model, residuals, dy)
+        return (losses, new_state), jax.tree.map(jnp.sqrt, squares)
 
     return run
 
@@ -55,3 +82,10 @@ def deltas(model: Layer, residuals: Any, dy: Any) -> dict[str, Any]:
     """
     found = list(model.walk(residuals, dy))
     return {"/".join(path): delta for path, delta in reversed(found)}
+
+
+def _check_loss(function: str, loss: Any) -> None:
+    if not isinstance(loss, Op):
+        raise TypeError(
+            f"{function}: `loss` must be an Op of (output, target), such as ops.softmax_cross_entropy; got {loss!r}"
+        )

@@ -49,6 +49,8 @@ class Op:
         backward: ``(residuals, dy, **settings) -> cotangents`` in the order of the inputs.
         reference: the plainest independent form of ``y``; its ``jax.vjp`` is the oracle.
         cases, kinks, bad: what the op is proven on (see :mod:`jaxcnn.case`).
+        squares: ``(residuals, dy, **settings) -> `` for each input ‖its cotangent‖² example by example, (n,), or None for one that has no parameters' part;
+            None where examples have no gradients of their own.
         aux: so many trailing inputs are never differentiated (keys, state).
         equation, keeps: the row of ``python -m jaxcnn ops``.
         fixed: settings bound by :meth:`using`.
@@ -65,6 +67,7 @@ class Op:
     cases: tuple[Case, ...] = ()
     kinks: tuple[Kink, ...] = ()
     bad: tuple[Bad, ...] = ()
+    squares: Callable[..., tuple[Any, ...]] | None = None
     aux: int = 0
     equation: str = ""
     keeps: str = ""
@@ -118,6 +121,14 @@ class Op:
                     f"{self.name}: pull got {name}={value!r}, but run had {name}={ran.get(name)!r}; leave it out"
                 )
         return self._pull(saved, dy)
+
+    def example_squares(self, saved: Any, dy: Any) -> tuple[Any, ...]:
+        """‖gradient‖² of each parameter for each example alone, from what :meth:`run` saved: (n,) an input, None where it is not a parameter."""
+        if self.squares is None:
+            raise TypeError(f"{self.name}: has no rule for the gradients of single examples")
+        residuals, (_, wanted_dy), settings = saved
+        cotangent.check_incoming(self.name, wanted_dy, dy)
+        return self.squares(residuals, dy, **dict(settings.value))
 
     def _run(self, *arrays: Any, **static: Any) -> tuple[Any, Any]:
         y, residuals = self.forward(*arrays, **static)

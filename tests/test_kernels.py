@@ -123,3 +123,42 @@ def test_the_op_uses_the_kernel_where_it_suits_and_only_there():
     assert "platform_index" not in program(*arrays(1, 32, 32), stride=16)
     assert "platform_index" not in program(large, w[:, :, :16], groups=2)
     assert "platform_index" not in program(large.astype("bfloat16"), w.astype("bfloat16"))
+
+
+def _with_derivative(f):
+    return lambda *sides: jax.jvp(f, sides, sides)
+
+
+SIDES = {"left": (0, None), "right": (None, 0), "both": (0, 0)}
+
+
+@pytest.mark.parametrize("mapped", SIDES)
+@pytest.mark.parametrize("sizes", ["small", "one fills a block"])
+def test_products_under_vmap_are_those_of_a_loop(sizes, mapped, x64, monkeypatch):
+    """Values and derivatives, whatever is mapped, and mapped twice."""
+    if sizes != "small":
+        monkeypatch.setattr(im2col, "BLOCK_BYTES", 1)
+    rng = np.random.default_rng(0)
+    x, w, dy = (rng.standard_normal(shape) for shape in ((3, 2, 5, 4, 2), (3, 3, 3, 2, 3), (3, 2, 5, 4, 3)))
+    window = resolve("conv", (5, 4), window=(3, 3), stride=1, padding="SAME", dilation=1)
+    for name, left, right in (("correlate", x, w), ("input_gradient", dy, w), ("weight_gradient", x, dy)):
+        product = functools.partial(getattr(importlib.import_module("jaxcnn.ops.conv"), name), window=window, groups=1)
+        axes = SIDES[mapped]
+        sides = [jnp.asarray(side if axis == 0 else side[0]) for side, axis in zip((left, right), axes, strict=True)]
+
+        def alone(n, *sides, product=product, axes=axes):
+            return product(*(side[n] if axis == 0 else side for side, axis in zip(sides, axes, strict=True)))
+
+        together = quick(_with_derivative(jax.vmap(product, axes)))(*sides)
+        for n in range(3):
+            for got, want in zip(together, quick(_with_derivative(functools.partial(alone, n)))(*sides), strict=True):
+                np.testing.assert_allclose(got[n], want, atol=1e-12)
+        twice = jax.vmap(jax.vmap(product, axes), axes)
+        doubled = [jnp.stack([side, side]) if axis == 0 else side for side, axis in zip(sides, axes, strict=True)]
+        np.testing.assert_allclose(quick(twice)(*doubled)[1], together[0], atol=1e-12)
+
+
+def test_mapped_weights_are_no_grouped_convolution():
+    x, w = jnp.ones((8, 4, 6, 6, 2)), jnp.ones((8, 3, 3, 2, 4))
+    program = jax.jit(jax.vmap(lambda x, w: ops.conv.plain(x, w))).lower(x, w).compile().as_text()
+    assert "feature_group_count" not in str(program)

@@ -136,3 +136,38 @@ def test_a_shape_that_the_model_does_not_take_is_refused() -> None:
     with pytest.raises(ValueError, match="the window covers 5 cells") as caught:
         train.create(model, optax.sgd(0.1), KEY, (4, 4, 1))
     assert "in layer `first`" in " ".join(caught.value.__notes__)
+
+
+def test_an_epoch_in_one_program_is_its_steps_in_turn(adam: _Problem) -> None:
+    key = jax.random.key(3)
+    epoch = train.make_epoch(adam.model, ops.softmax_cross_entropy, adam.optimizer, 5)
+    together, metrics = epoch(adam.start(), X, LABELS, key)
+    order, inside = jax.random.split(jax.random.fold_in(key, 0))
+    state, losses = adam.start(), []
+    rows = np.asarray(train.shuffled(order, len(X), 5))
+    assert rows.shape == (3, 5)
+    assert len(set(rows.ravel().tolist())) == 15
+    for batch in rows:
+        state, one = adam.step(state, X[batch], LABELS[batch], inside)
+        losses.append(float(one["loss"]))
+    np.testing.assert_allclose(metrics["loss"], losses, rtol=1e-5)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), together.params, state.params)
+    again, _ = epoch(together, X, LABELS, key)
+    assert int(again.step) == 6
+
+
+def test_every_epoch_has_its_own_order_from_the_same_key() -> None:
+    """With a learning rate of 0 the losses tell the batches apart."""
+    problem = _Problem(optax.sgd(0.0), models.mlp((2,)))
+    epoch = train.make_epoch(problem.model, ops.softmax_cross_entropy, problem.optimizer, 2)
+    state, first = epoch(problem.start(), X, LABELS, KEY)
+    _, second = epoch(state, X, LABELS, KEY)
+    assert first["loss"].tolist() != second["loss"].tolist()
+    np.testing.assert_allclose(np.mean(first["loss"]), np.mean(second["loss"]), rtol=1e-5)
+
+
+@pytest.mark.parametrize("batch_size", [0, True, 17])
+def test_a_batch_that_cannot_be_filled_is_refused(batch_size: Any) -> None:
+    problem = _Problem(optax.sgd(0.1), models.mlp((2,)))
+    with pytest.raises(ValueError, match="setting `batch_size` must be"):
+        train.make_epoch(problem.model, ops.softmax_cross_entropy, problem.optimizer, batch_size)(problem.start(), X, LABELS, KEY)  # fmt: skip

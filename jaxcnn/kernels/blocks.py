@@ -39,12 +39,12 @@ def least(images: int, size: float) -> int:
     return max(1, images // max(1, int(size)))
 
 
-def over(one: Callable[[jax.Array], jax.Array], x: jax.Array, count: int) -> jax.Array:
+def over(one: Callable[..., jax.Array], count: int, *arrays: jax.Array) -> jax.Array:
     """``one`` of each of ``count`` blocks of the batch, one after the other."""
     if count == 1:
-        return one(x)
-    done = lax.map(one, _cut(x, count))
-    return done.reshape(-1, *done.shape[2:])[: x.shape[0]]
+        return one(*arrays)
+    done = lax.map(lambda parts: one(*parts), tuple(_cut(x, count) for x in arrays))
+    return done.reshape(-1, *done.shape[2:])[: len(arrays[0])]
 
 
 def total(product: Callable[..., jax.Array], x: jax.Array, dy: jax.Array, count: int) -> jax.Array:

@@ -11,6 +11,7 @@ differentiates again.
 """
 
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -22,10 +23,10 @@ BLOCK_BYTES = 3 * 2**20
 LEAST_CHANNELS = 32
 
 
-def suits(product: str, x: jax.Array, window: Window, inputs: int, outputs: int, groups: int) -> bool:
-    """Whether ``product``, a function of this module by name, may be taken and pays: enough work, one group, and channels enough but for the weights."""
+def suits(product: str, x: jax.Array, window: Window, inputs: int, outputs: int) -> bool:
+    """Whether ``product``, a function of this module by name, pays: enough work, and channels enough but for the weights."""
     wide = product == "weight_gradient" or min(inputs, outputs) >= LEAST_CHANNELS
-    return wide and groups == 1 and blocks.enough(x, window, inputs * outputs) and blocks.in_reach(x)
+    return wide and blocks.enough(x, window, inputs * outputs)
 
 
 def columns(x: jax.Array, window: Window) -> jax.Array:
@@ -36,7 +37,7 @@ def columns(x: jax.Array, window: Window) -> jax.Array:
 def correlate(x: jax.Array, w: jax.Array, *, window: Window, block: int | None = None) -> jax.Array:
     """y = cols W."""
     matrix = w.reshape(-1, w.shape[-1])
-    return blocks.over(lambda part: columns(part, window) @ matrix, x, _count(x, w.shape[-2], window, block))
+    return blocks.over(lambda part: columns(part, window) @ matrix, count(x, w.shape[-2], window, block), x)
 
 
 def input_gradient(dy: jax.Array, w: jax.Array, *, window: Window, block: int | None = None) -> jax.Array:
@@ -49,7 +50,7 @@ def input_gradient(dy: jax.Array, w: jax.Array, *, window: Window, block: int | 
         taps = enumerate(window.offsets())
         return add_taps(((tap, shares[..., t * inputs : (t + 1) * inputs]) for t, tap in taps), window)
 
-    return blocks.over(one, dy, _count(dy, inputs, window, block))
+    return blocks.over(one, count(dy, inputs, window, block), dy)
 
 
 def weight_gradient(x: jax.Array, dy: jax.Array, *, window: Window, block: int | None = None) -> jax.Array:
@@ -60,11 +61,15 @@ def weight_gradient(x: jax.Array, dy: jax.Array, *, window: Window, block: int |
         cols = columns(x, window).reshape(-1, math.prod(window.taps) * inputs)
         return dy.reshape(-1, outputs).T @ cols
 
-    total = blocks.total(product, x, dy, _count(x, inputs, window, block))
+    total = blocks.total(product, x, dy, count(x, inputs, window, block))
     return total.T.reshape(*window.taps, inputs, outputs)
 
 
-def _count(x: jax.Array, inputs: int, window: Window, block: int | None) -> int:
+def count(x: jax.Array, inputs: int, window: Window, block: int | None = None) -> int:
     """So many blocks that the columns of one stay in the cache; ``block`` images in each, if that is given."""
-    an_image = math.prod(window.places) * math.prod(window.taps) * inputs * x.dtype.itemsize
-    return blocks.most(x.shape[0], block or BLOCK_BYTES / an_image)
+    return blocks.most(x.shape[0], block or BLOCK_BYTES / columns_bytes(1, inputs, window, x.dtype))
+
+
+def columns_bytes(images: int, inputs: int, window: Window, dtype: Any) -> int:
+    """What the columns of so many images take."""
+    return images * math.prod(window.places) * math.prod(window.taps) * inputs * jnp.dtype(dtype).itemsize

@@ -29,13 +29,13 @@ NEAR_BYTES, CACHE_BYTES = 28 * 2**20, 6 * 2**20
 held = lax.optimization_barrier
 
 
-def suits(product: str, x: jax.Array, window: Window, inputs: int, outputs: int, groups: int) -> bool:
+def suits(product: str, x: jax.Array, window: Window, inputs: int, outputs: int) -> bool:
     """Whether ``product``, a function of this module by name, may take this road for ``x``'s batch, and gains by it."""
     size = window.taps[0]
     square = len(window.taps) == 2 and window.taps[1] == size and size in TILES
-    dense = all(s == 1 for s in (*window.stride, *window.dilation)) and groups == 1
+    dense = all(s == 1 for s in (*window.stride, *window.dilation))
     inside = all(pad < size for pair in window.padding for pad in pair)
-    if not (square and dense and inside and blocks.in_reach(x)):
+    if not (square and dense and inside):
         return False
     if product == "weight_gradient" and size > 3:  # errs twice as much as the direct sum, and gains nothing
         return False
@@ -63,7 +63,7 @@ def correlate(x: jax.Array, w: jax.Array, *, window: Window) -> jax.Array:
     places = n1 * n2 * tiles[0] * tiles[1]
     enough = blocks.least(len(x), PARALLEL / (tiles[0] * tiles[1] * outputs))
     few = blocks.most(len(x), NEAR_BYTES / (places * (x.shape[-1] + outputs) * x.dtype.itemsize))
-    return blocks.over(one, x, max(enough, few))
+    return blocks.over(one, max(enough, few), x)
 
 
 def input_gradient(dy: jax.Array, w: jax.Array, *, window: Window) -> jax.Array:

@@ -79,6 +79,14 @@ class Chain(Layer):
             dparams.update(zip(link.parameters, rest, strict=False))
         return {name: dparams[name] for name in self.parameters}, dy
 
+    def example_squares(self, residuals: Any, dy: jax.Array) -> Params:
+        squares: Params = {}
+        for link, kept in zip(reversed(self.links), reversed(residuals), strict=True):
+            if link.parameters:
+                squares.update(zip(link.parameters, link.op.example_squares(kept, dy)[1:], strict=False))
+            dy, *_ = link.op.pull(kept, dy)
+        return {name: squares[name] for name in self.parameters}
+
 
 def of(op: Op) -> Chain:
     """A layer without parameters from an op of one input: ``of(ops.softmax)``, ``of(ops.leaky_relu.using(slope=0.2))``."""

@@ -23,6 +23,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxcnn.errors import setting_error
+from jaxcnn.layers.examples import example_squares
 from jaxcnn.layers.layer import Layer, Params, Path, State, Walk, collect, subkey
 
 
@@ -179,6 +180,13 @@ class Repeat(Composite):
             for inside, delta in zip(order, deltas, strict=True):
                 yield (*path, str(index), *inside), delta[index]
         return dparams, dx
+
+    def example_squares(self, residuals: Any, dy: jax.Array) -> Params:
+        def step(dy: jax.Array, kept: Any) -> tuple[jax.Array, Params]:
+            squares, dx = example_squares(self.layer, kept, dy)
+            return dx, squares
+
+        return lax.scan(step, dy, residuals, reverse=True)[1]
 
 
 def repeat(layer: Layer, times: int) -> Repeat:

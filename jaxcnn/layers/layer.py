@@ -51,6 +51,10 @@ class Layer(abc.ABC):
         """The layers inside that stand in a row of their own in :meth:`summary`, first first, each with its part of ``residuals``."""
         return []
 
+    def example_squares(self, residuals: Any, dy: jax.Array) -> Params:
+        """For a layer without :meth:`children`: ‖gradient‖² of each parameter for each example alone, (n,)."""
+        raise TypeError(f"{type(self).__name__}: has no rule for the gradients of single examples")
+
     def apply(
         self, params: Params, state: State, x: jax.Array, key: jax.Array | None = None, *, train: bool = False
     ) -> tuple[jax.Array, State]:

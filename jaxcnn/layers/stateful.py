@@ -59,6 +59,12 @@ class BatchNorm(Layer):
             dx, dscale, dshift, _, _ = self.frozen_op.pull(saved, dy)
         return {"scale": dscale, "shift": dshift}, dx
 
+    def example_squares(self, residuals: Any, dy: jax.Array) -> Params:
+        was_training, saved = residuals
+        if was_training.value:
+            raise TypeError("batch_norm: in training it mixes the examples of a batch, so none has a gradient of its own; use train=False, or group_norm")  # fmt: skip
+        return dict(zip(("scale", "shift"), self.frozen_op.example_squares(saved, dy)[1:3], strict=True))
+
 
 def batch_norm(*, momentum: float = 0.9, eps: float = 1e-5) -> BatchNorm:
     """Batch norm over all axes but the last; parameters ``scale`` and ``shift``, state ``mean`` and ``var`` (biased)."""
@@ -88,6 +94,9 @@ class Dropout(Layer):
 
     def backward(self, residuals: Any, dy: jax.Array) -> tuple[Params, jax.Array]:
         return {}, dy if residuals is None else self.op.pull(residuals, dy)[0]
+
+    def example_squares(self, residuals: Any, dy: jax.Array) -> Params:
+        return {}
 
 
 def dropout(rate: float) -> Dropout:
@@ -124,6 +133,9 @@ class Rnn(Layer):
     def backward(self, residuals: Any, dy: jax.Array) -> tuple[Params, jax.Array]:
         dx, _, dwx, dwh, db = self.op.pull(residuals, dy)
         return {"wx": dwx, "wh": dwh, "bias": db}, dx
+
+    def example_squares(self, residuals: Any, dy: jax.Array) -> Params:
+        return dict(zip(("wx", "wh", "bias"), self.op.example_squares(residuals, dy)[2:], strict=True))
 
 
 def rnn(features: int, *, activation: str = "tanh") -> Rnn:

@@ -17,6 +17,7 @@ from jaxcnn.case import Bad, Case, normal, zeros
 from jaxcnn.contracts import Array, Float
 from jaxcnn.errors import check_axis_size, check_rank, check_same_dtype
 from jaxcnn.op import Op
+from jaxcnn.squares import of_rows
 
 
 def forward(x: Float[Array, "*n c"], b: Float[Array, " c"], /) -> tuple[Float[Array, "*n c"], tuple[()]]:
@@ -33,6 +34,10 @@ def backward(residuals: tuple[()], dy: Float[Array, "*n c"], /) -> tuple[Float[A
     # db[c] = Σ_… dy[…,c]
     db = dy.sum(tuple(range(dy.ndim - 1)))
     return dx, db
+
+
+def squares(residuals: tuple[()], dy: Float[Array, "*n c"], /) -> tuple[None, Float[Array, " n"]]:
+    return None, of_rows(dy.sum(tuple(range(1, dy.ndim - 1))))
 
 
 def reference(x: Array, b: Array) -> Array:
@@ -53,5 +58,14 @@ BAD = (
 )
 
 bias = Op(
-    "bias", forward, backward, reference, CASES, bad=BAD, doc=__doc__, equation="y[c] = x[c] + b[c]", keeps="nothing"
+    "bias",
+    forward,
+    backward,
+    reference,
+    CASES,
+    bad=BAD,
+    squares=squares,
+    doc=__doc__,
+    equation="y[c] = x[c] + b[c]",
+    keeps="nothing",
 )

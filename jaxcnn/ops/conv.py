@@ -21,6 +21,7 @@ Array([ 0. , -0.1,  0. ,  0. ], dtype=float32)
 """
 
 import functools
+import math
 from typing import Any
 
 import jax.numpy as jnp
@@ -29,8 +30,10 @@ from jax import lax
 from jaxcnn.case import Bad, Case, normal, zeros
 from jaxcnn.contracts import Array, Float
 from jaxcnn.errors import check_rank, check_same_dtype, setting_error, shape_error
-from jaxcnn.kernels import blocks, im2col, winograd
+from jaxcnn.kernels import blocks, im2col
+from jaxcnn.kernels.choice import product
 from jaxcnn.op import Op
+from jaxcnn.squares import of_outer_products
 from jaxcnn.window import Ints, Padding, Window, resolve, taps_of
 
 Residuals = tuple[Float[Array, "n *space i"], Float[Array, "*taps ig o"]]
@@ -82,30 +85,30 @@ def backward(
     return dx, flip_taps(dw) if flip else dw
 
 
+def squares(
+    residuals: Residuals, dy: Float[Array, "n *places o"], /, *, groups: int = 1, **geometry: Any
+) -> tuple[None, Float[Array, " n"]]:
+    x, w = residuals
+    geometry.pop("flip")  # which does not change a norm
+    return None, weight_squares(x, dy, resolve("conv", x.shape[1:-1], window=w.shape[:-2], **geometry), groups)
+
+
 def correlate(x: Array, w: Array, window: Window, groups: int) -> Array:
     """y[n,p,o] = Σ x[n, p·s + k·d − lo, i] w[k,i,o]."""
-    return _fastest("correlate", _correlate, x, w, window, x.shape[-1], w.shape[-1], groups)
+    plain = functools.partial(_correlate, window=window, groups=groups)
+    return product("correlate", plain, x, w, window, x.shape[-1], w.shape[-1], groups)
 
 
 def input_gradient(dy: Array, w: Array, window: Window, groups: int) -> Array:
     """The adjoint of :func:`correlate` in x."""
-    return _fastest("input_gradient", _input_gradient, dy, w, window, w.shape[-2], dy.shape[-1], groups)
+    plain = functools.partial(_input_gradient, window=window, groups=groups)
+    return product("input_gradient", plain, dy, w, window, w.shape[-2], dy.shape[-1], groups)
 
 
 def weight_gradient(x: Array, dy: Array, window: Window, groups: int) -> Array:
     """The adjoint of :func:`correlate` in w."""
-    return _fastest("weight_gradient", _weight_gradient, x, dy, window, x.shape[-1], dy.shape[-1], groups)
-
-
-def _fastest(
-    product: str, plain: Any, left: Array, right: Array, window: Window, inputs: int, outputs: int, groups: int
-) -> Array:
-    """``product`` by the first kernel that suits on a CPU; else, and on other platforms, by XLA's own convolution."""
-    plain = functools.partial(plain, window=window, groups=groups)
-    for kernel in (winograd, im2col):
-        if kernel.suits(product, left, window, inputs, outputs, groups):
-            return blocks.on_cpu(getattr(kernel, product), plain, left, right, window=window)
-    return plain(left, right)
+    plain = functools.partial(_weight_gradient, window=window, groups=groups)
+    return product("weight_gradient", plain, x, dy, window, x.shape[-1], dy.shape[-1], groups)
 
 
 def _correlate(x: Array, w: Array, *, window: Window, groups: int) -> Array:
@@ -162,6 +165,20 @@ def _weight_gradient(x: Array, dy: Array, *, window: Window, groups: int) -> Arr
         dimension_numbers=("C" + spatial + "N", "I" + spatial + "O", spatial + "NC"),
         batch_group_count=groups,
     )
+
+
+def weight_squares(x: Array, dy: Array, window: Window, groups: int) -> Array:
+    """‖dw‖² of each example alone: (n,)."""
+
+    def one(x: Array, dy: Array) -> Array:
+        n, places, taps = len(x), math.prod(window.places), math.prod(window.taps)
+        columns = im2col.columns(x, window).reshape(n, places, taps, groups, -1)
+        columns = columns.transpose(0, 3, 1, 2, 4).reshape(n * groups, places, -1)
+        rows = dy.reshape(n, places, groups, -1).transpose(0, 2, 1, 3).reshape(n * groups, places, -1)
+        return of_outer_products(columns, rows).reshape(n, groups).sum(1)
+
+    count = im2col.count(x, x.shape[-1], window) if blocks.in_reach(x) else 1
+    return blocks.over(one, count, x, dy)
 
 
 def flip_taps(w: Array) -> Array:
@@ -255,6 +272,6 @@ BAD = (
 )  # fmt: skip
 
 conv = Op(
-    "conv", forward, backward, reference, CASES, bad=BAD, doc=__doc__,
+    "conv", forward, backward, reference, CASES, bad=BAD, squares=squares, doc=__doc__,
     equation="y[p,o] = Σ x[p·s + k·d − lo, i] w[k,i,o]", keeps="x, w",
 )  # fmt: skip

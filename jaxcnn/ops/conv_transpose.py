@@ -25,7 +25,7 @@ from jaxcnn.case import Bad, Case, normal, zeros
 from jaxcnn.contracts import Array, Float
 from jaxcnn.errors import setting_error, shape_error
 from jaxcnn.op import Op
-from jaxcnn.ops.conv import axes, check_inputs, correlate, input_gradient, weight_gradient
+from jaxcnn.ops.conv import axes, check_inputs, correlate, input_gradient, weight_gradient, weight_squares
 from jaxcnn.window import Ints, Padding, Window, resolve
 
 Residuals = tuple[Float[Array, "n *places o"], Float[Array, "*taps ig o"]]
@@ -74,6 +74,21 @@ def backward(
     # dw[k,i,o] = Σ_{n,p} dy[n, p·s + k·d − lo, i] x[n,p,o]
     dw = weight_gradient(dy, x, window, groups)
     return dx, dw
+
+
+def squares(
+    residuals: Residuals,
+    dy: Float[Array, "n *cells i"],
+    /,
+    *,
+    stride: Ints = 1,
+    padding: Padding = "SAME",
+    dilation: Ints = 1,
+    groups: int = 1,
+    output_size: Ints | None = None,
+) -> tuple[None, Float[Array, " n"]]:
+    x, w = residuals
+    return None, weight_squares(dy, x, geometry(x, w, stride, padding, dilation, output_size), groups)
 
 
 def geometry(x: Array, w: Array, stride: Ints, padding: Padding, dilation: Ints, output_size: Ints | None) -> Window:
@@ -146,6 +161,6 @@ BAD = (
 )  # fmt: skip
 
 conv_transpose = Op(
-    "conv_transpose", forward, backward, reference, CASES, bad=BAD, doc=__doc__,
+    "conv_transpose", forward, backward, reference, CASES, bad=BAD, squares=squares, doc=__doc__,
     equation="y[q,i] = Σ x[p,o] w[k,i,o] over p·s + k·d − lo = q", keeps="x, w",
 )  # fmt: skip

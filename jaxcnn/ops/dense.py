@@ -19,6 +19,7 @@ from jaxcnn.case import Bad, Case, normal, zeros
 from jaxcnn.contracts import Array, Float
 from jaxcnn.errors import check_axis_size, check_rank, check_same_dtype, shape_error
 from jaxcnn.op import Op
+from jaxcnn.squares import of_outer_products, of_rows
 
 Residuals = tuple[Float[Array, "*n i"], Float[Array, "i o"], Float[Array, " o"] | None]
 
@@ -57,6 +58,15 @@ def backward(
     return dx, dw, db
 
 
+def squares(
+    residuals: Residuals, dy: Float[Array, "*n o"], /
+) -> tuple[None, Float[Array, " n"], Float[Array, " n"] | None]:
+    x, _, b = residuals
+    n = dy.shape[0]
+    x, dy = x.reshape(n, -1, x.shape[-1]), dy.reshape(n, -1, dy.shape[-1])
+    return None, of_outer_products(x, dy), None if b is None else of_rows(dy.sum(1))
+
+
 def reference(x: Array, w: Array, b: Array | None = None) -> Array:
     y = (x[..., :, None] * w).sum(-2)
     return y if b is None else y + b
@@ -80,6 +90,6 @@ BAD = (
 )  # fmt: skip
 
 dense = Op(
-    "dense", forward, backward, reference, CASES, bad=BAD, doc=__doc__,
+    "dense", forward, backward, reference, CASES, bad=BAD, squares=squares, doc=__doc__,
     equation="y[o] = Σ x[i] w[i,o] + b[o]", keeps="x, w",
 )  # fmt: skip

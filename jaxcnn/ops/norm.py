@@ -35,6 +35,7 @@ from jaxcnn.case import Bad, Case, normal, rows, zeros
 from jaxcnn.contracts import Array, Float
 from jaxcnn.errors import check_axis_size, check_floating, check_rank, setting_error
 from jaxcnn.op import Op
+from jaxcnn.squares import by_example
 
 Channels = Float[Array, " c"]
 Moments = tuple[Float[Array, "..."], Float[Array, "..."]]
@@ -218,6 +219,7 @@ def _bad(op: str, **static: int) -> tuple[Bad, ...]:
     )  # fmt: skip
 
 
+_own = (True, False, False, (True, True))  # x and its moments, but for batch norm
 _equation, _keeps = "y = scale·(x − μ)/√(v + ε) + shift", "x, scale, shift, mean, 1/std"
 _video = Case(
     "3-D", (normal(2, 2, 2, 3, 4), normal(4), normal(4))
@@ -236,8 +238,8 @@ _bad_var = Bad("var", (zeros(2, 4), zeros(4), zeros(4), zeros(4), zeros(3)), "fr
 batch_norm = Op("batch_norm", batch_norm_forward, batch_norm_backward, batch_norm_reference, _cases(_video), bad=_bad("batch_norm"),
                 doc=__doc__, equation=_equation + " over the batch", keeps=_keeps)  # fmt: skip
 layer_norm = Op("layer_norm", layer_norm_forward, layer_norm_backward, layer_norm_reference, _cases(_video), bad=_bad("layer_norm"),
-                doc=__doc__, equation=_equation + " over the channels", keeps=_keeps)  # fmt: skip
+                squares=by_example(layer_norm_backward, _own), doc=__doc__, equation=_equation + " over the channels", keeps=_keeps)  # fmt: skip
 group_norm = Op("group_norm", group_norm_forward, group_norm_backward, group_norm_reference, _cases(_groups, groups=2),
-                bad=(*_bad("group_norm", groups=2), _bad_groups), doc=__doc__, equation=_equation + " over a group", keeps=_keeps)  # fmt: skip
+                bad=(*_bad("group_norm", groups=2), _bad_groups), squares=by_example(group_norm_backward, _own), doc=__doc__, equation=_equation + " over a group", keeps=_keeps)  # fmt: skip
 frozen_norm = Op("frozen_norm", frozen_norm_forward, frozen_norm_backward, frozen_norm_reference, (_frozen, _frozen_rows), bad=(_bad_var,),
-                 doc=__doc__, equation=_equation + ", μ and v given", keeps="x, scale, shift, mean, var")  # fmt: skip
+                 squares=by_example(frozen_norm_backward, (True, False, False, False, False)), doc=__doc__, equation=_equation + ", μ and v given", keeps="x, scale, shift, mean, var")  # fmt: skip

@@ -28,6 +28,7 @@ from jaxcnn.cotangent import match_varying
 from jaxcnn.errors import check_axis_size, check_rank, check_same_dtype, setting_error
 from jaxcnn.op import Op
 from jaxcnn.ops.activations import relu, sigmoid, softplus, tanh
+from jaxcnn.squares import of_outer_products, of_rows
 
 ACTIVATIONS = {op.name: op for op in (tanh, sigmoid, relu, softplus)}  # those whose derivative reads the output alone
 
@@ -62,7 +63,20 @@ def forward(
 def backward(
     residuals: Residuals, dy: Float[Array, "n t h"], /, *, activation: str = "tanh"
 ) -> tuple[Float[Array, "n t i"], Float[Array, "n h"], Float[Array, "i h"], Float[Array, "h h"], Float[Array, " h"]]:
-    x, h0, wx, wh, y = residuals
+    x, _, wx, _, _ = residuals
+    delta, before, dh0 = _through_time(residuals, dy, activation)
+    # dx[t] = δ[t] wxᵀ;  dh0 = δ[1] whᵀ is what the recursion carries out
+    dx = delta @ wx.T
+    # dwx = Σ x[t]ᵀ δ[t];  dwh = Σ h[t−1]ᵀ δ[t];  db = Σ δ[t]
+    dwx = jnp.einsum("nti,nth->ih", x, delta)
+    dwh = jnp.einsum("nth,ntk->hk", before, delta)
+    db = delta.sum((0, 1))
+    return dx, dh0, dwx, dwh, db
+
+
+def _through_time(residuals: Residuals, dy: Array, activation: str) -> tuple[Array, Array, Array]:
+    """δ (n, t, h), the states before each step, and dh0."""
+    _, h0, _, wh, y = residuals
     pull = ACTIVATIONS[activation].backward
 
     def step(carried: Array, at_t: tuple[Array, Array]) -> tuple[Array, Array]:
@@ -73,15 +87,14 @@ def backward(
     # δ[t] = (dy[t] + δ[t+1] whᵀ) ⊙ f′(h[t])
     none_yet = match_varying(jnp.zeros_like(h0), dy, y, wh)
     dh0, deltas = lax.scan(step, none_yet, (y.swapaxes(0, 1), dy.swapaxes(0, 1)), reverse=True)
-    delta = deltas.swapaxes(0, 1)
-    # dx[t] = δ[t] wxᵀ;  dh0 = δ[1] whᵀ is what the recursion carries out
-    dx = delta @ wx.T
-    # dwx = Σ x[t]ᵀ δ[t];  dwh = Σ h[t−1]ᵀ δ[t];  db = Σ δ[t]
-    before = jnp.concatenate([h0[:, None], y[:, :-1]], axis=1)
-    dwx = jnp.einsum("nti,nth->ih", x, delta)
-    dwh = jnp.einsum("nth,ntk->hk", before, delta)
-    db = delta.sum((0, 1))
-    return dx, dh0, dwx, dwh, db
+    return deltas.swapaxes(0, 1), jnp.concatenate([h0[:, None], y[:, :-1]], axis=1), dh0
+
+
+def squares(
+    residuals: Residuals, dy: Float[Array, "n t h"], /, *, activation: str = "tanh"
+) -> tuple[None, None, Float[Array, " n"], Float[Array, " n"], Float[Array, " n"]]:
+    delta, before, _ = _through_time(residuals, dy, activation)
+    return None, None, of_outer_products(residuals[0], delta), of_outer_products(before, delta), of_rows(delta.sum(1))
 
 
 def _check(x: Array, h0: Array, wx: Array, wh: Array, b: Array, activation: str) -> None:
@@ -139,6 +152,6 @@ BAD = (
 )  # fmt: skip
 
 rnn = Op(
-    "rnn", forward, backward, reference, CASES, bad=BAD, doc=__doc__,
+    "rnn", forward, backward, reference, CASES, bad=BAD, squares=squares, doc=__doc__,
     equation="h[t] = f(x[t] wx + h[t−1] wh + b)", keeps="x, h0, wx, wh, states",
 )  # fmt: skip

@@ -1,0 +1,74 @@
+"""Which kernel computes a product of a convolution, on which platform, and what ``vmap`` makes of it.
+
+A product is one of correlate(x, w), input_gradient(dy, w) and weight_gradient(x, dy): linear in each of its sides. On a CPU the first kernel that suits takes it,
+elsewhere XLA's own convolution. Under ``vmap`` JAX would lift the loop over blocks of images out of the cache, and make of mapped weights a grouped convolution, a
+hundred times slower on a CPU. Here instead:
+
+    images mapped, weights shared      one product of all images: the mapped axis joins the batch
+    anything else, on a CPU            as many products side by side as stay in the cache, by im2col; one after the other where one alone fills it
+    anything else, elsewhere           what JAX does
+
+Differentiation does not see that rule: the derivative is written with the ordinary product, which JAX may take apart as often as it likes.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Literal
+
+import jax
+from jax import lax
+from jax.custom_batching import custom_vmap
+
+from jaxcnn.kernels import blocks, im2col, winograd
+from jaxcnn.window import Window
+
+Name = Literal["correlate", "input_gradient", "weight_gradient"]
+Product = Callable[[jax.Array, jax.Array], jax.Array]
+
+
+def product(
+    name: Name, plain: Product, left: jax.Array, right: jax.Array, window: Window, inputs: int, outputs: int, groups: int
+) -> jax.Array:  # fmt: skip
+    """``plain(left, right)``, the product called ``name``, by the fastest road."""
+    if groups > 1 or not blocks.in_reach(left):
+        return plain(left, right)
+
+    def ordinary(left: jax.Array, right: jax.Array) -> jax.Array:
+        for kernel in (winograd, im2col):
+            if kernel.suits(name, left, window, inputs, outputs):
+                return blocks.on_cpu(getattr(kernel, name), plain, left, right, window=window)
+        return plain(left, right)
+
+    def rule(size: int, mapped: list[bool], left: jax.Array, right: jax.Array) -> tuple[jax.Array, bool]:
+        if name != "weight_gradient" and mapped == [True, False]:
+            y = wired(left.reshape(-1, *left.shape[2:]), right)
+            return y.reshape(*left.shape[:2], *y.shape[1:]), True
+        images = left.shape[1] if mapped[0] else left.shape[0]
+        together = im2col.BLOCK_BYTES // im2col.columns_bytes(images, inputs, window, left.dtype)
+        one = wired if together < 2 else functools.partial(getattr(im2col, name), window=window, block=images)
+        fast = functools.partial(_chunks, one, mapped, max(1, together))
+        axes = tuple(0 if is_mapped else None for is_mapped in mapped)
+        return lax.platform_dependent(left, right, cpu=fast, default=jax.vmap(plain, axes)), True
+
+    mapped = custom_vmap(ordinary)
+    mapped.def_vmap(rule)
+    wired = jax.custom_jvp(mapped)
+
+    def derivative(primals: tuple[jax.Array, jax.Array], tangents: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:  # fmt: skip
+        (left, right), (dleft, dright) = primals, tangents
+        return wired(left, right), ordinary(dleft, right) + ordinary(left, dright)
+
+    wired.defjvp(derivative)
+    return wired(left, right)
+
+
+def _chunks(one: Product, mapped: list[bool], chunk: int, left: jax.Array, right: jax.Array) -> jax.Array:
+    """``chunk`` products side by side, then the next."""
+    both = left, right
+    own = [array for array, is_mapped in zip(both, mapped, strict=True) if is_mapped]
+
+    def step(own: list[jax.Array]) -> jax.Array:
+        rest = iter(own)
+        return one(*(next(rest) if is_mapped else array for array, is_mapped in zip(both, mapped, strict=True)))
+
+    return lax.map(step, own, batch_size=None if chunk == 1 else min(chunk, len(own[0])))

@@ -1,0 +1,34 @@
+"""Gradient norms of single examples, layer by layer: from residuals and δ, without the gradients themselves."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+
+from jaxcnn.layers.layer import Layer, Params, Path, collect
+
+
+def example_squares(layer: Layer, residuals: Any, dy: jax.Array) -> tuple[Params, jax.Array]:
+    """``(squares, dx)``: ‖gradient‖² of every parameter for each example alone, (n,), in the parameters' tree."""
+    walked, (_, dx) = collect(layer.walk(residuals, dy))
+    deltas = {(): dy, **dict(walked)}
+    squares: Params = {}
+    for path, inside, kept in _leaves(layer, residuals, ()):
+        try:
+            found = inside.example_squares(kept, deltas[path])
+        except TypeError as error:
+            error.add_note(f"in layer `{'/'.join(path)}`")
+            raise
+        at = squares
+        for name in path if found else ():
+            at = at.setdefault(name, {})
+        at.update(found)
+    return squares, dx
+
+
+def _leaves(layer: Layer, residuals: Any, path: Path) -> Iterator[tuple[Path, Layer, Any]]:
+    inside = layer.children(residuals)
+    if not inside:
+        yield path, layer, residuals
+    for name, child, kept in inside:
+        yield from _leaves(child, kept, (*path, name))
