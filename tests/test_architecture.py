@@ -24,7 +24,7 @@ AUTODIFF = {
     "hessian",
 }
 LEVELS = [
-    {"contracts", "errors", "files", "lazy", "residuals"},
+    {"contracts", "errors", "files", "lazy", "memory", "residuals"},
     {"window", "case", "squares"},
     {"cotangent", "captures"},
     {"op"},

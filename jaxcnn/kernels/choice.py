@@ -19,11 +19,14 @@ import jax
 from jax import lax
 from jax.custom_batching import custom_vmap
 
+from jaxcnn import memory
 from jaxcnn.kernels import blocks, im2col, winograd
 from jaxcnn.window import Window
 
 Name = Literal["correlate", "input_gradient", "weight_gradient"]
 Product = Callable[[jax.Array, jax.Array], jax.Array]
+
+memory.keep_unless_refused()
 
 
 def product(
