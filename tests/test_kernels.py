@@ -162,3 +162,24 @@ def test_mapped_weights_are_no_grouped_convolution():
     x, w = jnp.ones((8, 4, 6, 6, 2)), jnp.ones((8, 3, 3, 2, 4))
     program = jax.jit(jax.vmap(lambda x, w: ops.conv.plain(x, w))).lower(x, w).compile().as_text()
     assert "feature_group_count" not in str(program)
+
+
+@pytest.mark.parametrize("taps", [3, 7])  # Winograd, im2col
+def test_a_batch_cut_by_a_mesh_costs_one_sum_of_the_weights_gradient(taps):
+    """As seen only by the compiler: the arrays do not know of the mesh while the program is traced."""
+    mesh = jax.make_mesh((8,), ("batch",), axis_types=(jax.sharding.AxisType.Auto,))
+    cut, whole = (jax.NamedSharding(mesh, jax.P(*axes)) for axes in (("batch",), ()))
+    rng = np.random.default_rng(0)
+    x, w = rng.standard_normal((16, 8, 8, 32), np.float32), rng.standard_normal((taps, taps, 32, 32), np.float32)
+
+    def gradients(x, w):
+        y, saved = ops.conv.run(x, w)
+        return ops.conv.pull(saved, jnp.cos(y))
+
+    program = jax.jit(gradients, in_shardings=(cut, whole), out_shardings=(cut, whole)).lower(x, w).compile()
+    text = str(program.as_text())
+    assert "all-gather" not in text
+    assert text.count(" all-reduce(") + text.count(" all-reduce-start(") == 1
+    got = program(jax.device_put(x, cut), jax.device_put(w, whole))
+    for mine, alone in zip(got, jax.jit(gradients)(x, w), strict=True):
+        np.testing.assert_allclose(mine, alone, atol=2e-6 * float(jnp.abs(alone).max()))

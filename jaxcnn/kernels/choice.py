@@ -20,7 +20,9 @@ from jax import lax
 from jax.custom_batching import custom_vmap
 
 from jaxcnn import memory
-from jaxcnn.kernels import blocks, im2col, winograd
+from jaxcnn.cotangent import varying
+from jaxcnn.kernels import blocks, depthwise, im2col, winograd
+from jaxcnn.kernels.divided import divided
 from jaxcnn.window import Window
 
 Name = Literal["correlate", "input_gradient", "weight_gradient"]
@@ -33,13 +35,22 @@ def product(
     name: Name, plain: Product, left: jax.Array, right: jax.Array, window: Window, inputs: int, outputs: int, groups: int
 ) -> jax.Array:  # fmt: skip
     """``plain(left, right)``, the product called ``name``, by the fastest road."""
-    if groups > 1 or not blocks.in_reach(left):
+    if not blocks.in_reach(left):
         return plain(left, right)
+    if groups > 1:
+        if not depthwise.suits(left, window, inputs, groups):
+            return plain(left, right)
+        fast = getattr(depthwise, name)
+        if name == "input_gradient":
+            fast = functools.partial(fast, inputs=inputs)
+        return blocks.on_cpu(fast, plain, left, right, window=window)
 
-    def ordinary(left: jax.Array, right: jax.Array) -> jax.Array:
+    def ordinary(left: jax.Array, right: jax.Array, divide: bool = False) -> jax.Array:
         for kernel in (winograd, im2col):
             if kernel.suits(name, left, window, inputs, outputs):
-                return blocks.on_cpu(getattr(kernel, name), plain, left, right, window=window)
+                fast = functools.partial(getattr(kernel, name), window=window)
+                fast = divided(fast, over_batch=name == "weight_gradient") if divide else fast
+                return lax.platform_dependent(left, right, cpu=fast, default=plain)
         return plain(left, right)
 
     def rule(size: int, mapped: list[bool], left: jax.Array, right: jax.Array) -> tuple[jax.Array, bool]:
@@ -53,7 +64,8 @@ def product(
         axes = tuple(0 if is_mapped else None for is_mapped in mapped)
         return lax.platform_dependent(left, right, cpu=fast, default=jax.vmap(plain, axes)), True
 
-    mapped = custom_vmap(ordinary)
+    by_itself = bool(varying(left))  # inside shard_map, where nothing is left to divide
+    mapped = custom_vmap(functools.partial(ordinary, divide=not by_itself))
     mapped.def_vmap(rule)
     wired = jax.custom_jvp(mapped)
 

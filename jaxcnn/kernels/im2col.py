@@ -24,9 +24,9 @@ LEAST_CHANNELS = 32
 
 
 def suits(product: str, x: jax.Array, window: Window, inputs: int, outputs: int) -> bool:
-    """Whether ``product``, a function of this module by name, pays: enough work, and channels enough but for the weights."""
-    wide = product == "weight_gradient" or min(inputs, outputs) >= LEAST_CHANNELS
-    return wide and blocks.enough(x, window, inputs * outputs)
+    """Whether ``product``, a function of this module by name, pays: enough work, and many channels unless XLA's convolution is slow at it."""
+    slow = product == "weight_gradient" or max(window.stride) > 1 or math.prod(window.taps) == 1
+    return (slow or min(inputs, outputs) >= LEAST_CHANNELS) and blocks.enough(x, window, inputs * outputs)
 
 
 def columns(x: jax.Array, window: Window) -> jax.Array:
@@ -66,7 +66,9 @@ def weight_gradient(x: jax.Array, dy: jax.Array, *, window: Window, block: int |
 
 
 def count(x: jax.Array, inputs: int, window: Window, block: int | None = None) -> int:
-    """So many blocks that the columns of one stay in the cache; ``block`` images in each, if that is given."""
+    """So many blocks that the columns of one stay in the cache; ``block`` images in each, if that is given. One tap widens nothing."""
+    if math.prod(window.taps) == 1 and not block:
+        return 1
     return blocks.most(x.shape[0], block or BLOCK_BYTES / columns_bytes(1, inputs, window, x.dtype))
 
 

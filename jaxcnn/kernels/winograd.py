@@ -12,7 +12,6 @@ barrier after each stage keeps XLA from computing every sum again for every use.
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
 
 from jaxcnn.kernels import blocks
@@ -47,7 +46,8 @@ def correlate(x: jax.Array, w: jax.Array, *, window: Window) -> jax.Array:
     m, tiles = _tiling(window)
     (a1, g1, _), (a2, g2, _) = (matrices(size, len(w)) for size in m)
     n1, n2, outputs = len(g1), len(g2), w.shape[-1]
-    u = held(jnp.einsum("ak,bl,klio->baio", _like(g1, w), _like(g2, w), w))
+    down = jnp.stack(combine(g1, list(w)))  # (n₁, taps, i, o)
+    u = held(jnp.stack(combine(g2, [down[:, tap] for tap in range(len(w))])))  # (n₂, n₁, i, o)
     height, width = window.places
 
     def one(part: jax.Array) -> jax.Array:
@@ -93,7 +93,8 @@ def weight_gradient(x: jax.Array, dy: jax.Array, *, window: Window) -> jax.Array
 
     an_image = len(g1) * len(g2) * tiles[0] * tiles[1] * (inputs + outputs) * x.dtype.itemsize
     du = blocks.total(product, x, dy, blocks.most(len(x), CACHE_BYTES / an_image))
-    return jnp.einsum("ak,bl,baio->klio", _like(g1, x), _like(g2, x), du)
+    across = jnp.stack(combine(g2.T, list(du)), 1)  # (n₁, taps, i, o)
+    return jnp.stack(combine(g1.T, list(across)))
 
 
 def _tiling(window: Window) -> tuple[tuple[int, int], tuple[int, int]]:
@@ -119,7 +120,3 @@ def _input_transform(x: jax.Array, window: Window) -> list[jax.Array]:
 def _every(x: jax.Array, axis: int, first: int, step: int, count: int) -> jax.Array:
     """``count`` entries along ``axis``, ``step`` apart."""
     return lax.slice_in_dim(x, first, first + step * (count - 1) + 1, step, axis)
-
-
-def _like(matrix: np.ndarray, x: jax.Array) -> jax.Array:
-    return jnp.asarray(matrix, x.dtype)

@@ -102,7 +102,7 @@ def correlate(x: Array, w: Array, window: Window, groups: int) -> Array:
 def input_gradient(dy: Array, w: Array, window: Window, groups: int) -> Array:
     """The adjoint of :func:`correlate` in x."""
     plain = functools.partial(_input_gradient, window=window, groups=groups)
-    return product("input_gradient", plain, dy, w, window, w.shape[-2], dy.shape[-1], groups)
+    return product("input_gradient", plain, dy, w, window, w.shape[-2] * groups, dy.shape[-1], groups)
 
 
 def weight_gradient(x: Array, dy: Array, window: Window, groups: int) -> Array:
@@ -251,6 +251,7 @@ CASES = (
     Case("2-D, depthwise, stride", (normal(2, 6, 6, 3), normal(3, 3, 1, 6)), {"groups": 3, "stride": (2, 1)}),
     Case("2-D, flip, groups, stride, dilation", (normal(1, 9, 8, 4), normal(2, 3, 2, 4)),
          {"groups": 2, "stride": 2, "dilation": 2, "flip": True, "padding": (1, 2)}),
+    Case("2-D, depthwise, large enough for its kernel", (normal(8, 24, 24, 24), normal(3, 3, 1, 48)), {"groups": 24, "padding": ((1, 0), (0, 2))}),
     Case("2-D, 1×1", (normal(2, 4, 3, 3), normal(1, 1, 3, 5))),
     Case("2-D, padding beyond the kernel", (normal(1, 3, 3, 2), normal(2, 2, 2, 2)), {"padding": 3}),
     Case("2-D, one example, one channel", (normal(1, 5, 5, 1), normal(5, 5, 1, 1))),

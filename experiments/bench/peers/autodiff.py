@@ -21,14 +21,16 @@ def prepare(order: Order, arrays: Arrays, peer: str) -> Task:
     if order.kind in OP_KINDS:
         return _op(order, BY_NAME[order.of], arrays)
     network = networks.NETWORKS[order.of]
-    loss = _loss(network)
+    loss = loss_of(network)
     made = learning.task(order, network, arrays, jax.value_and_grad(loss, has_aux=True))
     if order.kind == "step":
         made.facts["kept_bytes"] = xla.kept_bytes(_forward(loss), *learning.start(network, arrays))
     return made
 
 
-def _loss(network: networks.Network) -> Callable[..., tuple[jax.Array, Tree]]:
+def loss_of(network: networks.Network) -> Callable[..., tuple[jax.Array, Tree]]:
+    """``loss(params, state, images, labels) -> (mean loss, new state)``."""
+
     def loss(params: Tree, state: Tree, images: jax.Array, labels: jax.Array) -> tuple[jax.Array, Tree]:
         logits, new_state = _run(network.plan, params, state, images)
         return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean(), new_state
