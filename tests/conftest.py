@@ -23,6 +23,7 @@ CHECKED = (
     "op",
     "ops",
     "residuals",
+    "squares",
     "train",
     "window",
 )
