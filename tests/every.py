@@ -6,10 +6,19 @@ from typing import Any
 
 import pytest
 
+from jaxcnn.case import Case
 from jaxcnn.op import Op
 from jaxcnn.ops import OPS
 
-ALL = [pytest.param(op, case, id=f"{op.name}: {case.label}") for op in OPS for case in op.cases]
+
+def _param(op: Op, case: Case, *, slow: bool = False) -> Any:
+    return pytest.param(op, case, id=f"{op.name}: {case.label}", marks=[pytest.mark.slow] * slow)
+
+
+ALL = [_param(op, case) for op in OPS for case in op.cases]
+FIRST = [
+    _param(op, case, slow=case is not op.cases[0]) for op in OPS for case in op.cases
+]  # the others in the slow tier
 
 
 def reference(op: Op) -> Callable[..., Any]:

@@ -5,7 +5,8 @@ Every function here is an ordinary JAX loop: it batches, differentiates, and run
 
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -43,7 +44,8 @@ def over(one: Callable[..., jax.Array], count: int, *arrays: jax.Array) -> jax.A
     """``one`` of each of ``count`` blocks of the batch, one after the other."""
     if count == 1:
         return one(*arrays)
-    done = lax.map(lambda parts: one(*parts), tuple(_cut(x, count) for x in arrays))
+    block = _blocks(arrays, count)
+    done = lax.map(lambda number: one(*block(number)), jnp.arange(count))
     return done.reshape(-1, *done.shape[2:])[: len(arrays[0])]
 
 
@@ -51,17 +53,21 @@ def total(product: Callable[..., jax.Array], x: jax.Array, dy: jax.Array, count:
     """Σ ``product(x, dy)`` over the blocks; it must give 0 for zeros, which fill the last block up."""
     if count == 1:
         return product(x, dy)
-    blocks = _cut(x, count), _cut(dy, count)
-    shape = jax.eval_shape(product, *(b[0] for b in blocks))
+    block = _blocks((x, dy), count)
+    shape = jax.eval_shape(lambda: product(*block(0)))
     zero = match_varying(jnp.zeros(shape.shape, shape.dtype), x, dy)
-    return lax.scan(lambda done, part: (done + product(*part), None), zero, blocks)[0]
+    return lax.scan(lambda done, number: (done + product(*block(number)), None), zero, jnp.arange(count))[0]
 
 
-def _cut(x: jax.Array, count: int) -> jax.Array:
-    """(n, …) → (count, ⌈n / count⌉, …), the last block filled up with zeros."""
-    size = -(-x.shape[0] // count)
-    filled = jnp.pad(x, [(0, count * size - x.shape[0]), *[(0, 0)] * (x.ndim - 1)])
-    return filled.reshape(count, size, *x.shape[1:])
+def _blocks(arrays: Sequence[jax.Array], count: int) -> Callable[[Any], list[jax.Array]]:
+    """The block of a number, of each array; the last block is filled up with zeros.
+
+    The arrays are not reshaped to (count, …): XLA would compute what they hold anew, and keep it, for every reader that cuts it into other blocks.
+    """
+    size = -(-len(arrays[0]) // count)
+    fill = count * size - len(arrays[0])
+    filled = [jnp.pad(x, [(0, fill), *[(0, 0)] * (x.ndim - 1)]) if fill else x for x in arrays]
+    return lambda number: [lax.dynamic_slice_in_dim(x, number * size, size) for x in filled]
 
 
 def on_cpu(
