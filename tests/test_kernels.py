@@ -18,7 +18,9 @@ from jaxcnn.window import resolve
 CASES = [case for case in ops.conv.cases if case.static.get("groups", 1) == 1 and not case.static.get("flip")]
 
 
-@pytest.mark.parametrize("block", [1, 2, 100])
+@pytest.mark.parametrize(
+    "block", [pytest.param(1, marks=pytest.mark.slow), 2, pytest.param(100, marks=pytest.mark.slow)]
+)
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.label)
 def test_im2col_equals_the_reference(case, block, x64):
     x, w = case.draw(0, "float64")
@@ -43,7 +45,7 @@ def test_a_batch_that_does_not_divide_into_blocks(x64):
 
 
 @pytest.mark.parametrize("padding", ["SAME", "VALID", ((2, 1), (0, 2))], ids=str)
-@pytest.mark.parametrize("cells", [(8, 6), (5, 9)], ids=str)
+@pytest.mark.parametrize("cells", [(5, 9), pytest.param((8, 6), marks=pytest.mark.slow)], ids=str)
 @pytest.mark.parametrize("taps", [3, 5])
 def test_winograd_equals_the_reference(taps, cells, padding, x64, monkeypatch):
     monkeypatch.setattr(winograd, "NEAR_BYTES", 1)  # so that every image is a block of its own
@@ -133,7 +135,7 @@ SIDES = {"left": (0, None), "right": (None, 0), "both": (0, 0)}
 
 
 @pytest.mark.parametrize("mapped", SIDES)
-@pytest.mark.parametrize("sizes", ["small", "one fills a block"])
+@pytest.mark.parametrize("sizes", ["small", pytest.param("one fills a block", marks=pytest.mark.slow)])
 def test_products_under_vmap_are_those_of_a_loop(sizes, mapped, x64, monkeypatch):
     """Values and derivatives, whatever is mapped, and mapped twice."""
     if sizes != "small":
