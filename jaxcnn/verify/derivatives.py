@@ -10,7 +10,7 @@ import numpy as np
 from jaxcnn.verify import kinks
 from jaxcnn.verify.compare import NARROW, Tolerance, compare, error
 from jaxcnn.verify.local import contract, relative, size_of_terms
-from jaxcnn.verify.probe import Probe, Skip, Undecided
+from jaxcnn.verify.probe import REFUSALS, Probe, Skip, Undecided
 from jaxcnn.verify.report import Failure
 from jaxcnn.verify.slopes import slope
 from jaxcnn.verify.subject import Arrays, like, pairing, quick, random_like, wide
@@ -168,7 +168,7 @@ def forward_mode(probe: Probe) -> list[Failure]:
         tangents = quick(
             lambda leaves, v: jax.jvp(lambda x: subject.primal(subject.f)(subject.put(x)), (leaves,), (v,))[1]
         )(subject.leaves, v)
-    except (TypeError, ValueError, NotImplementedError) as problem:
+    except REFUSALS as problem:
         raise Skip(f"refused by JAX with {type(problem).__name__}, as custom_vjp does") from None
     got, want = pairing(probe.u, tangents), pairing(probe.compiled[1], v)
     size = sum(float(np.abs(wide(g) * wide(d)).sum()) for g, d in zip(probe.compiled[1], v, strict=True))

@@ -15,6 +15,8 @@ from jaxcnn.verify.compare import NARROW, Tolerance, error
 from jaxcnn.verify.subject import Arrays, Pull, Subject, is_complex, like, quick, random_like, variant, wide
 
 FIRST_ORDER = {"captured tracers", "structure", "determinism", "NaN and infinity", "value", "jit", "linear in dy", "gradient", "finite differences", "kinks"}  # fmt: skip
+# How JAX, or a function itself, says that it does not do this: in forward mode, in this dtype
+REFUSALS = TypeError, ValueError, NotImplementedError
 
 
 class Skip(Exception):  # noqa: N818 (a verdict, not an error)

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxcnn.verify.compare import Tolerance, compare, error
-from jaxcnn.verify.probe import Probe, Skip
+from jaxcnn.verify.probe import REFUSALS, Probe, Skip
 from jaxcnn.verify.report import Failure
 from jaxcnn.verify.subject import Arrays, like, quick, wide
 
@@ -27,7 +27,7 @@ def in_dtype(probe: Probe, dtype: Any) -> list[Failure]:
         shapes = jax.eval_shape(narrow.primal(narrow.f), narrow.arrays)
         u = [like(c, s) for c, s in zip(probe.u, shapes, strict=True)]
         value, gradient = quick(narrow.pull(narrow.f))(narrow.arrays, u)
-    except (TypeError, ValueError, NotImplementedError) as problem:
+    except REFUSALS as problem:
         if any(leaf.dtype == jnp.dtype(dtype) for leaf in probe.given.leaves):
             return [Failure(name, "f", f"raised {type(problem).__name__}: {str(problem)[:300]}")]
         raise Skip(f"the function refuses {name}: {type(problem).__name__}") from None
@@ -92,7 +92,7 @@ def _unavoidable(
     if probe.subject.reference is not None:
         try:
             own = quick(narrow.pull(probe.subject.reference))(narrow.arrays, u)
-        except (TypeError, ValueError, NotImplementedError):
+        except REFUSALS:
             own = truth
         for into, was, now in zip(spread, truth, own, strict=True):
             for i, (a, b) in enumerate(zip(was, now, strict=True)):

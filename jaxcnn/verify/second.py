@@ -10,7 +10,7 @@ import numpy as np
 from jaxcnn.verify import slopes
 from jaxcnn.verify.compare import Tolerance, compare, error
 from jaxcnn.verify.local import contract, element, size_of_terms
-from jaxcnn.verify.probe import Broken, Probe, Skip
+from jaxcnn.verify.probe import REFUSALS, Broken, Probe, Skip
 from jaxcnn.verify.report import Failure, Mismatch
 from jaxcnn.verify.subject import Arrays, like, pairing, quick, random_like, wide
 
@@ -99,7 +99,7 @@ def forward_over_reverse(probe: Probe) -> list[Failure]:
     tangents = random_like(point, probe.seed + 4)
     try:
         got = float(quick(lambda p: jax.jvp(contracted, (p,), (tangents,))[1])(point))
-    except (TypeError, ValueError, NotImplementedError) as problem:
+    except REFUSALS as problem:
         raise Skip(
             f"refused by JAX with {type(problem).__name__}: the backward itself calls a hand-written rule"
         ) from None
