@@ -3,7 +3,6 @@
 Every function here is an ordinary JAX loop: it batches, differentiates, and runs inside ``shard_map``.
 """
 
-import functools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -68,10 +67,3 @@ def _blocks(arrays: Sequence[jax.Array], count: int) -> Callable[[Any], list[jax
     fill = count * size - len(arrays[0])
     filled = [jnp.pad(x, [(0, fill), *[(0, 0)] * (x.ndim - 1)]) if fill else x for x in arrays]
     return lambda number: [lax.dynamic_slice_in_dim(x, number * size, size) for x in filled]
-
-
-def on_cpu(
-    fast: Callable[..., jax.Array], plain: Callable[..., jax.Array], *arrays: jax.Array, window: Window
-) -> jax.Array:
-    """``fast`` on CPUs, ``plain`` elsewhere; the platform is known only when the program is lowered."""
-    return lax.platform_dependent(*arrays, cpu=functools.partial(fast, window=window), default=plain)

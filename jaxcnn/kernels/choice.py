@@ -40,10 +40,8 @@ def product(
     if groups > 1:
         if not depthwise.suits(left, window, inputs, groups):
             return plain(left, right)
-        fast = getattr(depthwise, name)
-        if name == "input_gradient":
-            fast = functools.partial(fast, inputs=inputs)
-        return blocks.on_cpu(fast, plain, left, right, window=window)
+        fast = functools.partial(getattr(depthwise, name), window=window, inputs=inputs)
+        return lax.platform_dependent(left, right, cpu=fast, default=plain)
 
     def ordinary(left: jax.Array, right: jax.Array, divide: bool = False) -> jax.Array:
         for kernel in (winograd, im2col):

@@ -20,9 +20,9 @@ def suits(x: jax.Array, window: Window, inputs: int, groups: int) -> bool:
     return groups == inputs > 1 and blocks.enough(x, window, inputs)
 
 
-def correlate(x: jax.Array, w: jax.Array, *, window: Window) -> jax.Array:
+def correlate(x: jax.Array, w: jax.Array, *, window: Window, inputs: int) -> jax.Array:
     """y, all multiples of a channel beside each other."""
-    kernel = w.reshape(*window.taps, x.shape[-1], -1)
+    kernel = w.reshape(*window.taps, inputs, -1)
     parts = [seen[..., None] * kernel[tap] for tap, seen in taps_of(x, window)]
     y = sum(parts[1:], parts[0])
     return y.reshape(*y.shape[:-2], -1)
@@ -41,9 +41,9 @@ def input_gradient(dy: jax.Array, w: jax.Array, *, window: Window, inputs: int) 
     return add_taps(((tap, part(tap)) for tap in window.offsets()), window)
 
 
-def weight_gradient(x: jax.Array, dy: jax.Array, *, window: Window) -> jax.Array:
+def weight_gradient(x: jax.Array, dy: jax.Array, *, window: Window, inputs: int) -> jax.Array:
     """dw."""
-    multiples = dy.reshape(*dy.shape[:-1], x.shape[-1], -1)
+    multiples = dy.reshape(*dy.shape[:-1], inputs, -1)
     axes = tuple(range(x.ndim - 1))
     dw = jnp.stack([(seen[..., None] * multiples).sum(axes) for _, seen in taps_of(x, window)])
     return dw.reshape(*window.taps, 1, -1)
