@@ -17,6 +17,7 @@ Array([  1.,  10., 102.,  20., 200.], dtype=float32)
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import jax.numpy as jnp
 from jax import lax
@@ -77,18 +78,10 @@ def backward(
 
 
 def squares(
-    residuals: Residuals,
-    dy: Float[Array, "n *cells i"],
-    /,
-    *,
-    stride: Ints = 1,
-    padding: Padding = "SAME",
-    dilation: Ints = 1,
-    groups: int = 1,
-    output_size: Ints | None = None,
+    residuals: Residuals, dy: Float[Array, "n *cells i"], /, *, groups: int = 1, **settings: Any
 ) -> tuple[None, Float[Array, " n"]]:
     x, w = residuals
-    return None, weight_squares(dy, x, geometry(x, w, stride, padding, dilation, output_size), groups)
+    return None, weight_squares(dy, x, geometry(x, w, **settings), groups)
 
 
 def geometry(x: Array, w: Array, stride: Ints, padding: Padding, dilation: Ints, output_size: Ints | None) -> Window:
