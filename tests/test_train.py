@@ -140,7 +140,7 @@ def test_a_shape_that_the_model_does_not_take_is_refused() -> None:
 
 def test_an_epoch_in_one_program_is_its_steps_in_turn(adam: _Problem) -> None:
     key = jax.random.key(3)
-    epoch = train.make_epoch(adam.model, ops.softmax_cross_entropy, adam.optimizer, 5)
+    epoch = train.make_epoch(adam.step, 5)
     together, metrics = epoch(adam.start(), X, LABELS, key)
     order, inside = jax.random.split(jax.random.fold_in(key, 0))
     state, losses = adam.start(), []
@@ -159,7 +159,7 @@ def test_an_epoch_in_one_program_is_its_steps_in_turn(adam: _Problem) -> None:
 def test_every_epoch_has_its_own_order_from_the_same_key() -> None:
     """With a learning rate of 0 the losses tell the batches apart."""
     problem = _Problem(optax.sgd(0.0), models.mlp((2,)))
-    epoch = train.make_epoch(problem.model, ops.softmax_cross_entropy, problem.optimizer, 2)
+    epoch = train.make_epoch(problem.step, 2)
     state, first = epoch(problem.start(), X, LABELS, KEY)
     _, second = epoch(state, X, LABELS, KEY)
     assert first["loss"].tolist() != second["loss"].tolist()
@@ -170,4 +170,4 @@ def test_every_epoch_has_its_own_order_from_the_same_key() -> None:
 def test_a_batch_that_cannot_be_filled_is_refused(batch_size: Any) -> None:
     problem = _Problem(optax.sgd(0.1), models.mlp((2,)))
     with pytest.raises(ValueError, match="setting `batch_size` must be"):
-        train.make_epoch(problem.model, ops.softmax_cross_entropy, problem.optimizer, batch_size)(problem.start(), X, LABELS, KEY)  # fmt: skip
+        train.make_epoch(problem.step, batch_size)(problem.start(), X, LABELS, KEY)  # fmt: skip

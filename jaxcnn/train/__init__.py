@@ -1,6 +1,6 @@
 """Training: pure pieces around a model, a loss and an optax optimizer."""
 
 from jaxcnn.train.epoch import make_epoch, make_steps, shuffled
-from jaxcnn.train.step import TrainState, create, make_predict, make_step, step_of
+from jaxcnn.train.step import TrainState, create, make_predict, make_step
 
-__all__ = ["TrainState", "create", "make_epoch", "make_predict", "make_step", "make_steps", "shuffled", "step_of"]
+__all__ = ["TrainState", "create", "make_epoch", "make_predict", "make_step", "make_steps", "shuffled"]

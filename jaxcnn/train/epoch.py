@@ -2,11 +2,11 @@
 
 >>> import jax, jax.numpy as jnp, optax
 >>> from jaxcnn import models, ops
->>> from jaxcnn.train.step import create
+>>> from jaxcnn.train.step import create, make_step
 >>> model, optimizer = models.mlp((8, 2)), optax.adam(0.1)
 >>> x, labels = jnp.array([[0.0, 1.0], [1.0, 0.0]] * 10), jnp.array([0, 1] * 10)
 >>> train_state = create(model, optimizer, jax.random.key(0), (2,))
->>> epoch = make_epoch(model, ops.softmax_cross_entropy, optimizer, batch_size=4)
+>>> epoch = make_epoch(make_step(model, ops.softmax_cross_entropy, optimizer), batch_size=4)
 >>> train_state, metrics = epoch(train_state, x, labels, jax.random.key(1))
 >>> int(train_state.step), metrics["loss"].shape
 (5, (5,))
@@ -15,28 +15,18 @@
 from typing import Any
 
 import jax
-import optax
 from jax import lax
 
 from jaxcnn.errors import setting_error
-from jaxcnn.layers.layer import Layer
-from jaxcnn.op import Op
-from jaxcnn.train.step import Metrics, Prepare, TrainState, step_of
+from jaxcnn.train.step import Metrics, TrainState
 
 
-def make_steps(
-    model: Layer,
-    loss: Op,
-    optimizer: optax.GradientTransformation,
-    prepare: Prepare | None = None,
-    prepare_target: Prepare | None = None,
-) -> jax.stages.Wrapped:
-    """A compiled ``steps(train_state, x, target, rows, key) -> (train_state, {"loss": (steps,)})``: a step for each row of ``rows``.
+def make_steps(step: jax.stages.Wrapped) -> jax.stages.Wrapped:
+    """A compiled ``steps(train_state, x, target, rows, key) -> (train_state, {"loss": (steps,)})``: the ``step`` of :func:`jaxcnn.train.make_step` for each row of ``rows``.
 
     ``x`` and ``target`` hold all examples, and ``rows`` (steps, batch) says which of them make up each batch, so that a part of an epoch can be run between two looks at
-    a progress bar. Otherwise as :func:`jaxcnn.train.make_step`, with the same numbers.
+    a progress bar.
     """
-    step = step_of(model, loss, optimizer, prepare, prepare_target)
 
     def steps(train_state: TrainState, x: Any, target: Any, rows: jax.Array, key: jax.Array) -> tuple[TrainState, Metrics]:  # fmt: skip
         return lax.scan(lambda at, batch: step(at, x[batch], target[batch], key), train_state, rows)
@@ -44,14 +34,7 @@ def make_steps(
     return jax.jit(steps, donate_argnums=0)
 
 
-def make_epoch(
-    model: Layer,
-    loss: Op,
-    optimizer: optax.GradientTransformation,
-    batch_size: int,
-    prepare: Prepare | None = None,
-    prepare_target: Prepare | None = None,
-) -> jax.stages.Wrapped:
+def make_epoch(step: jax.stages.Wrapped, batch_size: int) -> jax.stages.Wrapped:
     """A compiled ``epoch(train_state, x, target, key) -> (train_state, {"loss": (steps,)})`` over all of ``x``, in an order drawn from ``key`` and the step's number.
 
     The examples that do not fill a last batch are left out; they are others every time.
@@ -61,7 +44,7 @@ def make_epoch(
     """
     if not isinstance(batch_size, int) or isinstance(batch_size, bool) or batch_size < 1:
         raise setting_error("make_epoch", "batch_size", "an integer ≥ 1", batch_size)
-    steps = make_steps(model, loss, optimizer, prepare, prepare_target)
+    steps = make_steps(step)
 
     def epoch(train_state: TrainState, x: Any, target: Any, key: jax.Array) -> tuple[TrainState, Metrics]:
         order, inside = jax.random.split(jax.random.fold_in(key, train_state.step))

@@ -70,17 +70,6 @@ def make_step(
         loss: an op of (output, target) with one value an example, such as ``ops.softmax_cross_entropy``.
         optimizer: any optax transformation; parameters that it masks or sets to zero stay as they are.
     """
-    return jax.jit(step_of(model, loss, optimizer, prepare, prepare_target), donate_argnums=0)
-
-
-def step_of(
-    model: Layer,
-    loss: Op,
-    optimizer: optax.GradientTransformation,
-    prepare: Prepare | None = None,
-    prepare_target: Prepare | None = None,
-) -> Callable[[TrainState, Any, Any, jax.Array], tuple[TrainState, Metrics]]:
-    """What :func:`make_step` compiles, to be used inside a larger program."""
     differentiate = value_and_grad(model, loss)
 
     def step(train_state: TrainState, x: Any, target: Any, key: jax.Array) -> tuple[TrainState, Metrics]:
@@ -92,7 +81,7 @@ def step_of(
         new_params: Any = optax.apply_updates(params, updates)
         return TrainState(new_params, state, opt_state, number + 1), {"loss": value}
 
-    return step
+    return jax.jit(step, donate_argnums=0)
 
 
 def make_predict(model: Layer, prepare: Prepare | None = None) -> jax.stages.Wrapped:
