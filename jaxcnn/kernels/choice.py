@@ -31,10 +31,13 @@ Product = Callable[[jax.Array, jax.Array], jax.Array]
 memory.keep_unless_refused()
 
 
+# Compiled once for all calls outside a program, traced once for all inside
+@functools.partial(jax.jit, static_argnames=("name", "exact", "window", "inputs", "outputs", "groups"), inline=True)
 def product(
-    name: Name, plain: Product, left: jax.Array, right: jax.Array, window: Window, inputs: int, outputs: int, groups: int
+    name: Name, exact: Callable[..., jax.Array], left: jax.Array, right: jax.Array, window: Window, inputs: int, outputs: int, groups: int
 ) -> jax.Array:  # fmt: skip
-    """``plain(left, right)``, the product called ``name``, by the fastest road."""
+    """``exact(left, right, window=window, groups=groups)``, the product called ``name``, by the fastest road."""
+    plain = functools.partial(exact, window=window, groups=groups)
     if not blocks.in_reach(left):
         return plain(left, right)
     if groups > 1:

@@ -20,7 +20,6 @@ Array([0. , 0.1, 0. , 0. ], dtype=float32)
 Array([ 0. , -0.1,  0. ,  0. ], dtype=float32)
 """
 
-import functools
 import math
 from typing import Any
 
@@ -95,20 +94,17 @@ def squares(
 
 def correlate(x: Array, w: Array, window: Window, groups: int) -> Array:
     """y[n,p,o] = Σ x[n, p·s + k·d − lo, i] w[k,i,o]."""
-    plain = functools.partial(_correlate, window=window, groups=groups)
-    return product("correlate", plain, x, w, window, x.shape[-1], w.shape[-1], groups)
+    return product("correlate", _correlate, x, w, window, x.shape[-1], w.shape[-1], groups)
 
 
 def input_gradient(dy: Array, w: Array, window: Window, groups: int) -> Array:
     """The adjoint of :func:`correlate` in x."""
-    plain = functools.partial(_input_gradient, window=window, groups=groups)
-    return product("input_gradient", plain, dy, w, window, w.shape[-2] * groups, dy.shape[-1], groups)
+    return product("input_gradient", _input_gradient, dy, w, window, w.shape[-2] * groups, dy.shape[-1], groups)
 
 
 def weight_gradient(x: Array, dy: Array, window: Window, groups: int) -> Array:
     """The adjoint of :func:`correlate` in w."""
-    plain = functools.partial(_weight_gradient, window=window, groups=groups)
-    return product("weight_gradient", plain, x, dy, window, x.shape[-1], dy.shape[-1], groups)
+    return product("weight_gradient", _weight_gradient, x, dy, window, x.shape[-1], dy.shape[-1], groups)
 
 
 def _correlate(x: Array, w: Array, *, window: Window, groups: int) -> Array:
