@@ -5,19 +5,28 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 
+from jaxcnn.cotangent import match_varying
+from jaxcnn.errors import setting_error
 from jaxcnn.layers import Layer
 from jaxcnn.layers.examples import example_squares
 from jaxcnn.op import Op
 
 
-def value_and_grad(model: Layer, loss: Op) -> Callable[..., tuple[tuple[Any, Any], Any]]:
+def value_and_grad(
+    model: Layer, loss: Op, *, microbatch: int | None = None
+) -> Callable[..., tuple[tuple[Any, Any], Any]]:
     """The mean loss over a batch, the model's new state, and the gradient of the parameters.
 
         ((value, state), grads) = value_and_grad(model, loss)(params, state, x, target, key=None, train=True)
 
     ``loss`` is an op of (output, target) that gives one value an example (``ops.softmax_cross_entropy``). No autodiff anywhere: the loss's backward gives δ at the
     output, the model's backward carries it down. ``jax.grad`` of the same mean over ``model.apply`` gives the same numbers.
+
+    With ``microbatch`` the batch is worked through by so many examples at a time, and their gradients are summed: the same gradient in less memory, and in less time where
+    that keeps δ in a processor's cache. Two things differ: batch norm sees the microbatches (its running statistics move once for each), and dropout draws a mask for
+    each. Raises ValueError where a larger batch does not divide into microbatches.
 
     >>> import jax, jax.numpy as jnp
     >>> from jaxcnn import models, ops, value_and_grad
@@ -27,15 +36,43 @@ def value_and_grad(model: Layer, loss: Op) -> Callable[..., tuple[tuple[Any, Any
     >>> (value, state), grads = step(params, state, jnp.ones((5, 4)), jnp.zeros(5, int))
     >>> jax.tree.map(jnp.shape, grads) == jax.tree.map(jnp.shape, params)
     True
+    >>> by_twos = value_and_grad(model, ops.softmax_cross_entropy, microbatch=2)
+    >>> (same, _), _ = by_twos(params, state, jnp.ones((4, 4)), jnp.zeros(4, int))
+    >>> bool(jnp.allclose(value, same))
+    True
     """
     _check_loss("value_and_grad", loss)
+    if microbatch is not None and (not isinstance(microbatch, int) or isinstance(microbatch, bool) or microbatch < 1):
+        raise setting_error("value_and_grad", "microbatch", "None or an integer ≥ 1", microbatch)
 
-    def run(params: Any, state: Any, x: Any, target: Any, key: Any = None, *, train: bool = True) -> Any:
+    def whole(params: Any, state: Any, x: Any, target: Any, key: Any, train: bool) -> Any:
         (y, new_state), residuals = model.forward(params, state, x, key, train=train)
         losses, saved = loss.run(y, target)
         dy, *_ = loss.pull(saved, jnp.full_like(losses, 1 / max(losses.size, 1)))
         grads, _ = model.backward(residuals, dy)
         return (losses.mean(), new_state), grads
+
+    def run(params: Any, state: Any, x: Any, target: Any, key: Any = None, *, train: bool = True) -> Any:
+        if microbatch is None or len(x) <= microbatch:
+            return whole(params, state, x, target, key, train)
+        if len(x) % microbatch:
+            raise ValueError(
+                f"value_and_grad: a batch of {len(x)} does not divide into microbatches of {microbatch}; choose a divisor"
+            )
+        count = len(x) // microbatch
+
+        def step(carry: Any, part: Any) -> Any:
+            (total, state), sums = carry
+            number, x, target = part
+            own_key = None if key is None else jax.random.fold_in(key, number)
+            (value, state), grads = whole(params, state, x, target, own_key, train)
+            return ((total + value / count, state), jax.tree.map(lambda sum_, d: sum_ + d / count, sums, grads)), None
+
+        # Every count-th example, so that a batch cut up by a mesh stays where it is
+        parts = jax.tree.map(lambda a: a.reshape(-1, count, *a.shape[1:]).swapaxes(0, 1), (x, target))
+        nothing = jax.tree.map(jnp.zeros_like, params)
+        start = jax.tree.map(lambda leaf: match_varying(leaf, x), (jnp.zeros((), x.dtype), state))
+        return lax.scan(step, (start, nothing), (jnp.arange(count), *parts))[0]
 
     return run
 

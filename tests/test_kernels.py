@@ -111,14 +111,15 @@ def test_the_op_uses_the_kernel_where_it_suits_and_only_there():
     def arrays(n, channels, outputs, taps=3):
         return jnp.ones((n, 16, 16, channels)), jnp.ones((taps, taps, channels, outputs))
 
-    assert "optimization_barrier" in program(*arrays(16, 32, 32))
-    assert "optimization_barrier" in program(*arrays(16, 32, 32, 5))
+    products_of_tiles = "([0], [0])"  # the batch axes of Winograd's matrix products
+    assert products_of_tiles in program(*arrays(16, 32, 32))
+    assert products_of_tiles in program(*arrays(16, 32, 32, 5))
     for x, w, static in (
         (*arrays(16, 32, 32), {"stride": 2}),
         (*arrays(16, 32, 32), {"dilation": 2}),
         (*arrays(16, 32, 32, 7), {}),
     ):
-        assert "optimization_barrier" not in program(x, w, **static)
+        assert products_of_tiles not in program(x, w, **static)
         assert "platform_index" in program(x, w, **static)
     large, w = arrays(16, 32, 32)
     assert "platform_index" not in program(*arrays(16, 8, 64))

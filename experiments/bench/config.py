@@ -42,7 +42,7 @@ class Config:
     """Which networks."""
     what: Annotated[tuple[str, ...], _names(",".join(WHAT))] = ("steps",)
     """steps: whole training steps. ops: single ops. epochs: eight steps in one program, beside eight programs.
-    ensembles: eight LeNets at once, and gradients example by example."""
+    ensembles: eight LeNets at once; gradients, and their norms, example by example."""
     peers: Annotated[tuple[str, ...], _names(",".join(PEERS))] = ("autodiff", "flax", "torch")
     """Who is beside jaxcnn, which always takes part; those that are not installed are left out with a note.
     torch: contiguous, channels last and compiled. torch.channels_last, torch.compile: that one alone."""

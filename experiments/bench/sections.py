@@ -85,13 +85,18 @@ def _ensembles(config: Config) -> list[Contest]:
     """``vmap`` over models, and over examples."""
     name = "lenet"
     step, gradient = Order("step", name), Order("gradient", name)
-    together, in_turn, examples = Order("ensemble", name), Order("models_in_turn", name), Order("examples", name)
+    together, in_turn = Order("ensemble", name), Order("models_in_turn", name)
+    examples, norms = Order("examples", name), Order("norms", name)
     over_models, over_examples = [], []
     for peer in _able(config, "ensemble"):
         one = Entry(peer, f"{peer}, one model", step, name, gradient)
         over_models += [one, Entry(peer, f"{peer}, {MANY} models", together, name, in_turn, one.label, steps=MANY)]
         whole = Entry(peer, f"{peer}, of the batch", gradient, name, gradient)
-        over_examples += [whole, Entry(peer, f"{peer}, of each example", examples, name, gradient, whole.label)]
+        over_examples += [
+            whole,
+            Entry(peer, f"{peer}, of each example", examples, name, gradient, whole.label),
+            Entry(peer, f"{peer}, norms of each", norms, name, norms, whole.label),
+        ]
     about, seconds, draw = f"{name}, batch {config.batch}", config.turn_seconds[0], _drawn(config, name, models=MANY)
     return [
         Contest("ensembles", f"{about}: a step of a model", "models", tuple(over_models), draw, seconds),

@@ -15,9 +15,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 
 from jaxcnn.kernels import blocks
-from jaxcnn.window import Window, add_taps, taps_of
+from jaxcnn.window import Window, add_taps
 
 BLOCK_BYTES = 3 * 2**20
 LEAST_CHANNELS = 32
@@ -30,8 +31,18 @@ def suits(product: str, x: jax.Array, window: Window, inputs: int, outputs: int)
 
 
 def columns(x: jax.Array, window: Window) -> jax.Array:
-    """(n, *cells, i) → (n, *places, taps·i)."""
-    return jnp.concatenate([seen for _, seen in taps_of(x, window)], axis=-1)
+    """(n, *cells, i) → (n, *places, taps·i), one spatial axis after the other: Σ taps copies of the image, not Π taps.
+
+    A barrier after each axis keeps XLA from taking the copies together again.
+    """
+    x = lax.pad(x, jnp.array(0, x.dtype), [(0, 0, 0), *((lo, hi, 0) for lo, hi in window.padding), (0, 0, 0)])
+    for axis, (k, d, s, b) in reversed(
+        [*enumerate(zip(window.taps, window.dilation, window.stride, window.places, strict=True), start=1)]
+    ):
+        x = lax.optimization_barrier(x)
+        seen = [lax.slice_in_dim(x, t * d, t * d + (b - 1) * s + 1, s, axis) for t in range(k)]
+        x = jnp.stack(seen, -2).reshape(*seen[0].shape[:-1], -1)
+    return x
 
 
 def correlate(x: jax.Array, w: jax.Array, *, window: Window, block: int | None = None) -> jax.Array:

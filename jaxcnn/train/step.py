@@ -59,6 +59,8 @@ def make_step(
     optimizer: optax.GradientTransformation,
     prepare: Prepare | None = None,
     prepare_target: Prepare | None = None,
+    *,
+    microbatch: int | None = None,
 ) -> jax.stages.Wrapped:
     """A compiled ``step(train_state, x, target, key) -> (train_state, {"loss": mean over the batch})``.
 
@@ -69,8 +71,9 @@ def make_step(
     Args:
         loss: an op of (output, target) with one value an example, such as ``ops.softmax_cross_entropy``.
         optimizer: any optax transformation; parameters that it masks or sets to zero stay as they are.
+        microbatch: so many examples at a time, their gradients summed: see :func:`jaxcnn.value_and_grad`.
     """
-    differentiate = value_and_grad(model, loss)
+    differentiate = value_and_grad(model, loss, microbatch=microbatch)
 
     def step(train_state: TrainState, x: Any, target: Any, key: jax.Array) -> tuple[TrainState, Metrics]:
         params, state, opt_state, number = train_state

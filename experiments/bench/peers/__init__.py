@@ -11,9 +11,9 @@ from typing import Any, Literal, NamedTuple
 from experiments.bench.data import Arrays
 
 Kind = Literal[
-    "step", "epoch", "ensemble", "gradient", "examples", "steps_in_turn", "models_in_turn", "forward", "backward"
+    "step", "epoch", "ensemble", "gradient", "examples", "norms", "steps_in_turn", "models_in_turn", "forward", "backward"
 ]  # fmt: skip
-NETWORK_KINDS: frozenset[Kind] = frozenset({"step", "epoch", "ensemble", "gradient", "examples"})
+NETWORK_KINDS: frozenset[Kind] = frozenset({"step", "epoch", "ensemble", "gradient", "examples", "norms"})
 OP_KINDS: frozenset[Kind] = frozenset({"forward", "backward"})
 
 
@@ -22,7 +22,7 @@ class Order:
     """What to time, of which network or op case.
 
     step: a whole training step. epoch: a step for each batch, in one program. ensemble: a step of many models at once. gradient: value and gradients.
-    examples: value and gradients, example by example. steps_in_turn, models_in_turn: what an epoch and an ensemble must come to, not timed. forward: y of an op. backward: y, and the cotangents of its inputs.
+    examples: value and gradients, example by example. norms: value and norms of gradients, likewise. steps_in_turn, models_in_turn: what an epoch and an ensemble must come to, not timed. forward: y of an op. backward: y, and the cotangents of its inputs.
     """
 
     kind: Kind

@@ -52,8 +52,10 @@ def start(network: Network, arrays: Arrays, model: int = 0) -> Start:
     return Start(params, state, put(arrays["images"][0]), put(arrays["labels"][0]))
 
 
-def task(order: Order, network: Network, arrays: Arrays, differentiate: Differentiate) -> Task:
-    """Any kind of task of a network."""
+def task(
+    order: Order, network: Network, arrays: Arrays, differentiate: Differentiate, norms: Differentiate | None = None
+) -> Task:
+    """Any kind of task of a network. ``norms`` gives the loss of each example, and the norms of its gradients."""
     at = start(network, arrays)
     match order.kind:
         case "step":
@@ -65,7 +67,9 @@ def task(order: Order, network: Network, arrays: Arrays, differentiate: Differen
         case "gradient":
             return _gradient(differentiate, at)
         case "examples":
-            return _gradient(_by_example(differentiate), at)
+            return _gradient(_by_example(differentiate), at, means=True)
+        case "norms":
+            return _gradient(norms or _norms_by_example(differentiate), at)
         case "steps_in_turn":
             return _steps_in_turn(differentiate, at, arrays)
         case _:
@@ -167,11 +171,11 @@ def _models_in_turn(differentiate: Differentiate, network: Network, arrays: Arra
     return Task(lambda: None, {"loss": losses, **{name: np.stack([g[name] for g in grads]) for name in grads[0]}}, {})
 
 
-def _gradient(differentiate: Differentiate, at: Start) -> Task:
-    """Value and gradients, nothing updated; where they come example by example, it is their means that are compared."""
+def _gradient(differentiate: Differentiate, at: Start, *, means: bool = False) -> Task:
+    """Value and gradients, nothing updated; where they come example by example, it may be their ``means`` that are compared."""
     program = compile_program(differentiate, *at)
     (loss, _), grads = program.run(*at)
-    if loss.ndim:
+    if means:
         loss, grads = loss.mean(), jax.tree.map(lambda leaf: leaf.mean(0), grads)
 
     def call() -> jax.Array:
@@ -184,6 +188,14 @@ def _gradient(differentiate: Differentiate, at: Start) -> Task:
 def _by_example(differentiate: Differentiate) -> Differentiate:
     one = lambda params, state, image, label: differentiate(params, state, image[None], label[None])  # noqa: E731
     return jax.vmap(one, in_axes=(None, None, 0, 0))
+
+
+def _norms_by_example(differentiate: Differentiate) -> Differentiate:
+    def norms(*start: Any) -> Any:
+        value, grads = _by_example(differentiate)(*start)
+        return value, jax.tree.map(lambda leaf: jnp.sqrt(jnp.square(leaf).sum(tuple(range(1, leaf.ndim)))), grads)
+
+    return norms
 
 
 def _gradients(tree: Any) -> Arrays:
