@@ -1,5 +1,7 @@
 """What all experiments do on the command line: read and check settings, claim where to write, say how they ended."""
 
+import dataclasses
+import importlib
 import signal
 import sys
 import tempfile
@@ -10,6 +12,7 @@ from typing import Protocol, TypeVar
 import tyro
 
 FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
+LARGEST_SEED = 2**32 - 1  # JAX silently drops the bits above
 
 
 class InputError(ValueError):
@@ -27,7 +30,24 @@ class Settings(Protocol):
         """Raise InputError for what cannot be used."""
 
 
+@dataclasses.dataclass(frozen=True)
+class Common:
+    """What every experiment lets one set. The docstring of a subclass is its help text."""
+
+    out: Path
+    """Folder for results and pictures."""
+    seed: int = 0
+    """Of everything that is drawn."""
+    smoke: bool = False
+    """Only see that everything works: seconds, and figures that mean nothing."""
+
+    def check(self) -> None:
+        """Raise InputError for a value out of range."""
+        expect(0 <= self.seed <= LARGEST_SEED, "--seed", f"an integer in [0, {LARGEST_SEED}]", self.seed)
+
+
 S = TypeVar("S", bound=Settings)
+C = TypeVar("C", bound=Common)
 
 
 def parse(settings: type[S], experiment: str, arguments: Sequence[str] | None) -> S:
@@ -65,6 +85,21 @@ def claim_file(flag: str, path: Path) -> None:
     claim_folder(f"{flag} {path}: its folder", path.parent)
     if path.is_dir():
         raise InputError(f"{flag} {path} is a folder; give a file")
+
+
+def main(settings: type[C], experiment: str, arguments: Sequence[str] | None) -> int:
+    """Read the command line, claim the folder, and do ``experiments.EXPERIMENT.work.run(config)``, which says what to tell at the end.
+
+    That module is loaded only then: JAX and matplotlib take seconds, which --help and a mistyped flag need not wait for. The exit status is that of :func:`run`.
+    """
+
+    def work() -> bool:
+        config = parse(settings, experiment, arguments)
+        claim_folder("--out", config.out)
+        print(importlib.import_module(f"experiments.{experiment}.work").run(config))
+        return False
+
+    return run(work)
 
 
 def run(work: Callable[[], bool]) -> int:

@@ -121,6 +121,21 @@ def deltas(model: Layer, residuals: Any, dy: Any) -> dict[str, Any]:
     return {"/".join(path): delta for path, delta in reversed(found)}
 
 
+def activations(
+    model: Layer, params: Any, state: Any, x: Any, key: Any = None, *, train: bool = False
+) -> dict[str, Any]:
+    """The output of every layer inside ``model``, by the names that :func:`deltas` uses, first layer first.
+
+    >>> import jax, jax.numpy as jnp
+    >>> from jaxcnn import activations, models
+    >>> model = models.mlp((3, 2), "tanh")
+    >>> params, state = model.init(jax.random.key(0), (4,))
+    >>> {name: y.shape for name, y in activations(model, params, state, jnp.ones((5, 4))).items()}
+    {'flatten': (5, 4), 'dense1': (5, 3), 'tanh1': (5, 3), 'dense2': (5, 2)}
+    """
+    return {"/".join(path): y for path, y in model.steps(params, state, x, key, train=train)}
+
+
 def _check_loss(function: str, loss: Any) -> None:
     if not isinstance(loss, Op):
         raise TypeError(

@@ -24,15 +24,16 @@ AUTODIFF = {
     "hessian",
 }
 LEVELS = [
-    {"contracts", "errors", "files", "lazy", "memory", "residuals"},
-    {"window", "case", "squares"},
+    {"contracts", "errors", "files", "lazy", "memory", "residuals", "thin"},
+    {"window", "case", "html", "squares"},
     {"cotangent", "captures"},
     {"op"},
     {"kernels"},
     {"ops"},
+    {"rules"},
     {"layers"},
     {"models", "gradient", "table"},
-    {"train"},
+    {"explain", "train"},
 ]
 LEVEL = {name: number for number, names in enumerate(LEVELS) for name in names}
 LEVEL |= {"verify": 3.5, "data": 0.5}

@@ -11,9 +11,10 @@ import matplotlib.image
 import numpy as np
 import pytest
 
-from jaxcnn.verify import html, show, wire
+from jaxcnn import html
+from jaxcnn.thin import thin
+from jaxcnn.verify import show, wire
 from jaxcnn.verify.report import Failure, Mismatch, Report, Verdict
-from jaxcnn.verify.thin import thin
 
 
 def mismatch(got, expected, index):

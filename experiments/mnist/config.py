@@ -5,10 +5,9 @@ import math
 from pathlib import Path
 from typing import Literal
 
-from experiments.command import InputError, expect
+from experiments.command import LARGEST_SEED, InputError, expect
 
 MNIST_DIR = Path(__file__).parents[1] / "data" / "mnist"
-_LARGEST_SEED = 2**32 - 1  # JAX silently drops the bits above
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,6 +49,6 @@ class Config:
         expect(0 < self.beta2 < 1, "--beta2", "a number between 0 and 1", self.beta2)
         expect(0 <= self.dropout < 1, "--dropout", "a number in [0, 1)", self.dropout)
         expect(0 <= self.label_smoothing < 1, "--label-smoothing", "a number in [0, 1)", self.label_smoothing)
-        expect(0 <= self.seed <= _LARGEST_SEED, "--seed", f"an integer in [0, {_LARGEST_SEED}]", self.seed)
+        expect(0 <= self.seed <= LARGEST_SEED, "--seed", f"an integer in [0, {LARGEST_SEED}]", self.seed)
         if self.model != "lenet" and self.dropout != Config.dropout:
             raise InputError(f"--dropout has no effect on --model {self.model}; leave it out, or take --model lenet")

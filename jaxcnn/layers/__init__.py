@@ -10,16 +10,18 @@ from jaxcnn.layers.chain import (
     flatten,
     global_avg_pool,
     group_norm,
+    last,
     layer_norm,
     max_pool,
     of,
     relu,
 )
 from jaxcnn.layers.compose import Serial, repeat, residual, serial
+from jaxcnn.layers.direct import direct
 from jaxcnn.layers.layer import Layer
 from jaxcnn.layers.stateful import batch_norm, dropout, rnn
 
 __all__ = [
-    "Layer", "Serial", "activation", "avg_pool", "batch_norm", "bias", "conv", "conv_transpose", "dense", "dropout", "flatten", "global_avg_pool",
-    "group_norm", "layer_norm", "max_pool", "of", "relu", "repeat", "residual", "rnn", "serial",
+    "Layer", "Serial", "activation", "avg_pool", "batch_norm", "bias", "conv", "conv_transpose", "dense", "direct", "dropout", "flatten", "global_avg_pool",
+    "group_norm", "last", "layer_norm", "max_pool", "of", "relu", "repeat", "residual", "rnn", "serial",
 ]  # fmt: skip

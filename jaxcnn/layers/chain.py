@@ -19,8 +19,8 @@ from jax.nn import initializers
 
 from jaxcnn import ops
 from jaxcnn.cotangent import Static
-from jaxcnn.errors import setting_error
-from jaxcnn.layers.layer import Layer, Params, State, entry
+from jaxcnn.errors import check_rank, setting_error
+from jaxcnn.layers.layer import Layer, MapOp, Params, Path, State, entry
 from jaxcnn.op import Op
 from jaxcnn.window import Ints, Padding
 
@@ -78,6 +78,10 @@ class Chain(Layer):
             dy, *rest = link.op.pull(kept, dy)
             dparams.update(zip(link.parameters, rest, strict=False))
         return {name: dparams[name] for name in self.parameters}, dy
+
+    def map_ops(self, change: MapOp, path: Path = ()) -> "Chain":
+        links = tuple(dataclasses.replace(link, op=change(path, link.op)) for link in self.links)
+        return dataclasses.replace(self, links=links)
 
     def example_squares(self, residuals: Any, dy: jax.Array) -> Params:
         squares: Params = {}
@@ -217,6 +221,24 @@ def _flatten_backward(residuals: Static, dy: jax.Array, /) -> tuple[jax.Array]:
 
 
 FLATTEN = Op("flatten", _flatten_forward, _flatten_backward, equation="y = x, one axis an example", keeps="nothing")
+
+
+def last() -> Chain:
+    """The last step of a sequence: (n, t, c) → (n, c)."""
+    return of(LAST)
+
+
+def _last_forward(x: jax.Array, /) -> tuple[jax.Array, Static]:
+    check_rank("last", "x", x, "n t c")
+    return x[:, -1], Static(x.shape[1])
+
+
+def _last_backward(residuals: Static, dy: jax.Array, /) -> tuple[jax.Array]:
+    steps: Any = residuals.value
+    return (jnp.pad(dy[:, None], [(0, 0), (steps - 1, 0), (0, 0)]),)
+
+
+LAST = Op("last", _last_forward, _last_backward, equation="y[c] = x[T,c]", keeps="nothing")
 
 
 def _scale_and_shift(op: Op) -> Chain:

@@ -24,11 +24,16 @@ from jax import lax
 
 from jaxcnn.errors import setting_error
 from jaxcnn.layers.examples import example_squares
-from jaxcnn.layers.layer import Layer, Params, Path, State, Walk, collect, subkey
+from jaxcnn.layers.layer import Layer, MapOp, Params, Path, State, Steps, Walk, collect, subkey
 
 
 class Composite(Layer):
-    """A layer whose backward is its walk."""
+    """A layer whose forward is its steps and whose backward is its walk."""
+
+    def forward(
+        self, params: Params, state: State, x: jax.Array, key: jax.Array | None = None, *, train: bool = False
+    ) -> tuple[tuple[jax.Array, State], Any]:
+        return collect(self.steps(params, state, x, key, train=train))[1]
 
     def backward(self, residuals: Any, dy: jax.Array) -> tuple[Params, jax.Array]:
         _, gradients = collect(self.walk(residuals, dy))
@@ -47,19 +52,20 @@ class Serial(Composite):
             with _naming(name, input_shape):
                 p, s = layer.init(jax.random.fold_in(key, index), input_shape)
                 input_shape = layer.output_shape(p, s, input_shape)
-            _keep(params, name, p)
-            _keep(state, name, s)
+            keep(params, name, p)
+            keep(state, name, s)
         return params, state
 
-    def forward(
-        self, params: Params, state: State, x: jax.Array, key: jax.Array | None = None, *, train: bool = False
-    ) -> tuple[tuple[jax.Array, State], Any]:
+    def steps(
+        self, params: Params, state: State, x: jax.Array, key: jax.Array | None = None, *, train: bool = False, path: Path = ()
+    ) -> Steps:  # fmt: skip
         residuals, new_state = {}, {}
         for index, (name, layer) in enumerate(self.layers.items()):
-            part = params.get(name, {}), state.get(name, {})
+            part, inner = (params.get(name, {}), state.get(name, {})), (*path, name)
             with _naming(name, x.shape[1:]):
-                (x, s), residuals[name] = layer.forward(*part, x, subkey(key, index), train=train)
-            _keep(new_state, name, s)
+                (x, s), residuals[name] = yield from layer.steps(*part, x, subkey(key, index), train=train, path=inner)
+            yield inner, x
+            keep(new_state, name, s)
         return (x, new_state), residuals
 
     def walk(self, residuals: Any, dy: jax.Array, path: Path = ()) -> Walk:
@@ -67,11 +73,15 @@ class Serial(Composite):
         for name, layer in reversed(self.layers.items()):
             yield (*path, name), dy
             part, dy = yield from layer.walk(residuals[name], dy, (*path, name))
-            _keep(dparams, name, part)
+            keep(dparams, name, part)
         return dparams, dy
 
     def children(self, residuals: Any) -> list[tuple[str, Layer, Any]]:
         return [(name, layer, residuals[name]) for name, layer in self.layers.items()]
+
+    def map_ops(self, change: MapOp, path: Path = ()) -> "Serial":
+        layers = {name: layer.map_ops(change, (*path, name)) for name, layer in self.layers.items()}
+        return dataclasses.replace(self, layers=layers)
 
 
 def serial(**layers: Layer) -> Serial:
@@ -99,8 +109,8 @@ class Residual(Composite):
             with _naming(name, input_shape):
                 p, s = layer.init(jax.random.fold_in(key, index), input_shape)
                 shapes[name] = layer.output_shape(p, s, input_shape)
-            _keep(params, name, p)
-            _keep(state, name, s)
+            keep(params, name, p)
+            keep(state, name, s)
         if shapes["body"] != shapes.get("shortcut", tuple(input_shape)):
             raise ValueError(
                 f"residual: body gives {shapes['body']} but the shortcut {shapes.get('shortcut', tuple(input_shape))} (without the "
@@ -108,15 +118,17 @@ class Residual(Composite):
             )
         return params, state
 
-    def forward(
-        self, params: Params, state: State, x: jax.Array, key: jax.Array | None = None, *, train: bool = False
-    ) -> tuple[tuple[jax.Array, State], Any]:
+    def steps(
+        self, params: Params, state: State, x: jax.Array, key: jax.Array | None = None, *, train: bool = False, path: Path = ()
+    ) -> Steps:  # fmt: skip
         residuals, new_state, outputs = {}, {}, {"shortcut": x}
         for index, (name, layer) in enumerate(self._branches()):
-            part = params.get(name, {}), state.get(name, {})
+            part, inner = (params.get(name, {}), state.get(name, {})), (*path, name)
             with _naming(name, x.shape[1:]):
-                (outputs[name], s), residuals[name] = layer.forward(*part, x, subkey(key, index), train=train)
-            _keep(new_state, name, s)
+                (y, s), residuals[name] = yield from layer.steps(*part, x, subkey(key, index), train=train, path=inner)
+            outputs[name] = y
+            yield inner, y
+            keep(new_state, name, s)
         return (outputs["body"] + outputs["shortcut"], new_state), residuals
 
     def walk(self, residuals: Any, dy: jax.Array, path: Path = ()) -> Walk:
@@ -124,11 +136,16 @@ class Residual(Composite):
         for name, layer in reversed(self._branches()):
             yield (*path, name), dy
             part, dx[name] = yield from layer.walk(residuals[name], dy, (*path, name))
-            _keep(dparams, name, part)
+            keep(dparams, name, part)
         return dparams, dx["body"] + dx["shortcut"]
 
     def children(self, residuals: Any) -> list[tuple[str, Layer, Any]]:
         return [(name, layer, residuals[name]) for name, layer in self._branches()]
+
+    def map_ops(self, change: MapOp, path: Path = ()) -> "Residual":
+        return dataclasses.replace(
+            self, **{name: layer.map_ops(change, (*path, name)) for name, layer in self._branches()}
+        )
 
     def _branches(self) -> list[tuple[str, Layer]]:
         return [("body", self.body), *([("shortcut", self.shortcut)] if self.shortcut else [])]
@@ -156,15 +173,21 @@ class Repeat(Composite):
             raise ValueError(f"repeat: the layer must keep its input's shape {tuple(input_shape)}, but gives {shape}")
         return params, state
 
-    def forward(
-        self, params: Params, state: State, x: jax.Array, key: jax.Array | None = None, *, train: bool = False
-    ) -> tuple[tuple[jax.Array, State], Any]:
+    def steps(
+        self, params: Params, state: State, x: jax.Array, key: jax.Array | None = None, *, train: bool = False, path: Path = ()
+    ) -> Steps:  # fmt: skip
+        order: list[Path] = []
+
         def step(x: jax.Array, at: Any) -> tuple[jax.Array, Any]:
             p, s, index = at
-            (x, s), residuals = self.layer.forward(p, s, x, subkey(key, index), train=train)
-            return x, (s, residuals)
+            found, ((x, s), residuals) = collect(self.layer.steps(p, s, x, subkey(key, index), train=train))
+            order[:] = [*(inside for inside, _ in found), ()]
+            return x, (s, residuals, [*(y for _, y in found), x])
 
-        x, (new_state, residuals) = lax.scan(step, x, (params, state, jnp.arange(self.times)))
+        x, (new_state, residuals, outputs) = lax.scan(step, x, (params, state, jnp.arange(self.times)))
+        for index in range(self.times):
+            for inside, y in zip(order, outputs, strict=True):
+                yield (*path, str(index), *inside), y[index]
         return (x, new_state), residuals
 
     def walk(self, residuals: Any, dy: jax.Array, path: Path = ()) -> Walk:
@@ -180,6 +203,9 @@ class Repeat(Composite):
             for inside, delta in zip(order, deltas, strict=True):
                 yield (*path, str(index), *inside), delta[index]
         return dparams, dx
+
+    def map_ops(self, change: MapOp, path: Path = ()) -> "Repeat":
+        return dataclasses.replace(self, layer=self.layer.map_ops(change, path))
 
     def example_squares(self, residuals: Any, dy: jax.Array) -> Params:
         def step(dy: jax.Array, kept: Any) -> tuple[jax.Array, Params]:
@@ -206,6 +232,7 @@ def _naming(name: str, input_shape: tuple[int, ...]) -> Iterator[None]:
         raise
 
 
-def _keep(tree: dict[str, Any], name: str, part: dict[str, Any]) -> None:
+def keep(tree: dict[str, Any], name: str, part: dict[str, Any]) -> None:
+    """``tree[name] = part``, if there is anything in it."""
     if part:
         tree[name] = part

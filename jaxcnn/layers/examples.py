@@ -13,7 +13,7 @@ def example_squares(layer: Layer, residuals: Any, dy: jax.Array) -> tuple[Params
     walked, (_, dx) = collect(layer.walk(residuals, dy))
     deltas = {(): dy, **dict(walked)}
     squares: Params = {}
-    for path, inside, kept in _leaves(layer, residuals, ()):
+    for path, inside, kept in leaves(layer, residuals, ()):
         try:
             found = inside.example_squares(kept, deltas[path])
         except TypeError as error:
@@ -26,9 +26,9 @@ def example_squares(layer: Layer, residuals: Any, dy: jax.Array) -> tuple[Params
     return squares, dx
 
 
-def _leaves(layer: Layer, residuals: Any, path: Path) -> Iterator[tuple[Path, Layer, Any]]:
+def leaves(layer: Layer, residuals: Any, path: Path) -> Iterator[tuple[Path, Layer, Any]]:
     inside = layer.children(residuals)
     if not inside:
         yield path, layer, residuals
     for name, child, kept in inside:
-        yield from _leaves(child, kept, (*path, name))
+        yield from leaves(child, kept, (*path, name))

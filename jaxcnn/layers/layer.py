@@ -5,12 +5,13 @@
     backward(residuals, dy)                      -> (dparams, dx)
 
 ``params`` and ``state`` are nested dicts of arrays. ``apply`` is the same pair wired to JAX, so ``jax.grad`` of anything written over it runs the
-hand-written backward. ``walk`` is the delta recursion, one layer at a time.
+hand-written backward. ``steps`` is the forward and ``walk`` the delta recursion, one layer at a time.
 """
 
 import abc
+import dataclasses
 import functools
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from typing import Any
 
 import jax
@@ -22,7 +23,9 @@ from jaxcnn.op import Op
 Params = dict[str, Any]
 State = dict[str, Any]
 Path = tuple[str, ...]
+Steps = Generator[tuple[Path, Any], None, tuple[tuple[Any, State], Any]]
 Walk = Generator[tuple[Path, Any], None, tuple[Params, Any]]
+MapOp = Callable[[Path, Op], Op]
 
 
 class Layer(abc.ABC):
@@ -41,6 +44,21 @@ class Layer(abc.ABC):
     @abc.abstractmethod
     def backward(self, residuals: Any, dy: jax.Array) -> tuple[Params, jax.Array]:
         """``(dparams, dx)``: the cotangents of the parameters, in their tree, and of the input."""
+
+    def steps(
+        self, params: Params, state: State, x: jax.Array, key: jax.Array | None = None, *, train: bool = False, path: Path = ()
+    ) -> Steps:  # fmt: skip
+        """:meth:`forward`, step by step: yields ``(path, output)`` of each layer inside, first first, and returns ``((y, new_state), residuals)``."""
+        return self.forward(params, state, x, key, train=train)
+        yield
+
+    def map_ops(self, change: MapOp, path: Path = ()) -> "Layer":
+        """The same layer with every op inside replaced by ``change(path, op)``, so that a whole model takes another rule.
+
+        ``path`` names the layer that the op is in. The parameters stay what they are.
+        """
+        ops = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if isinstance(getattr(self, f.name), Op)}  # pyright: ignore[reportArgumentType]
+        return dataclasses.replace(self, **{name: change(path, op) for name, op in ops.items()})  # pyright: ignore[reportArgumentType]
 
     def walk(self, residuals: Any, dy: jax.Array, path: Path = ()) -> Walk:
         """:meth:`backward`, step by step: yields ``(path, δ)`` for the output of each layer inside, last first, and returns ``(dparams, dx)``."""
@@ -95,8 +113,8 @@ def _model_backward(
     return layer.backward(residuals, cotangents[0])
 
 
-def collect(walk: Walk) -> tuple[list[tuple[Path, Any]], tuple[Params, Any]]:
-    """Run a walk to its end: what it yielded, and what it returned."""
+def collect(walk: Steps | Walk) -> tuple[list[tuple[Path, Any]], Any]:
+    """Run a walk, or steps, to the end: what came on the way, and what was returned."""
     found = []
     while True:
         try:

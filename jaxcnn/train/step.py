@@ -25,7 +25,9 @@ from jaxcnn.layers.layer import Layer, Params, State
 from jaxcnn.op import Op
 
 Prepare = Callable[[jax.Array], jax.Array]
+Augment = Callable[[jax.Array, jax.Array], jax.Array]
 Metrics = dict[str, jax.Array]
+AUGMENT = 2**31  # folded into the key; no model has so many layers
 
 
 class TrainState(NamedTuple):
@@ -60,6 +62,7 @@ def make_step(
     prepare: Prepare | None = None,
     prepare_target: Prepare | None = None,
     *,
+    augment: Augment | None = None,
     microbatch: int | None = None,
 ) -> jax.stages.Wrapped:
     """A compiled ``step(train_state, x, target, key) -> (train_state, {"loss": mean over the batch})``.
@@ -71,6 +74,7 @@ def make_step(
     Args:
         loss: an op of (output, target) with one value an example, such as ``ops.softmax_cross_entropy``.
         optimizer: any optax transformation; parameters that it masks or sets to zero stay as they are.
+        augment: ``augment(key, x)`` draws the prepared images anew in every step, such as :func:`jaxcnn.data.augment.warp`.
         microbatch: so many examples at a time, their gradients summed: see :func:`jaxcnn.value_and_grad`.
     """
     differentiate = value_and_grad(model, loss, microbatch=microbatch)
@@ -79,7 +83,9 @@ def make_step(
         params, state, opt_state, number = train_state
         x = x if prepare is None else prepare(x)
         target = target if prepare_target is None else prepare_target(target)
-        (value, state), grads = differentiate(params, state, x, target, jax.random.fold_in(key, number))
+        key = jax.random.fold_in(key, number)
+        x = x if augment is None else augment(jax.random.fold_in(key, AUGMENT), x)
+        (value, state), grads = differentiate(params, state, x, target, key)
         updates, opt_state = optimizer.update(grads, opt_state, params)
         new_params: Any = optax.apply_updates(params, updates)
         return TrainState(new_params, state, opt_state, number + 1), {"loss": value}

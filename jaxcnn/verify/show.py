@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxcnn.verify.html import Html, element, heat, page, table, together
+from jaxcnn.html import Html, element, heat, page, table, together
 from jaxcnn.verify.report import Failure, Mismatch, Report, Verdict
 
 PICTURED = (

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from jaxcnn.thin import thin
 from jaxcnn.verify.report import Failure, Mismatch, Report, Verdict
-from jaxcnn.verify.thin import thin
 
 ELEMENTS = 20_000  # of larger arrays, so many are sent
 Row = dict[str, Any]

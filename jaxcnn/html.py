@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxcnn.verify.thin import thin
+from jaxcnn.thin import thin
 
 NEGATIVE, ZERO, POSITIVE = (33, 102, 172), (247, 247, 247), (178, 24, 43)
 NOT_FINITE = (250, 190, 0)

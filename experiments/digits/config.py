@@ -1,0 +1,28 @@
+"""The settings of a run: every default in one place, and what is refused before any work."""
+
+import dataclasses
+from pathlib import Path
+
+from experiments.command import Common, expect
+from experiments.mnist.config import MNIST_DIR
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(Common):
+    """Train strong networks on MNIST, all at once by vmap, on images that are moved, turned and resized in every step; report each alone and all together.
+
+    Writes result.json, metrics.jsonl and digits.png into --out. With the defaults a network takes about a quarter of an hour on two cores.
+    """
+
+    out: Path = Path("runs/digits")
+    data_dir: Path = MNIST_DIR
+    """Folder of the four IDX files, gzipped or not."""
+    networks: int = 3
+    """How many, each from a seed of its own, and the ensemble of all."""
+    epochs: int = 12
+    """Passes over the training images."""
+
+    def check(self) -> None:
+        super().check()
+        expect(self.networks >= 1, "--networks", "an integer ≥ 1", self.networks)
+        expect(self.epochs >= 1, "--epochs", "an integer ≥ 1", self.epochs)

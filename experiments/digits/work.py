@@ -1,0 +1,102 @@
+"""Networks side by side; each alone, and all together."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from experiments.digits.config import Config
+from experiments.drawing import ACCENT, PALE, save, style
+from experiments.files import clear_folder, open_log, write_json
+from experiments.images import load
+from experiments.progress import bar
+from jaxcnn import layers, ops, train
+from jaxcnn.data.augment import warp
+from jaxcnn.layers import Serial
+
+FILES = "result.json", "metrics.jsonl", "digits.png"
+PART, SMOOTHING = 10, 0.1
+WIDTHS = 32, 64, 64, 128, 128
+AIMS = {"single": 0.996, "ensemble": 0.997}
+
+
+def network(classes: int, widths: Sequence[int]) -> Serial:
+    """Convolutions with batch norm, one at full size and then two at every half of it; then dropout and scores."""
+    parts: dict[str, Any] = {}
+    for number, width in enumerate(widths, start=1):
+        window = 5 if number == 1 else 3
+        parts |= {f"conv{number}": layers.conv(width, window=window, bias=False), f"norm{number}": layers.batch_norm()}
+        if number % 2:
+            parts[f"pool{number}"] = layers.max_pool(2)
+        parts[f"relu{number}"] = layers.relu()
+    return layers.serial(**parts, flatten=layers.flatten(), dropout=layers.dropout(0.4), dense=layers.dense(classes))
+
+
+def run(config: Config) -> str:
+    clear_folder(config.out, FILES)
+    batch, few = (16, (32, 100)) if config.smoke else (128, (None, None))
+    (images, labels), (test_images, test_labels) = load(config.data_dir, train=few[0], test=few[1])
+    epochs, per_epoch, count = 1 if config.smoke else config.epochs, len(images) // batch, config.networks
+    classes, black = int(labels.max()) + 1, float(images.min())
+    model = network(classes, WIDTHS[:1] if config.smoke else WIDTHS)
+    optimizer = optax.adamw(
+        optax.cosine_onecycle_schedule(epochs * per_epoch, 4e-3, pct_start=0.2), b2=0.99, weight_decay=1e-3
+    )
+    keys = jax.random.split(jax.random.key(config.seed), count)
+    states = jax.jit(jax.vmap(lambda key: train.create(model, optimizer, key, images.shape[1:])))(keys)
+    step = train.make_step(
+        model, ops.softmax_cross_entropy, optimizer, augment=lambda key, x: warp(key, x, fill=black),
+        prepare_target=lambda labels: optax.smooth_labels(jax.nn.one_hot(labels, classes), SMOOTHING),
+    )  # fmt: skip
+    # every network has an order of its own
+    go = jax.jit(jax.vmap(train.make_steps(step), in_axes=(0, None, None, 0, 0)), donate_argnums=0)
+    predict = jax.jit(jax.vmap(train.make_predict(model), in_axes=(0, 0, None)))
+    singles, together, loss = [], [], 0.0
+    with open_log(config.out / "metrics.jsonl") as log, bar(epochs * per_epoch) as advance:
+        for epoch in range(epochs):
+            orders = [
+                jax.random.permutation(jax.random.fold_in(key, epoch), len(images))[: per_epoch * batch] for key in keys
+            ]
+            rows = jnp.stack(orders).reshape(count, per_epoch, batch)
+            for start in range(0, per_epoch, PART):
+                states, metrics = go(states, images, labels, rows[:, start : start + PART], keys)
+                loss = float(metrics["loss"][:, -1].mean())
+                advance(f"epoch {epoch + 1}/{epochs}, loss {loss:.3f}", metrics["loss"].shape[1])
+            p = jnp.concatenate([jax.nn.softmax(predict(states.params, states.state, test_images[at : at + 500])) for at in range(0, len(test_images), 500)], axis=1)  # fmt: skip
+            singles.append(np.asarray((p.argmax(-1) == test_labels).mean(1)).tolist())
+            together.append(float((p.mean(0).argmax(-1) == test_labels).mean()))
+            log.write(epoch=epoch + 1, loss=loss, singles=singles[-1], ensemble=together[-1])
+    last = np.array(singles[-1])
+    write_json(config.out / "result.json", {"seed": config.seed, "epochs": epochs, "networks": count, "singles": singles[-1], "mean": last.mean(), "spread": last.std(), "ensemble": together[-1], "aims": AIMS})  # fmt: skip
+    save(picture(np.array(singles), together), config.out / "digits.png")
+    lines = [
+        f"each alone: {', '.join(f'{a:.2%}' for a in last)} (mean {last.mean():.3%}, standard deviation {last.std():.3%}); the aim was {AIMS['single']:.1%}"
+    ]
+    lines += [f"all {count} together: {together[-1]:.2%}; the aim was {AIMS['ensemble']:.1%}"]
+    return "\n".join(
+        [*lines, f"Results and picture are in {config.out}: {', '.join(FILES)}", "Next: python -m experiments.features"]
+    )
+
+
+def picture(singles: np.ndarray, together: list[float]) -> Figure:
+    """Test error by epoch."""
+    figure = Figure(figsize=(8, 4.4), layout="constrained")
+    ax = figure.subplots()
+    style(ax, f"MNIST: {together[-1]:.2%} together, {singles[-1].mean():.2%} alone", "epoch", "test error, %")
+    epochs = np.arange(1, len(together) + 1)
+    ax.plot(epochs, 100 * (1 - singles), "o-", color=PALE, markersize=3)
+    ax.plot(epochs, 100 * (1 - np.array(together)), "o-", color=ACCENT, linewidth=2, label="all together")
+    for name, aim in AIMS.items():
+        ax.axhline(100 * (1 - aim), color="black", linewidth=0.8, linestyle=":")
+        ax.text(1, 100 * (1 - aim), f" aim, {name}", fontsize=8, va="bottom")
+    ax.set_yscale("log")
+    ax.yaxis.set_major_formatter("{x:g}")
+    ax.yaxis.set_minor_formatter("{x:g}")
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    ax.legend(frameon=False)
+    return figure

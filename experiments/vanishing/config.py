@@ -1,0 +1,25 @@
+"""The settings of a run: every default in one place, and what is refused before any work."""
+
+import dataclasses
+from pathlib import Path
+
+from experiments.command import Common, expect
+from experiments.mnist.config import MNIST_DIR
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(Common):
+    """Measure the norm of δ by layer in networks of 2 to 50 layers, with sigmoid, tanh, ReLU and softplus, at several initial scales, before and after training on MNIST.
+
+    Writes result.json, deltas.png, depth.png and silent.png into --out.
+    """
+
+    out: Path = Path("runs/vanishing")
+    data_dir: Path = MNIST_DIR
+    """Folder of the four IDX files, gzipped or not."""
+    steps: int = 300
+    """Of training, 100 images each."""
+
+    def check(self) -> None:
+        super().check()
+        expect(self.steps >= 1, "--steps", "an integer ≥ 1", self.steps)

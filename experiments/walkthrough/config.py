@@ -1,0 +1,34 @@
+"""The settings of a run: every default in one place, and what is refused before any work."""
+
+import dataclasses
+from pathlib import Path
+from typing import Literal
+
+from experiments.command import Common, InputError, expect
+from experiments.mnist.config import MNIST_DIR
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(Common):
+    """Walk through a network, forward and back: every value, every δ, and the rule that made it.
+
+    The seesaw is the worked example of the lecture, and stands beside the numbers printed there; any other model is walked through on a test image. Prints the walk, and
+    writes it to result.json and, with pictures, to walkthrough.html in --out.
+    """
+
+    out: Path = Path("runs/walkthrough")
+    model: Literal["seesaw", "mlp", "lenet", "vgg6", "resnet20"] = "seesaw"
+    """Which network."""
+    image: int | None = None
+    """Which test image (not for the seesaw; 0, if not given)."""
+    steps: int = 100
+    """Of training before the walk (not for the seesaw)."""
+    data_dir: Path = MNIST_DIR
+    """Folder of the four IDX files, gzipped or not."""
+
+    def check(self) -> None:
+        super().check()
+        expect(self.image is None or self.image >= 0, "--image", "an integer ≥ 0", self.image)
+        expect(self.steps >= 0, "--steps", "an integer ≥ 0", self.steps)
+        if self.model == "seesaw" and self.image is not None:
+            raise InputError("--image is not for the seesaw, which has a pattern of its own; give --model lenet, too")

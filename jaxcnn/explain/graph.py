@@ -1,0 +1,121 @@
+"""A small expression as a graph of nodes: each keeps what its forward computed, and its backward hands on the chain rule (S3.5).
+
+>>> from jaxcnn import ops
+>>> graph = Graph()
+>>> w, x = graph.input("w", 2.0), graph.input("x", -1.0)
+>>> y = graph.apply(ops.sigmoid, graph.multiply(w, x))
+>>> {name: f"{d:.3f}" for name, d in graph.backward(y).items()}
+{'w': '-0.105', 'x': '0.210'}
+>>> print(graph)
+node     = rule(inputs)      value  gradient
+w                            2      -0.105
+x                            -1     0.21
+multiply = w · x             -2     0.105
+sigmoid  = sigmoid(multiply) 0.1192 1
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxcnn.op import Op
+
+
+def _sum_forward(*terms: jax.Array) -> tuple[jax.Array, int]:
+    return sum(terms[1:], terms[0]), len(terms)
+
+
+ADD = Op("add", _sum_forward, lambda count, dy: (dy,) * count, equation="y = Σ x", keeps="nothing")
+MULTIPLY = Op(
+    "multiply", lambda a, b: (a * b, (a, b)), lambda ab, dy: (dy * ab[1], dy * ab[0]), equation="y = a b", keeps="a, b"
+)
+
+
+@dataclasses.dataclass(eq=False)
+class Node:
+    """``gradient`` is that of the node that backward began at; None before, and where nothing leads there."""
+
+    name: str
+    value: jax.Array
+    op: Op | None = None
+    inputs: "tuple[Node, ...]" = ()
+    saved: Any = None
+    gradient: Any = None
+
+    @property
+    def rule(self) -> str:
+        """``= op(inputs)``."""
+        if self.op is None:
+            return ""
+        names, sign = [node.name for node in self.inputs], {"add": " + ", "multiply": " · "}.get(self.op.name)
+        return "= " + (sign.join(names) if sign else f"{self.op.name}({', '.join(names)})")
+
+
+class Graph:
+    """Nodes in the order in which they were made, which is that of the forward."""
+
+    def __init__(self) -> None:
+        self.nodes: list[Node] = []
+
+    def input(self, name: str, value: Any) -> Node:
+        """A number or an array. ValueError if the name is taken."""
+        if any(node.name == name for node in self.nodes):
+            raise ValueError(f"graph: there is a node `{name}` already")
+        return self._keep(Node(name, jnp.asarray(value, jnp.result_type(float))))
+
+    def apply(self, op: Op, *inputs: Node, **settings: Any) -> Node:
+        """A node for ``op`` of some nodes; its forward runs at once."""
+        value, saved = op.run(*(node.value for node in inputs), **settings)
+        same = sum(node.op is not None and node.op.name == op.name for node in self.nodes)
+        return self._keep(Node(op.name + (str(same + 1) if same else ""), value, op, inputs, saved))
+
+    def add(self, *inputs: Node) -> Node:
+        """Their sum."""
+        return self.apply(ADD, *inputs)
+
+    def multiply(self, a: Node, b: Node) -> Node:
+        """Their product, element by element."""
+        return self.apply(MULTIPLY, a, b)
+
+    def backward(self, node: Node) -> dict[str, jax.Array]:
+        """The gradient of the sum of ``node`` with respect to every input, by name: each node hands its gradient on to its inputs, where what arrives is added up."""
+        for other in self.nodes:
+            other.gradient = None
+        node.gradient = jnp.ones_like(node.value)
+        for at in reversed(self.nodes):
+            if at.op is not None and at.gradient is not None:
+                for source, d in zip(at.inputs, at.op.pull(at.saved, at.gradient), strict=True):
+                    source.gradient = d if source.gradient is None else source.gradient + d
+        return {
+            n.name: jnp.zeros_like(n.value) if n.gradient is None else n.gradient for n in self.nodes if n.op is None
+        }
+
+    def __str__(self) -> str:
+        rows = [(node.name, node.rule, _short(node.value), _short(node.gradient)) for node in self.nodes]
+        return table(("node", "= rule(inputs)", "value", "gradient"), rows)
+
+    def _keep(self, node: Node) -> Node:
+        self.nodes.append(node)
+        return node
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Columns under their names."""
+    widths = [max(len(row[i]) for row in (header, *rows)) for i in range(len(header))]
+    return "\n".join(
+        " ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in (header, *rows)
+    )
+
+
+def _short(value: Any) -> str:
+    if value is None:
+        return ""
+    return (
+        np.array2string(np.asarray(value), precision=4, suppress_small=True, threshold=8)
+        if np.ndim(value)
+        else f"{float(value):.4g}"
+    )

@@ -1,0 +1,127 @@
+"""Every experiment once in short form, and the map of the documents: it names only what there is."""
+
+import importlib
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from idx_files import write_folder
+
+import jaxcnn
+from experiments import command
+from experiments.command import BAD_INPUT
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "experiments" / "README.md").read_text(encoding="utf-8")
+ROWS = [[cell.strip() for cell in line.strip("|").split("|")] for line in README.splitlines() if re.match(r"\| S\d\.\d+ ", line)]  # fmt: skip
+SEEDS = {0: 9, 1: 9, 2: 4, 3: 8, 4: 11}
+NAMES = "walkthrough", "seesaw", "delta", "vanishing", "edges", "recurrent", "features", "feedback", "digits"
+NEEDS_DATA = "vanishing", "recurrent", "features", "feedback", "digits"
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small set of images of the right shape."""
+    return write_folder(tmp_path_factory.mktemp("images"), train=300, test=120, size=28)
+
+
+def work(name: str, out: Path, *flags: str) -> int:
+    config = importlib.import_module(f"experiments.{name}.config").Config
+    return command.main(config, name, ["--out", str(out), *flags])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_experiment_runs(name: str, tmp_path: Path, images: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = ["--data-dir", str(images)] if name in NEEDS_DATA else []
+    assert work(name, tmp_path, "--smoke", *data) == 0, capsys.readouterr().err
+    told = capsys.readouterr().out
+    assert "Next: python -m experiments." in told
+    files = importlib.import_module(f"experiments.{name}.work").FILES
+    assert {path.name for path in tmp_path.iterdir()} == set(files)
+    assert json.loads((tmp_path / "result.json").read_text())
+    for path in tmp_path.glob("*.png"):
+        assert path.read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_map_has_every_row_of_the_documents() -> None:
+    assert [row[0] for row in ROWS] == [f"S{d}.{n}" for d, count in SEEDS.items() for n in range(1, count + 1)]
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row[0])
+def test_the_map_names_only_what_there_is(row: list[str]) -> None:
+    name, _, functions, test, commands = row
+    assert functions
+    for dotted in re.findall(r"`([\w.]+)`", functions):
+        found: Any = jaxcnn
+        for part in dotted.split("."):
+            found = getattr(found, part)
+    own = f"test_{name.lower().replace('.', '_')}_"
+    (held,) = re.findall(r"`([\w.]+)`", test)
+    if held.endswith(".py"):
+        assert (ROOT / "tests" / held).exists()
+        assert commands, "a row without a test of its own has an experiment"
+    else:
+        assert held.startswith(own)
+        assert f"\ndef {held}(" in (ROOT / "tests" / "test_seed_documents.py").read_text(encoding="utf-8")
+    for experiment in re.findall(r"`(\w+)`", commands):
+        assert (ROOT / "experiments" / experiment / "__main__.py").exists()
+
+
+def test_every_experiment_is_in_the_list() -> None:
+    listed = set(re.findall(r"^\| `(\w+)` \|", README, re.MULTILINE))
+    assert listed == {path.parent.name for path in (ROOT / "experiments").glob("*/__main__.py")}
+
+
+@pytest.mark.parametrize(
+    ("name", "flags", "words"),
+    [
+        ("seesaw", ["--starts", "0"], "--starts must be an integer ≥ 1, got 0"),
+        ("seesaw", ["--scale", "-1"], "--scale must be a number > 0"),
+        ("delta", ["--seed", "-1"], "--seed must be an integer in [0, "),
+        ("vanishing", ["--data-dir", "/nowhere"], "--data-dir: "),
+        ("edges", ["--image", "/nowhere.png"], "--image must be a PNG or JPEG file"),
+        ("walkthrough", ["--image", "3"], "--image is not for the seesaw"),
+        ("features", ["--image", "9999999", "--smoke"], "--image must be less than the"),
+        ("recurrent", ["--length", "1"], "--length must be an integer ≥ 2"),
+        ("feedback", ["--learning-rate", "0"], "--learning-rate must be a number > 0"),
+        ("digits", ["--networks", "0"], "--networks must be an integer ≥ 1"),
+    ],
+)
+def test_bad_input_is_refused_in_a_line(name: str, flags: list[str], words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:  # fmt: skip
+    assert work(name, tmp_path, *flags) == BAD_INPUT
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert words in error
+    assert error.count("\n") == 1
+
+
+def test_a_picture_that_is_none_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    fake = tmp_path / "fake.png"
+    fake.write_bytes(b"not a picture")
+    assert work("edges", tmp_path / "out", "--image", str(fake)) == BAD_INPUT
+    assert "cannot be read as a picture" in capsys.readouterr().err
+
+
+def test_the_walkthrough_tells_the_documents_numbers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert work("walkthrough", tmp_path) == 0
+    told = capsys.readouterr().out
+    for number in ("0.66809", "0.29015", "-0.487315", "0.023243", "0.00087817", "-0.00365477", "-0.00063452", "0.001"):
+        assert number in told
+    rows = {row["name"]: row for row in json.loads((tmp_path / "result.json").read_text())["quantities"]}
+    np.testing.assert_allclose(rows["gradient reaching A, B"]["value"], [-0.00365477, 0.00487303], atol=5e-9)
+
+
+def test_seesaw_order_and_summary() -> None:
+    from experiments.seesaw.work import order, summary
+
+    found = {
+        "a": summary(np.array([10, 20, 30, 6000]), 5000),
+        "b": summary(np.array([5, 6, 7, 8]), 5000),
+        "c": summary(np.array([6000] * 4), 5000),
+    }
+    assert found["a"] == {"arrived": 0.75, "quartiles": [10, 20, 30]}
+    assert found["c"] == {"arrived": 0.0, "quartiles": [None, None, None]}
+    assert order(found) == "b < a < c"
