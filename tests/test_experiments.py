@@ -122,6 +122,8 @@ def test_seesaw_order_and_summary() -> None:
         "b": summary(np.array([5, 6, 7, 8]), 5000),
         "c": summary(np.array([6000] * 4), 5000),
     }
-    assert found["a"] == {"arrived": 0.75, "quartiles": [10, 20, 30]}
-    assert found["c"] == {"arrived": 0.0, "quartiles": [None, None, None]}
-    assert order(found) == "b < a < c"
+    assert found["a"] == {"arrived": 0.75, "quartiles": [10, 20, 30], "median_of_arrived": 20}
+    assert found["c"] == {"arrived": 0.0, "quartiles": [None, None, None], "median_of_arrived": None}
+    assert order(found, of_all=True) == "b < a < c"
+    found["c"]["median_of_arrived"] = 1.0
+    assert order(found, of_all=False) == "c < b < a"

@@ -89,11 +89,11 @@ def curves(watched: dict[str, Watched]) -> Figure:
     """The error, and ‖δ‖ of every layer, step by step."""
     figure = Figure(figsize=(11, 7), layout="constrained")
     for row, (way, w) in zip(figure.subplots(2, 2), watched.items(), strict=True):
-        style(row[0], f"Trained {way}: error before each step", "step", "Σ (t − a)²")
-        row[0].plot(w.error, color=ACCENT, linewidth=0.8)
+        style(row[0], f"Trained {way}: error of all patterns", "epoch", "Σ (t − a)²")
+        row[0].plot(np.asarray(w.error).reshape(-1, PATTERNS // WAYS[way]).sum(1), color=ACCENT, linewidth=1.5)
         row[0].set_yscale("log")
         worst = float(w.difference.max())
-        style(row[1], f"‖δ‖ of the layers; recursion and library differ by at most {worst:.0e}", "step", "‖δ‖")
+        style(row[1], f"‖δ‖ of the layers; the two ways differ by {worst:.0e}", "step", "‖δ‖")
         for number, norm in enumerate(w.norms.T, start=1):
             shade = (number - 1) / (len(WIDTHS) - 1)
             colour = tuple(

@@ -45,7 +45,7 @@ def learn(image: jax.Array, true: jax.Array, steps: int, key: jax.Array) -> tupl
     window = true.shape[:2]
     layer = layers.conv(true.shape[-1], window=window, padding="VALID", bias=False)
     params, _ = layer.init(key, (PIECE, PIECE, 1))
-    optimizer = optax.adam(optax.cosine_decay_schedule(0.02, steps))
+    optimizer = optax.adam(optax.cosine_decay_schedule(0.05, steps))
     differentiate = value_and_grad(layers.serial(layer=layer, flatten=layers.flatten()), ops.squared_error)
 
     def piece(key: jax.Array) -> jax.Array:

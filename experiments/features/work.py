@@ -95,7 +95,7 @@ def draw(model: Serial, params: Any, x: jax.Array, labels: jax.Array, config: Co
         lambda layer, channel: maximise(model, params, {}, noise, layer, channel, steps=100)[0, ..., 0],
         static_argnums=0,
     )
-    made = {layer: [np.asarray(climb(layer, c)) for c in range(8)] for layer in ("conv1", "conv2")}
+    made = {layer: [np.asarray(climb(layer, c)) for c in range(8)] for layer in ("relu1", "relu2")}
     made["dense2"] = [np.asarray(climb("dense2", c)) for c in range(int(labels.max()) + 1)]
     save(pictures.made(made), config.out / "made.png")
     advance("images made to excite", 1)

@@ -21,10 +21,10 @@ class Way(NamedTuple):
 
 
 def network(activation: Op = ops.relu) -> Serial:
-    """Two convolutions, two dense layers."""
+    """Two convolutions, each halving the image, and two dense layers."""
     return layers.serial(
-        conv1=layers.conv(16, window=5), pool1=layers.max_pool(2), act1=layers.activation(activation),
-        conv2=layers.conv(32, window=5), pool2=layers.max_pool(2), act2=layers.activation(activation),
+        conv1=layers.conv(16, window=5, stride=2), act1=layers.activation(activation),
+        conv2=layers.conv(32, window=5, stride=2), act2=layers.activation(activation),
         flatten=layers.flatten(), dense1=layers.dense(128), act3=layers.activation(activation), dense2=layers.dense(10),
     )  # fmt: skip
 

@@ -17,9 +17,9 @@ class Config(Common):
     out: Path = Path("runs/recurrent")
     data_dir: Path = MNIST_DIR
     """Folder of the four IDX files, gzipped or not."""
-    epochs: int = 3
+    epochs: int = 2
     """Passes over the digits."""
-    adding_steps: int = 3000
+    adding_steps: int = 2000
     """Steps of the adding task, 64 sequences each."""
     length: int = 100
     """Of the sequences in the adding task."""

@@ -21,8 +21,13 @@ def reader(classes: int) -> Serial:
 
 
 def adder() -> Serial:
-    """Two recurrent layers over pairs (number, marked or not), the sum from the last state."""
-    return layers.serial(rnn1=layers.rnn(64), rnn2=layers.rnn(64), last=layers.last(), out=layers.dense(1))
+    """Two recurrent layers over pairs (number, marked or not), the sum from the last state. ReLUs that start by carrying their state on unchanged (Le, Jaitly and Hinton 2015)."""
+
+    def keep(key: jax.Array, shape: tuple[int, int]) -> jax.Array:
+        return jnp.eye(shape[0])
+
+    rnn1, rnn2 = (layers.rnn(64, activation="relu", recurrent_init=keep) for _ in range(2))
+    return layers.serial(rnn1=rnn1, rnn2=rnn2, last=layers.last(), out=layers.dense(1))
 
 
 def draw_sums(key: jax.Array, count: int, length: int) -> tuple[jax.Array, jax.Array]:

@@ -16,6 +16,7 @@ from jaxcnn import ops
 
 FILES = "result.json", "metrics.jsonl", "digits.png", "adding.png"
 BATCH, SUMS, PART = 128, 64, 50
+RATE = 1e-3  # of the adding task
 GUESS = 1 / 6  # the mean square error of always saying 1
 
 
@@ -23,7 +24,7 @@ def run(config: Config) -> str:
     clear_folder(config.out, FILES)
     with open_log(config.out / "metrics.jsonl") as log:
         digits = read_digits(config, log)
-        adding = {name: add(config, log, clip=clip) for name, clip in (("clipped", True), ("as it comes", False))}
+        adding = {name: add(config, log, clip=clip) for name, clip in (("clipped", True), ("as they come", False))}
     write_json(config.out / "result.json", {
         "seed": config.seed, "digits": {"test_accuracy": digits["accuracies"][-1], "epochs": len(digits["accuracies"])},
         "adding": {name: {"test_error": found["error"], "guessing": GUESS, "largest_gradient": float(np.nanmax(found["norms"]))} for name, found in adding.items()},
@@ -88,7 +89,7 @@ def add(config: Config, log: Log, *, clip: bool) -> dict[str, Any]:
     look = jax.jit(lambda p: through_time(model, loss, p, *test))
     at, losses, norms, before = (params, update.init(params)), [], [], look(params)
     keys = jax.random.split(jax.random.key(config.seed + 2), steps)
-    name = "clipped" if clip else "as it comes"
+    name = "clipped" if clip else "as they come"
     with bar(steps) as advance:
         for start in range(0, steps, PART):
             at, (values, lengths) = go(at, keys[start : start + PART])
@@ -100,6 +101,3 @@ def add(config: Config, log: Log, *, clip: bool) -> dict[str, Any]:
             )
     error = float(jax.jit(lambda p: loss(model.forward(p, {}, test[0])[0][0], test[1]).mean())(at[0]))
     return {"error": error, "losses": losses, "norms": norms, "before": before, "after": look(at[0])}
-
-
-RATE = 1e-2

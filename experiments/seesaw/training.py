@@ -1,10 +1,14 @@
 """Three networks on four patterns: thousands of them at once, by ``vmap``, until all have arrived or time is up."""
 
+import math
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.flatten_util import ravel_pytree
+from jax.sharding import AxisType
 
 from jaxcnn import layers, models, ops, value_and_grad
 from jaxcnn.layers import Layer
@@ -21,25 +25,26 @@ def _mlp(**output: Layer) -> Layer:
 
 
 # Name → the network, its loss, and what makes outputs of its last layer
+WEIGHTS = 14  # of the largest of the three
 NETWORKS: dict[str, tuple[Layer, Op, Op | None]] = {
-    "MLP, sigmoid": (_mlp(out=layers.activation("sigmoid")), ops.squared_error.using(scale=0.5), None),
+    "MLP, sigmoid": (_mlp(out=layers.activation("sigmoid")), ops.squared_error, None),
     "MLP, softmax": (_mlp(), ops.softmax_cross_entropy, ops.softmax),
     "CNN, softmax": (models.seesaw_cnn(), ops.softmax_cross_entropy, ops.softmax),
 }
 
 
-def epochs_until(name: str, starts: int, cap: int, settings: jax.Array, key: jax.Array) -> jax.Array:
-    """After how many epochs each network's error is below ARRIVED, ``cap`` + 1 where it never is: (starts,). ``settings``: learning rate, weight decay, scale."""
+def epochs_until(name: str, cap: int, settings: jax.Array, noise: jax.Array) -> jax.Array:
+    """After how many epochs each network's error is below ARRIVED, ``cap`` + 1 where it never is: (starts,).
+
+    ``settings``: learning rate, weight decay, scale. ``noise`` (starts, n): the first weights at scale 1, as many as are needed of each row.
+    """
     model, loss, output = NETWORKS[name]
     rate, decay, scale = settings
     targets = jax.nn.one_hot(SIDES, 2) if output is None else SIDES
     differentiate = value_and_grad(model, loss)
 
-    def start(key: jax.Array) -> Any:
-        params, _ = model.init(key, (5, 1))
-        leaves, tree = jax.tree.flatten(params)
-        keys = jax.random.split(key, len(leaves))
-        return tree.unflatten([scale * jax.random.normal(k, leaf.shape) for k, leaf in zip(keys, leaves, strict=True)])
+    shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), (5, 1))[0])
+    zeros, unravel = ravel_pytree(jax.tree.map(lambda leaf: jnp.zeros(leaf.shape), shapes))
 
     def error(params: Any) -> jax.Array:
         (y, _), _ = model.forward(params, {}, PATTERNS)
@@ -48,10 +53,13 @@ def epochs_until(name: str, starts: int, cap: int, settings: jax.Array, key: jax
 
     def epoch(params: Any) -> Any:
         """w ← w − α (∂L_i/∂w + λ w), pattern by pattern."""
-        for x, t in zip(PATTERNS, targets, strict=True):
+
+        def step(params: Any, pattern: tuple[jax.Array, jax.Array]) -> tuple[Any, None]:
+            x, t = pattern
             _, grads = differentiate(params, {}, x[None], t[None])
-            params = jax.tree.map(lambda w, d: w - rate * (d + decay * w), params, grads)
-        return params
+            return jax.tree.map(lambda w, d: w - rate * (d + decay * w), params, grads), None
+
+        return lax.scan(step, params, (PATTERNS, targets))[0]
 
     def going(at: Any) -> jax.Array:
         number, _, arrived = at
@@ -63,11 +71,17 @@ def epochs_until(name: str, starts: int, cap: int, settings: jax.Array, key: jax
         there = (jax.vmap(error)(params) < ARRIVED) & (arrived > cap)
         return number + 1, params, jnp.where(there, number + 1, arrived)
 
-    params = jax.vmap(start)(jax.random.split(key, starts))
-    return lax.while_loop(going, advance, (0, params, jnp.full(starts, cap + 1)))[2]
+    params = jax.vmap(unravel)(scale * noise[:, : zeros.size])
+    return lax.while_loop(going, advance, (0, params, jnp.full_like(noise[:, 0], cap + 1, int)))[2]
 
 
-def all_epochs_until(starts: int, cap: int, settings: jax.Array, key: jax.Array) -> dict[str, jax.Array]:
-    """The three networks in one program."""
-    keys = jax.random.split(key, len(NETWORKS))
-    return {name: epochs_until(name, starts, cap, settings, k) for name, k in zip(NETWORKS, keys, strict=True)}
+def program(starts: int, cap: int) -> Callable[[jax.Array, jax.Array], dict[str, jax.Array]]:
+    """A compiled ``(settings, noise) -> epochs of each network``, all three in one program; ``noise`` (networks, starts, n). Each device trains its share of the starts."""
+    devices = math.gcd(starts, jax.device_count())
+    mesh = jax.make_mesh((devices,), ("starts",), axis_types=(AxisType.Auto,), devices=jax.devices()[:devices])
+
+    def all_three(settings: jax.Array, noise: jax.Array) -> dict[str, jax.Array]:
+        return {name: epochs_until(name, cap, settings, own) for name, own in zip(NETWORKS, noise, strict=True)}
+
+    cut = jax.P(None, "starts")
+    return jax.jit(jax.shard_map(all_three, mesh=mesh, in_specs=(jax.P(), cut), out_specs=jax.P("starts")))

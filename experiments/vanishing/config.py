@@ -17,7 +17,7 @@ class Config(Common):
     out: Path = Path("runs/vanishing")
     data_dir: Path = MNIST_DIR
     """Folder of the four IDX files, gzipped or not."""
-    steps: int = 300
+    steps: int = 200
     """Of training, 100 images each."""
 
     def check(self) -> None:

@@ -19,6 +19,7 @@ from jax.nn import initializers
 from jaxcnn import ops
 from jaxcnn.cotangent import Static
 from jaxcnn.errors import setting_error
+from jaxcnn.layers.chain import Initializer
 from jaxcnn.layers.layer import Layer, Params, State, entry
 from jaxcnn.op import Op
 
@@ -112,6 +113,7 @@ class Rnn(Layer):
 
     features: int
     op: Op
+    recurrent_init: Initializer
 
     def init(self, key: jax.Array, input_shape: tuple[int, ...]) -> tuple[Params, State]:
         if len(input_shape) != 2:
@@ -120,7 +122,7 @@ class Rnn(Layer):
             )
         key_x, key_h = jax.random.split(key)
         wx = initializers.glorot_uniform()(key_x, (input_shape[-1], self.features))
-        wh = initializers.orthogonal()(key_h, (self.features, self.features))
+        wh = self.recurrent_init(key_h, (self.features, self.features))
         return {"wx": wx, "wh": wh, "bias": jnp.zeros(self.features)}, {}
 
     def forward(
@@ -138,6 +140,6 @@ class Rnn(Layer):
         return dict(zip(("wx", "wh", "bias"), self.op.example_squares(residuals, dy)[2:], strict=True))
 
 
-def rnn(features: int, *, activation: str = "tanh") -> Rnn:
-    """A recurrent layer; parameters ``wx``, ``wh`` (starts orthogonal) and ``bias``."""
-    return Rnn(features, ops.rnn.using(activation=activation))
+def rnn(features: int, *, activation: str = "tanh", recurrent_init: Initializer | None = None) -> Rnn:
+    """A recurrent layer; parameters ``wx``, ``wh`` (starts orthogonal, if nothing else is given) and ``bias``."""
+    return Rnn(features, ops.rnn.using(activation=activation), recurrent_init or initializers.orthogonal())
