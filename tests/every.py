@@ -16,7 +16,7 @@ def _param(op: Op, case: Case, *, slow: bool = False) -> Any:
 
 
 ALL = [_param(op, case) for op in OPS for case in op.cases]
-FEW = [_param(op, case, slow=not any(case is one for one in op.cases[:3])) for op in OPS for case in op.cases]
+FEW = [_param(op, case, slow=not any(case is one for one in op.cases[:2])) for op in OPS for case in op.cases]
 FIRST = [
     _param(op, case, slow=case is not op.cases[0]) for op in OPS for case in op.cases
 ]  # the others in the slow tier

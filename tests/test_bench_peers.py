@@ -35,7 +35,7 @@ def _assert_right(got: data.Arrays, wanted: data.Arrays) -> None:
     assert verdict.value_error < 1e-5
 
 
-LARGE = [pytest.param(name, marks=[pytest.mark.slow] * (name == "resnet20")) for name in NETWORKS]
+LARGE = [pytest.param(name, marks=[pytest.mark.slow] * (name != "lenet")) for name in NETWORKS]
 
 
 @pytest.fixture(scope="module", params=LARGE)

@@ -20,7 +20,7 @@ BAD = [pytest.param(op, bad, id=f"{op.name}: {bad.label}") for op in OPS for bad
 
 @pytest.mark.parametrize(("op", "case"), FEW)
 def test_proof(op, case):
-    """Every check on the first case of an op, value and gradient against the reference on two more; the slow tier does all."""
+    """Every check on the first case of an op, value and gradient against the reference on one more; the slow tier does all."""
     prove(op, case, every=case is op.cases[0])
 
 

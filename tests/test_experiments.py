@@ -3,6 +3,8 @@
 import importlib
 import json
 import re
+import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -127,3 +129,29 @@ def test_seesaw_order_and_summary() -> None:
     assert order(found, of_all=True) == "b < a < c"
     found["c"]["median_of_arrived"] = 1.0
     assert order(found, of_all=False) == "c < b < a"
+
+
+BROWSER = next(
+    (found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None
+)
+
+
+def test_the_page_of_a_model_has_a_section_a_layer(tmp_path: Path, images: Path) -> None:
+    assert work("walkthrough", tmp_path, "--smoke", "--model", "lenet", "--image", "7", "--data-dir", str(images)) == 0
+    text = (tmp_path / "walkthrough.html").read_text(encoding="utf-8")
+    assert re.findall(r"<summary>\d+ · (\w+)<", text) == ["conv1", "pool1", "relu1", "conv2", "pool2", "relu2", "flatten", "dense1", "relu3", "dropout", "dense2"]  # fmt: skip
+    assert text.count("<img ") >= 2 * 11
+    assert not re.search(r"(src|href)=\"(?!data:)", text)  # it loads nothing
+
+
+@pytest.mark.skipif(BROWSER is None, reason="no Chromium is installed")
+def test_a_click_opens_a_layer_in_a_real_browser(tmp_path: Path, images: Path) -> None:
+    assert work("walkthrough", tmp_path, "--smoke", "--model", "mlp", "--data-dir", str(images)) == 0
+    page = tmp_path / "walkthrough.html"
+    click = "<script>document.querySelectorAll('summary')[2].click()</script></body>"
+    page.write_text(page.read_text(encoding="utf-8").replace("</body>", click), encoding="utf-8")
+    assert BROWSER is not None
+    command_line = [BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--dump-dom", page.as_uri()]
+    shown = subprocess.run(command_line, capture_output=True, text=True, check=True, timeout=60).stdout
+    states = [" open" in tag for tag in re.findall(r"<details[^>]*>", shown)]
+    assert states == [True, False, True, *[False] * (len(states) - 3)]

@@ -44,7 +44,9 @@ def test_a_batch_that_does_not_divide_into_blocks(x64):
     np.testing.assert_allclose(im2col.correlate(x, w, window=window, block=3), reference(ops.conv)(x, w), atol=1e-12)
 
 
-@pytest.mark.parametrize("padding", ["SAME", "VALID", ((2, 1), (0, 2))], ids=str)
+@pytest.mark.parametrize(
+    "padding", [*(pytest.param(p, marks=pytest.mark.slow) for p in ("SAME", "VALID")), ((2, 1), (0, 2))], ids=str
+)
 @pytest.mark.parametrize("cells", [(5, 9), pytest.param((8, 6), marks=pytest.mark.slow)], ids=str)
 @pytest.mark.parametrize("taps", [3, 5])
 def test_winograd_equals_the_reference(taps, cells, padding, x64, monkeypatch):
@@ -72,7 +74,10 @@ def test_toom_cook_is_a_correlation(m, r):
     np.testing.assert_allclose(a @ ((g @ w) * (b @ x)), np.correlate(x, w, "valid"), atol=1e-13)
 
 
-@pytest.mark.parametrize(("kernel", "taps"), [(im2col, 5), (winograd, 3), (winograd, 5)])
+@pytest.mark.parametrize(
+    ("kernel", "taps"),
+    [pytest.param(im2col, 5, marks=pytest.mark.slow), (winograd, 3), pytest.param(winograd, 5, marks=pytest.mark.slow)],
+)
 def test_the_error_in_float32_is_that_of_the_direct_sum(kernel, taps):
     """Against float64: no more than twice the error of what the op computes elsewhere, at its largest and in the mean square."""
     rng = np.random.default_rng(0)

@@ -24,6 +24,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(memory._mallopt() is None, reason="this C library has no mallopt")
 def test_calls_reuse_their_memory_unless_the_user_says_no() -> None:
     def faults(*flags: str) -> int:

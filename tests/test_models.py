@@ -88,7 +88,7 @@ def test_explicit_gradient_equals_jax_grad(name, train, x64):
     assert jax.tree.structure(grads) == jax.tree.structure(params)
 
 
-@pytest.mark.parametrize("name", ["lenet", "resnet20", "deep"])
+@pytest.mark.parametrize("name", ["lenet", pytest.param("resnet20", marks=pytest.mark.slow), "deep"])
 def test_explicit_gradient_equals_autodiff_through_the_plain_forwards(name, x64):
     """Through the unwired forwards JAX's autodiff never sees a hand-written rule: an independent answer for the whole model."""
     model, params, state, x, target = setup(name)
@@ -119,7 +119,9 @@ def poisoned(op):
 
 
 @pytest.mark.parametrize("way", ["explicit", "jax.grad"])
-@pytest.mark.parametrize("where", ["conv1", "relu1", "pool1", "conv2", "dense1"])
+@pytest.mark.parametrize(
+    "where", ["conv1", *(pytest.param(name, marks=pytest.mark.slow) for name in ("relu1", "pool1", "conv2")), "dense1"]
+)
 def test_poison_in_one_backward_reaches_every_gradient_behind_it_and_no_other(where, way):
     sound: dict[str, Any] = dict(models.lenet(classes=3).layers)
     sick = dict(sound)

@@ -126,10 +126,14 @@ def test_a_worker_that_cannot_start(run):
     assert "no ops today" in out
 
 
+# A shell that starts the suite in the background has told its children to ignore Ctrl-C
+LISTEN = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="signals")
 def test_ctrl_c_stops_the_workers_and_keeps_what_there_is(run):
     process = subprocess.Popen(
-        [sys.executable, "-c", RUN, "--jobs", "1", "--json", "a.json"],
+        [sys.executable, "-c", f"{LISTEN}\n{RUN}", "--jobs", "1", "--json", "a.json"],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
