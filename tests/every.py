@@ -11,15 +11,12 @@ from jaxcnn.op import Op
 from jaxcnn.ops import OPS
 
 
-def _param(op: Op, case: Case, *, slow: bool = False) -> Any:
+def _param(op: Op, case: Case, *, slow: bool) -> Any:
     return pytest.param(op, case, id=f"{op.name}: {case.label}", marks=[pytest.mark.slow] * slow)
 
 
-ALL = [_param(op, case) for op in OPS for case in op.cases]
-FEW = [_param(op, case, slow=not any(case is one for one in op.cases[:2])) for op in OPS for case in op.cases]
-FIRST = [
-    _param(op, case, slow=case is not op.cases[0]) for op in OPS for case in op.cases
-]  # the others in the slow tier
+# The others in the slow tier
+FIRST = [_param(op, case, slow=case is not op.cases[0]) for op in OPS for case in op.cases]
 
 
 def reference(op: Op) -> Callable[..., Any]:

@@ -19,7 +19,7 @@ from jaxcnn.verify.subject import Subject
 from jaxcnn.window import add_taps, resolve, taps_of
 
 COMMON = {"deadline": None, "derandomize": True, "suppress_health_check": list(HealthCheck)}
-FEW = settings(max_examples=4, **COMMON)
+FEW = settings(max_examples=2, **COMMON)
 MANY = settings(max_examples=150, **COMMON)
 
 
