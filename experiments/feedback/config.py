@@ -18,7 +18,7 @@ class Config(Common):
     out: Path = Path("runs/feedback")
     data_dir: Path = MNIST_DIR
     """Folder of the four IDX files, gzipped or not (MNIST, Fashion-MNIST …)."""
-    epochs: int = 3
+    epochs: int = 1
     """Passes over the training images, for each rule."""
     learning_rate: float = 1e-3
     """Peak of Adam's one-cycle schedule."""
