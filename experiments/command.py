@@ -12,6 +12,7 @@ from typing import Protocol, TypeVar
 import tyro
 
 FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
+MNIST_DIR = Path(__file__).parent / "data" / "mnist"
 LARGEST_SEED = 2**32 - 1  # JAX silently drops the bits above
 
 
@@ -44,6 +45,14 @@ class Common:
     def check(self) -> None:
         """Raise InputError for a value out of range."""
         expect(0 <= self.seed <= LARGEST_SEED, "--seed", f"an integer in [0, {LARGEST_SEED}]", self.seed)
+
+
+@dataclasses.dataclass(frozen=True)
+class OnImages(Common):
+    """What every experiment on a set of images lets one set."""
+
+    data_dir: Path = MNIST_DIR
+    """Folder of the four IDX files, gzipped or not (MNIST, Fashion-MNIST …)."""
 
 
 S = TypeVar("S", bound=Settings)

@@ -3,20 +3,17 @@
 import dataclasses
 from pathlib import Path
 
-from experiments.command import Common, expect
-from experiments.mnist.config import MNIST_DIR
+from experiments.command import OnImages, expect
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(Common):
+class Config(OnImages):
     """Train strong networks on MNIST, all at once by vmap, on images that are moved, turned and resized in every step; report each alone and all together.
 
     Writes result.json, metrics.jsonl and digits.png into --out. With the defaults a network takes about a quarter of an hour on two cores.
     """
 
     out: Path = Path("runs/digits")
-    data_dir: Path = MNIST_DIR
-    """Folder of the four IDX files, gzipped or not."""
     networks: int = 3
     """How many, each from a seed of its own, and the ensemble of all."""
     epochs: int = 12

@@ -3,12 +3,11 @@
 import dataclasses
 from pathlib import Path
 
-from experiments.command import Common, expect
-from experiments.mnist.config import MNIST_DIR
+from experiments.command import OnImages, expect
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(Common):
+class Config(OnImages):
     """Train a LeNet, then look inside: filters, feature maps, the pieces of images that excite its channels, images made to excite them, and where its decisions come from.
 
     The maps of evidence are put to a test: the weights are randomised from the top down, and a map that does not change had little to do with what was learned. Writes
@@ -16,8 +15,6 @@ class Config(Common):
     """
 
     out: Path = Path("runs/features")
-    data_dir: Path = MNIST_DIR
-    """Folder of the four IDX files, gzipped or not (MNIST, Fashion-MNIST …)."""
     epochs: int = 1
     """Passes over the training images."""
     image: int = 0

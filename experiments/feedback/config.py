@@ -4,20 +4,17 @@ import dataclasses
 import math
 from pathlib import Path
 
-from experiments.command import Common, expect
-from experiments.mnist.config import MNIST_DIR
+from experiments.command import OnImages, expect
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(Common):
+class Config(OnImages):
     """Train the same network by the true gradient and by alternatives to it: feedback alignment, direct feedback alignment, sign-symmetric feedback, and steps with a straight-through rule.
 
     Measures the test error, and the angle between what is followed and the true gradient. Writes result.json, metrics.jsonl, errors.png and angles.png into --out.
     """
 
     out: Path = Path("runs/feedback")
-    data_dir: Path = MNIST_DIR
-    """Folder of the four IDX files, gzipped or not (MNIST, Fashion-MNIST …)."""
     epochs: int = 1
     """Passes over the training images, for each rule."""
     learning_rate: float = 1e-3

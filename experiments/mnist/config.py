@@ -5,9 +5,7 @@ import math
 from pathlib import Path
 from typing import Literal
 
-from experiments.command import LARGEST_SEED, InputError, expect
-
-MNIST_DIR = Path(__file__).parents[1] / "data" / "mnist"
+from experiments.command import LARGEST_SEED, MNIST_DIR, InputError, expect
 
 
 @dataclasses.dataclass(frozen=True)

@@ -3,20 +3,17 @@
 import dataclasses
 from pathlib import Path
 
-from experiments.command import Common, expect
-from experiments.mnist.config import MNIST_DIR
+from experiments.command import OnImages, expect
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(Common):
+class Config(OnImages):
     """Train stacked recurrent layers to read digits row by row, and to add two marked numbers of a hundred, with and without clipped gradients.
 
     Writes result.json, metrics.jsonl, digits.png and adding.png into --out.
     """
 
     out: Path = Path("runs/recurrent")
-    data_dir: Path = MNIST_DIR
-    """Folder of the four IDX files, gzipped or not."""
     epochs: int = 2
     """Passes over the digits."""
     adding_steps: int = 2000

@@ -3,20 +3,17 @@
 import dataclasses
 from pathlib import Path
 
-from experiments.command import Common, expect
-from experiments.mnist.config import MNIST_DIR
+from experiments.command import OnImages, expect
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(Common):
+class Config(OnImages):
     """Measure the norm of δ by layer in networks of 2 to 50 layers, with sigmoid, tanh, ReLU and softplus, at several initial scales, before and after training on MNIST.
 
     Writes result.json, deltas.png, depth.png and silent.png into --out.
     """
 
     out: Path = Path("runs/vanishing")
-    data_dir: Path = MNIST_DIR
-    """Folder of the four IDX files, gzipped or not."""
     steps: int = 200
     """Of training, 100 images each."""
 

@@ -4,12 +4,11 @@ import dataclasses
 from pathlib import Path
 from typing import Literal
 
-from experiments.command import Common, InputError, expect
-from experiments.mnist.config import MNIST_DIR
+from experiments.command import InputError, OnImages, expect
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(Common):
+class Config(OnImages):
     """Walk through a network, forward and back: every value, every δ, and the rule that made it.
 
     The seesaw is the worked example of the lecture, and stands beside the numbers printed there; any other model is walked through on a test image. Prints the walk, and
@@ -23,8 +22,6 @@ class Config(Common):
     """Which test image (not for the seesaw; 0, if not given)."""
     steps: int = 100
     """Of training before the walk (not for the seesaw)."""
-    data_dir: Path = MNIST_DIR
-    """Folder of the four IDX files, gzipped or not."""
 
     def check(self) -> None:
         super().check()
