@@ -5,7 +5,9 @@ from pathlib import Path
 from typing import Literal
 
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullLocator
 
 from jaxcnn.files import write_file
 
@@ -20,6 +22,13 @@ def style(ax: Axes, title: str, x: str = "", y: str = "", *, grid: Literal["both
     ax.grid(axis=grid, alpha=0.25, linewidth=0.6)
     ax.set_axisbelow(True)
     ax.spines[["top", "right"]].set_visible(False)
+
+
+def plain_ticks(axis: Axis) -> None:
+    """A logarithmic axis with its numbers written out: 1, 2, 5, 10, 20 …"""
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.set_minor_locator(NullLocator())
+    axis.set_major_formatter("{x:g}")
 
 
 def save(figure: Figure, path: Path) -> None:

@@ -5,8 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxcnn import activations, deltas, layers, models, ops
+from jaxcnn import activations, deltas, layers, models, ops, verify
 from jaxcnn.explain import Graph, class_gradient, grad_cam, maximise, occlusion, seen_by, top_patches, until
+from jaxcnn.explain.graph import ADD, MULTIPLY
 
 MODEL = layers.serial(
     conv1=layers.conv(3, window=3, stride=2), tanh=layers.activation("tanh"), pool=layers.max_pool(2), conv2=layers.conv(4, window=(3, 2), padding="VALID", dilation=(1, 2)),
@@ -137,3 +138,17 @@ def test_a_graph_has_no_name_twice() -> None:
     graph.input("x", 1.0)
     with pytest.raises(ValueError, match="there is a node `x` already"):
         graph.input("x", 2.0)
+
+
+def test_sums_and_products_of_a_graph_are_proven() -> None:
+    x, y = np.linspace(-1, 1, 3), np.linspace(0.5, 2, 3)
+    assert verify.check(ADD, x, y, reference=lambda x, y: x + y).ok
+    assert verify.check(MULTIPLY, x, y, reference=lambda x, y: x * y).ok
+
+
+def test_a_graph_broadcasts_nothing() -> None:
+    graph = Graph()
+    x, y = graph.input("x", [1.0, 2.0]), graph.input("y", 3.0)
+    for combine in (graph.add, graph.multiply):
+        with pytest.raises(ValueError, match=r"all inputs must have one shape.*got \(2,\), \(\)"):
+            combine(x, y)

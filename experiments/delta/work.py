@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from experiments.delta.config import Config
 from experiments.delta.recursion import WIDTHS, Watched, network, step
-from experiments.drawing import ACCENT, PALE, REFERENCE, save, style
+from experiments.drawing import ACCENT, PALE, REFERENCE, plain_ticks, save, style
 from experiments.files import clear_folder, write_json
 from jaxcnn import ops
 
@@ -32,7 +32,7 @@ def _run(config: Config) -> str:
     watched = {way: train(params, x, t, size, epochs, config.seed) for way, size in WAYS.items()}
     changes = {name: small_changes(f, y) for name, (f, y) in functions().items()}
     summary = {
-        way: {"error_at_start": float(w.error[0]), "error_at_end": float(w.error[-1]), "steps": len(w.error), "largest_difference": float(w.difference.max())}
+        way: {"error_at_start": float(by_epoch(w, PATTERNS // WAYS[way])[0]), "error_at_end": float(by_epoch(w, PATTERNS // WAYS[way])[-1]), "steps": len(w.error), "largest_difference": float(w.difference.max())}
         for way, w in watched.items()
     }  # fmt: skip
     write_json(config.out / "result.json", {"epochs": epochs, "seed": config.seed, "widths": WIDTHS, "ways": summary})
@@ -66,6 +66,11 @@ def train(params: Any, x: jax.Array, t: jax.Array, size: int, epochs: int, seed:
     return jax.jit(lambda params: lax.scan(lambda p, r: step(p, (x[r], t[r])), params, rows)[1])(params)
 
 
+def by_epoch(watched: Watched, steps: int) -> np.ndarray:
+    """Σ (t − a)² over all patterns of an epoch, each before its step."""
+    return np.asarray(watched.error).reshape(-1, steps).sum(1)
+
+
 def functions() -> dict[str, tuple[Callable[[jax.Array], jax.Array], jax.Array]]:
     """A number, a vector, and a function of a function (S3.8)."""
     w = jax.random.normal(jax.random.key(1), (4, 3))
@@ -90,19 +95,21 @@ def curves(watched: dict[str, Watched]) -> Figure:
     figure = Figure(figsize=(11, 7), layout="constrained")
     for row, (way, w) in zip(figure.subplots(2, 2), watched.items(), strict=True):
         style(row[0], f"Trained {way}: error of all patterns", "epoch", "Σ (t − a)²")
-        row[0].plot(np.asarray(w.error).reshape(-1, PATTERNS // WAYS[way]).sum(1), color=ACCENT, linewidth=1.5)
-        row[0].set_yscale("log")
+        steps = PATTERNS // WAYS[way]  # in an epoch
+        row[0].plot(by_epoch(w, steps), color=ACCENT, linewidth=1.5)
         worst = float(w.difference.max())
-        style(row[1], f"‖δ‖ of the layers; the two ways differ by {worst:.0e}", "step", "‖δ‖")
-        for number, norm in enumerate(w.norms.T, start=1):
+        style(row[1], f"‖δ‖ by layer; recursion and library: ≤ {worst:.0e} apart", "epoch", "‖δ‖")
+        for number, norm in enumerate(w.norms.reshape(-1, steps, w.norms.shape[1]).mean(1).T, start=1):
             shade = (number - 1) / (len(WIDTHS) - 1)
             colour = tuple(
                 (1 - shade) * int(PALE[i : i + 2], 16) / 255 + shade * int(ACCENT[i : i + 2], 16) / 255
                 for i in (1, 3, 5)
             )
-            row[1].plot(norm, color=colour, linewidth=0.8, label=f"layer {number}")
-        row[1].set_yscale("log")
+            row[1].plot(norm, color=colour, linewidth=1.2, label=f"layer {number}")
         row[1].legend(frameon=False, ncols=4, fontsize=8)
+        for ax in row:
+            ax.set_yscale("log")
+            plain_ticks(ax.yaxis)
     return figure
 
 

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from experiments.digits.config import Config
-from experiments.drawing import ACCENT, PALE, save, style
+from experiments.drawing import ACCENT, PALE, plain_ticks, save, style
 from experiments.files import clear_folder, open_log, write_json
 from experiments.images import load
 from experiments.progress import bar
@@ -47,8 +47,8 @@ def run(config: Config) -> str:
     optimizer = optax.adamw(
         optax.cosine_onecycle_schedule(epochs * per_epoch, 4e-3, pct_start=0.2), b2=0.99, weight_decay=1e-3
     )
-    keys = jax.random.split(jax.random.key(config.seed), count)
-    states = jax.jit(jax.vmap(lambda key: train.create(model, optimizer, key, images.shape[1:])))(keys)
+    first, orders, inside = jax.random.split(jax.random.key(config.seed), (3, count))
+    states = jax.jit(jax.vmap(lambda key: train.create(model, optimizer, key, images.shape[1:])))(first)
     step = train.make_step(
         model, ops.softmax_cross_entropy, optimizer, augment=lambda key, x: warp(key, x, fill=black),
         prepare_target=lambda labels: optax.smooth_labels(jax.nn.one_hot(labels, classes), SMOOTHING),
@@ -56,31 +56,37 @@ def run(config: Config) -> str:
     # every network has an order of its own
     go = jax.jit(jax.vmap(train.make_steps(step), in_axes=(0, None, None, 0, 0)), donate_argnums=0)
     predict = jax.jit(jax.vmap(train.make_predict(model), in_axes=(0, 0, None)))
-    singles, together, loss = [], [], 0.0
+    singles, together, loss, result = [], [], 0.0, {}
     with open_log(config.out / "metrics.jsonl") as log, bar(epochs * per_epoch) as advance:
         for epoch in range(epochs):
-            orders = [
-                jax.random.permutation(jax.random.fold_in(key, epoch), len(images))[: per_epoch * batch] for key in keys
-            ]
-            rows = jnp.stack(orders).reshape(count, per_epoch, batch)
+            rows = jnp.stack([train.shuffled(jax.random.fold_in(key, epoch), len(images), batch) for key in orders])
             for start in range(0, per_epoch, PART):
-                states, metrics = go(states, images, labels, rows[:, start : start + PART], keys)
+                states, metrics = go(states, images, labels, rows[:, start : start + PART], inside)
                 loss = float(metrics["loss"][:, -1].mean())
                 advance(f"epoch {epoch + 1}/{epochs}, loss {loss:.3f}", metrics["loss"].shape[1])
             p = jnp.concatenate([jax.nn.softmax(predict(states.params, states.state, test_images[at : at + 500])) for at in range(0, len(test_images), 500)], axis=1)  # fmt: skip
             singles.append(np.asarray((p.argmax(-1) == test_labels).mean(1)).tolist())
             together.append(float((p.mean(0).argmax(-1) == test_labels).mean()))
             log.write(epoch=epoch + 1, loss=loss, singles=singles[-1], ensemble=together[-1])
-    last = np.array(singles[-1])
-    write_json(config.out / "result.json", {"seed": config.seed, "epochs": epochs, "networks": count, "singles": singles[-1], "mean": last.mean(), "spread": last.std(), "ensemble": together[-1], "aims": AIMS})  # fmt: skip
-    save(picture(np.array(singles), together), config.out / "digits.png")
-    lines = [
-        f"each alone: {', '.join(f'{a:.2%}' for a in last)} (mean {last.mean():.3%}, standard deviation {last.std():.3%}); the aim was {AIMS['single']:.1%}"
-    ]
-    lines += [f"all {count} together: {together[-1]:.2%}; the aim was {AIMS['ensemble']:.1%}"]
+            # after every epoch, so that a run that is stopped has left what it found
+            result = summary(singles[-1], together[-1])
+            write_json(config.out / "result.json", {"seed": config.seed, "epochs": epoch + 1, "networks": count, **result, "aims": AIMS})  # fmt: skip
+            save(picture(np.array(singles), together), config.out / "digits.png")
+    spread = "" if result["standard_deviation"] is None else f", standard deviation {result['standard_deviation']:.3%}"
     return "\n".join(
-        [*lines, f"Results and picture are in {config.out}: {', '.join(FILES)}", "Next: python -m experiments.features"]
+        [
+            f"each alone: {', '.join(f'{a:.2%}' for a in result['singles'])} (mean {result['mean']:.3%}{spread}); the aim was {AIMS['single']:.1%}",
+            f"all {count} together: {result['ensemble']:.2%}; the aim was {AIMS['ensemble']:.1%}",
+            f"Results and picture are in {config.out}: {', '.join(FILES)}",
+            "Next: python -m experiments.features",
+        ]
     )
+
+
+def summary(singles: list[float], ensemble: float) -> dict[str, Any]:
+    """Accuracies: each, their mean and standard deviation (None for one), and that of all together."""
+    deviation = float(np.std(singles, ddof=1)) if len(singles) > 1 else None
+    return {"singles": singles, "mean": float(np.mean(singles)), "standard_deviation": deviation, "ensemble": ensemble}
 
 
 def picture(singles: np.ndarray, together: list[float]) -> Figure:
@@ -95,8 +101,7 @@ def picture(singles: np.ndarray, together: list[float]) -> Figure:
         ax.axhline(100 * (1 - aim), color="black", linewidth=0.8, linestyle=":")
         ax.text(1, 100 * (1 - aim), f" aim, {name}", fontsize=8, va="bottom")
     ax.set_yscale("log")
-    ax.yaxis.set_major_formatter("{x:g}")
-    ax.yaxis.set_minor_formatter("{x:g}")
+    plain_ticks(ax.yaxis)
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.legend(frameon=False)
     return figure

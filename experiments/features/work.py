@@ -60,16 +60,15 @@ def learn(model: Serial, training: Split, epochs: int, batch: int, seed: int) ->
     """Parameters after so many epochs of Adam."""
     images, labels = training
     per_epoch = len(images) // batch
+    first, orders, inside = jax.random.split(jax.random.key(seed), 3)
     optimizer = optax.adam(optax.cosine_onecycle_schedule(epochs * per_epoch, 2e-3))
-    state = train.create(model, optimizer, jax.random.key(seed), images.shape[1:])
+    state = train.create(model, optimizer, first, images.shape[1:])
     steps = train.make_steps(train.make_step(model, ops.softmax_cross_entropy, optimizer))
     with bar(epochs * per_epoch) as advance:
         for epoch in range(epochs):
-            rows = jax.random.permutation(jax.random.key(epoch), len(images))[: per_epoch * batch].reshape(
-                per_epoch, batch
-            )
+            rows = train.shuffled(jax.random.fold_in(orders, epoch), len(images), batch)
             for start in range(0, per_epoch, 25):
-                state, metrics = steps(state, images, labels, rows[start : start + 25], jax.random.key(seed))
+                state, metrics = steps(state, images, labels, rows[start : start + 25], inside)
                 advance(f"training: loss {float(metrics['loss'][-1]):.3f}", len(metrics["loss"]))
     return state.params
 

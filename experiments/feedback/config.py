@@ -15,7 +15,7 @@ class Config(OnImages):
     """
 
     out: Path = Path("runs/feedback")
-    epochs: int = 1
+    epochs: int = 3
     """Passes over the training images, for each rule."""
     learning_rate: float = 1e-3
     """Peak of Adam's one-cycle schedule."""

@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from experiments.drawing import ACCENT, REFERENCE, style
+from experiments.drawing import ACCENT, REFERENCE, plain_ticks, style
 
 COLOURS = ACCENT, REFERENCE, "#7c3aed", "#15803d", "#64748b"
 
@@ -20,7 +20,7 @@ def errors(found: Mapping[str, Any], ways: Mapping[str, Any]) -> Figure:
     for (name, f), colour in zip(found.items(), COLOURS, strict=True):
         left.plot(100 * np.array(f["errors"]), "o-", color=colour, linewidth=1.8, markersize=4, label=name)
     left.set_yscale("log")
-    left.yaxis.set_major_formatter("{x:g}")
+    plain_ticks(left.yaxis)
     left.xaxis.set_major_locator(MaxNLocator(integer=True))
     left.legend(frameon=False)
     style(right, "At the end", "%", grid="x")

@@ -58,16 +58,16 @@ def learn(
     """Test error by epoch (the first before any training), and the angles on the way."""
     (images, labels), (test_images, test_labels) = training, test
     per_epoch = len(images) // batch
+    first, orders, inside = jax.random.split(jax.random.key(config.seed), 3)
     schedule = optax.cosine_onecycle_schedule(epochs * per_epoch, config.learning_rate)
-    state = train.create(way.model, optimizer := optax.adam(schedule), jax.random.key(config.seed), images.shape[1:])
+    state = train.create(way.model, optimizer := optax.adam(schedule), first, images.shape[1:])
     steps = train.make_steps(train.make_step(way.model, LOSS, optimizer))
     predict = train.make_predict(way.model)
 
     @jax.jit
-    def angle(params: Any) -> dict[str, jax.Array]:
+    def angle(params: Any, x: jax.Array, target: jax.Array) -> dict[str, jax.Array]:
         own, true = (
-            value_and_grad(model, LOSS)(params, {}, images[:batch], labels[:batch])[1]
-            for model in (way.model, way.true or way.model)
+            value_and_grad(model, LOSS)(params, {}, x, target)[1] for model in (way.model, way.true or way.model)
         )
         return angles(own, true)
 
@@ -77,11 +77,12 @@ def learn(
 
     errors, seen, loss = [error(state.params)], [], 0.0
     for epoch in range(epochs):
-        rows = jax.random.permutation(jax.random.key(epoch), len(images))[: per_epoch * batch].reshape(per_epoch, batch)
+        rows = train.shuffled(jax.random.fold_in(orders, epoch), len(images), batch)
         for start in range(0, per_epoch, LOOK):
             if way.true is not None:
-                seen.append((int(state.step), {n: float(a) for n, a in angle(state.params).items()}))
-            state, metrics = steps(state, images, labels, rows[start : start + LOOK], jax.random.key(config.seed))
+                found = angle(state.params, images[:batch], labels[:batch])
+                seen.append((int(state.step), {layer: float(degrees) for layer, degrees in found.items()}))
+            state, metrics = steps(state, images, labels, rows[start : start + LOOK], inside)
             loss = float(metrics["loss"].mean())
             advance(f"{name}: epoch {epoch + 1}/{epochs}, loss {loss:.3f}", len(metrics["loss"]))
         errors.append(error(state.params))

@@ -15,6 +15,7 @@ from rich.text import Text
 
 from experiments.command import InputError, RunError
 from experiments.files import Log
+from experiments.images import standardiser
 from experiments.mnist.config import Config
 from jaxcnn import models, ops, train
 from jaxcnn.data import Dataset
@@ -58,18 +59,6 @@ def first_kernel(model: Layer, params: dict) -> np.ndarray:
     """The kernel of the first layer that has one."""
     names = model.layers if isinstance(model, Serial) else params
     return np.asarray(next(params[name]["kernel"] for name in names if "kernel" in params.get(name, {})))
-
-
-def standardiser(images: np.ndarray) -> Callable[[jax.Array], jax.Array]:
-    """Bytes (n, h, w) to floats (n, h, w, 1) that have mean 0 and standard deviation 1 over ``images``."""
-    # by counting, as a copy of the images in float64 would take eight times their memory
-    counts = sum(np.bincount(part.ravel(), minlength=256) for part in np.array_split(images, -(-len(images) // 1000)))
-    values = np.arange(256)
-    mean = float(np.average(values, weights=counts))
-    deviation = math.sqrt(np.average((values - mean) ** 2, weights=counts))
-    if deviation == 0:
-        raise InputError(f"all pixels of all training images are {mean:.0f}; there is nothing to learn from")
-    return lambda x: (x[..., None].astype(jnp.float32) - mean) / deviation
 
 
 def softener(classes: int, share: float) -> Callable[[jax.Array], jax.Array]:

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from experiments.drawing import ACCENT, INK, REFERENCE, style
+from experiments.drawing import ACCENT, INK, REFERENCE, plain_ticks, style
 
 COLOURS: dict[str, str] = dict(
     zip(("MLP, sigmoid", "MLP, softmax", "CNN, softmax"), ("#64748b", REFERENCE, ACCENT), strict=True)
@@ -35,9 +35,9 @@ def arrivals(epochs: Mapping[str, np.ndarray], cap: int, document: Mapping[str, 
         fontsize=8,
     )
     ax.set_xscale("log")
-    ax.xaxis.set_major_formatter("{x:g}")
+    plain_ticks(ax.xaxis)
     ax.set_ylim(0, 101)
-    ax.legend(frameon=False, loc="upper left")
+    ax.legend(frameon=False, loc="center", bbox_to_anchor=(0.62, 0.77))
     return figure
 
 
@@ -54,7 +54,7 @@ def settings(table: list[dict[str, Any]]) -> Figure:
     style(left, "Share that arrives", "%", grid="x")
     style(right, "Median epoch (none: the median never arrives)", "epoch", grid="x")
     right.set_xscale("log")
-    right.xaxis.set_major_formatter("{x:g}")
+    plain_ticks(right.xaxis)
     left.set_yticks(
         rows,
         [f"rate {r['learning_rate']:g}, decay {r['weight_decay']:g}, scale {r['scale']:g}" for r in table],
@@ -62,5 +62,6 @@ def settings(table: list[dict[str, Any]]) -> Figure:
     )
     left.invert_yaxis()
     left.set_xlim(0, 100)
+    left.margins(y=0.02)
     figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False)
     return figure

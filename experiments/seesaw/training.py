@@ -24,8 +24,8 @@ def _mlp(**output: Layer) -> Layer:
     return layers.serial(flatten=layers.flatten(), **hidden, scores=layers.dense(2, bias=False), **output)
 
 
-# Name → the network, its loss, and what makes outputs of its last layer
 WEIGHTS = 14  # of the largest of the three
+# Name → the network, its loss, and what makes outputs of its last layer
 NETWORKS: dict[str, tuple[Layer, Op, Op | None]] = {
     "MLP, sigmoid": (_mlp(out=layers.activation("sigmoid")), ops.squared_error, None),
     "MLP, softmax": (_mlp(), ops.softmax_cross_entropy, ops.softmax),

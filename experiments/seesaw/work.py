@@ -20,8 +20,6 @@ DOCUMENT = {"MLP, sigmoid": None, "MLP, softmax": 324, "CNN, softmax": 261}  # s
 FILES = "result.json", "epochs.png", "settings.png"
 # learning rate, weight decay, scale
 GRID = [(rate, decay, scale) for decay in (0.0, 0.001, 0.1) for scale in (0.5, 1.0, 2.0) for rate in (0.1, 0.3, 1.0)]
-
-
 FEWER = 100  # starts, for each of the other settings
 
 
@@ -78,19 +76,24 @@ def summary(epochs: np.ndarray, cap: int) -> dict[str, Any]:
     }
 
 
+def median(found: dict[str, Any], *, of_all: bool) -> float | None:
+    """Of all networks, None where it never arrives; or of those that arrive, None where none does."""
+    return found["quartiles"][1] if of_all else found["median_of_arrived"]
+
+
 def order(networks: dict[str, Any], *, of_all: bool) -> str:
     """The networks, the one with the smallest median first; those that have none are last."""
-    medians = {n: (f["quartiles"][1] if of_all else f["median_of_arrived"]) or np.inf for n, f in networks.items()}
+    medians = {name: median(found, of_all=of_all) or np.inf for name, found in networks.items()}
     return " < ".join(sorted(medians, key=medians.__getitem__))
 
 
 def agreeing(table: list[dict[str, Any]], *, of_all: bool) -> int:
     """In how many settings all three have a median, and the document's order: CNN, softmax MLP, sigmoid MLP."""
-    which = "quartiles" if of_all else "median_of_arrived"
-    full = [
-        row["networks"] for row in table if all(f[which][1] if of_all else f[which] for f in row["networks"].values())
-    ]
-    return sum(order(networks, of_all=of_all) == " < ".join(reversed(NETWORKS)) for networks in full)
+    document, count = " < ".join(reversed(NETWORKS)), 0
+    for row in table:
+        medians = [median(found, of_all=of_all) for found in row["networks"].values()]
+        count += None not in medians and order(row["networks"], of_all=of_all) == document
+    return count
 
 
 def _told(found: dict[str, Any]) -> str:

@@ -66,6 +66,8 @@ def _channels(array: Any) -> np.ndarray:
 
 
 def _kernel(array: Any) -> np.ndarray:
-    """A tile for each pair of input and output channel of a 2-D kernel."""
+    """A tile for each pair of input and output channel of a 2-D kernel, a row for each of a 1-D kernel; other weights as they are."""
     kernel = np.asarray(array)
-    return kernel.transpose(2, 3, 0, 1) if kernel.ndim == 4 else kernel
+    if kernel.ndim == 4:
+        return kernel.transpose(2, 3, 0, 1)
+    return np.moveaxis(kernel, 0, -1).reshape(-1, len(kernel)) if kernel.ndim == 3 else kernel

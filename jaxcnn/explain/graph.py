@@ -26,13 +26,23 @@ from jaxcnn.op import Op
 
 
 def _sum_forward(*terms: jax.Array) -> tuple[jax.Array, int]:
+    _check_alike("add", *terms)
     return sum(terms[1:], terms[0]), len(terms)
 
 
+def _product_forward(a: jax.Array, b: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    _check_alike("multiply", a, b)
+    return a * b, (a, b)
+
+
+def _check_alike(op: str, *inputs: jax.Array) -> None:
+    if len({x.shape for x in inputs}) != 1:
+        shapes = ", ".join(str(x.shape) for x in inputs)
+        raise ValueError(f"{op}: all inputs must have one shape, as nothing is broadcast here; got {shapes}")
+
+
 ADD = Op("add", _sum_forward, lambda count, dy: (dy,) * count, equation="y = Σ x", keeps="nothing")
-MULTIPLY = Op(
-    "multiply", lambda a, b: (a * b, (a, b)), lambda ab, dy: (dy * ab[1], dy * ab[0]), equation="y = a b", keeps="a, b"
-)
+MULTIPLY = Op("multiply", _product_forward, lambda ab, dy: (dy * ab[1], dy * ab[0]), equation="y = a b", keeps="a, b")
 
 
 @dataclasses.dataclass(eq=False)
@@ -74,11 +84,11 @@ class Graph:
         return self._keep(Node(op.name + (str(same + 1) if same else ""), value, op, inputs, saved))
 
     def add(self, *inputs: Node) -> Node:
-        """Their sum."""
+        """Their sum; ValueError if they differ in shape."""
         return self.apply(ADD, *inputs)
 
     def multiply(self, a: Node, b: Node) -> Node:
-        """Their product, element by element."""
+        """Their product, element by element; ValueError if they differ in shape."""
         return self.apply(MULTIPLY, a, b)
 
     def backward(self, node: Node) -> dict[str, jax.Array]:
