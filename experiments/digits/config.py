@@ -16,7 +16,7 @@ class Config(OnImages):
     out: Path = Path("runs/digits")
     networks: int = 3
     """How many, each from a seed of its own, and the ensemble of all."""
-    epochs: int = 12
+    epochs: int = 14
     """Passes over the training images."""
 
     def check(self) -> None:

@@ -21,7 +21,7 @@ from jaxcnn.layers import Serial
 
 FILES = "result.json", "metrics.jsonl", "digits.png"
 PART, SMOOTHING = 10, 0.1
-WIDTHS = 32, 64, 64, 128, 128
+WIDTHS = 32, 48, 48, 96, 96
 AIMS = {"single": 0.996, "ensemble": 0.997}
 
 
@@ -30,10 +30,10 @@ def network(classes: int, widths: Sequence[int]) -> Serial:
     parts: dict[str, Any] = {}
     for number, width in enumerate(widths, start=1):
         window = 5 if number == 1 else 3
-        parts |= {f"conv{number}": layers.conv(width, window=window, bias=False), f"norm{number}": layers.batch_norm()}
+        parts[f"conv{number}"] = layers.conv(width, window=window, bias=False)
         if number % 2:
             parts[f"pool{number}"] = layers.max_pool(2)
-        parts[f"relu{number}"] = layers.relu()
+        parts |= {f"norm{number}": layers.batch_norm(), f"relu{number}": layers.relu()}
     return layers.serial(**parts, flatten=layers.flatten(), dropout=layers.dropout(0.4), dense=layers.dense(classes))
 
 

@@ -58,18 +58,13 @@ def run(config: Config) -> str:
 
 def learn(model: Serial, training: Split, epochs: int, batch: int, seed: int) -> Any:
     """Parameters after so many epochs of Adam."""
-    images, labels = training
-    per_epoch = len(images) // batch
-    first, orders, inside = jax.random.split(jax.random.key(seed), 3)
-    optimizer = optax.adam(optax.cosine_onecycle_schedule(epochs * per_epoch, 2e-3))
-    state = train.create(model, optimizer, first, images.shape[1:])
-    steps = train.make_steps(train.make_step(model, ops.softmax_cross_entropy, optimizer))
-    with bar(epochs * per_epoch) as advance:
-        for epoch in range(epochs):
-            rows = train.shuffled(jax.random.fold_in(orders, epoch), len(images), batch)
-            for start in range(0, per_epoch, 25):
-                state, metrics = steps(state, images, labels, rows[start : start + 25], inside)
-                advance(f"training: loss {float(metrics['loss'][-1]):.3f}", len(metrics["loss"]))
+    steps = epochs * (len(training[0]) // batch)
+    optimizer = optax.adam(optax.cosine_onecycle_schedule(steps, 2e-3))
+    with bar(steps) as advance:
+        state, _ = train.fit(
+            model, ops.softmax_cross_entropy, optimizer, training, key=jax.random.key(seed), batch_size=batch, steps=steps, report_every=25,
+            callbacks=[lambda report, _: advance(f"training: loss {report.loss:.3f}", len(report.losses))],
+        )  # fmt: skip
     return state.params
 
 

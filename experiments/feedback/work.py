@@ -3,7 +3,6 @@
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import optax
 
 from experiments.drawing import save
@@ -18,6 +17,7 @@ from jaxcnn import ops, train, value_and_grad
 FILES = "result.json", "metrics.jsonl", "errors.png", "angles.png"
 LOOK = 25  # steps from one look at the angle to the next
 LOSS = ops.softmax_cross_entropy
+MEASURES = {"error": lambda logits, labels: 1 - train.accuracy(logits, labels)}
 
 
 def run(config: Config) -> str:
@@ -56,13 +56,9 @@ def learn(
     name: str, way: Way, training: Split, test: Split, epochs: int, batch: int, config: Config, log: Log, advance: Any
 ) -> dict[str, Any]:
     """Test error by epoch (the first before any training), and the angles on the way."""
-    (images, labels), (test_images, test_labels) = training, test
-    per_epoch = len(images) // batch
-    first, orders, inside = jax.random.split(jax.random.key(config.seed), 3)
-    schedule = optax.cosine_onecycle_schedule(epochs * per_epoch, config.learning_rate)
-    state = train.create(way.model, optimizer := optax.adam(schedule), first, images.shape[1:])
-    steps = train.make_steps(train.make_step(way.model, LOSS, optimizer))
-    predict = train.make_predict(way.model)
+    key, few = jax.random.key(config.seed), (training[0][:batch], training[1][:batch])
+    optimizer = optax.adam(optax.cosine_onecycle_schedule(epochs * (len(training[0]) // batch), config.learning_rate))
+    seen: list[tuple[int, dict[str, float]]] = []
 
     @jax.jit
     def angle(params: Any, x: jax.Array, target: jax.Array) -> dict[str, jax.Array]:
@@ -71,23 +67,24 @@ def learn(
         )
         return angles(own, true)
 
-    def error(params: Any) -> float:
-        parts = [predict(params, {}, test_images[at : at + 1000]).argmax(-1) for at in range(0, len(test_images), 1000)]
-        return float((jnp.concatenate(parts) != test_labels).mean())
+    def look(step: int, params: Any) -> None:
+        if way.true is not None:
+            seen.append((step, {layer: float(degrees) for layer, degrees in angle(params, *few).items()}))
 
-    errors, seen, loss = [error(state.params)], [], 0.0
-    for epoch in range(epochs):
-        rows = train.shuffled(jax.random.fold_in(orders, epoch), len(images), batch)
-        for start in range(0, per_epoch, LOOK):
-            if way.true is not None:
-                found = angle(state.params, images[:batch], labels[:batch])
-                seen.append((int(state.step), {layer: float(degrees) for layer, degrees in found.items()}))
-            state, metrics = steps(state, images, labels, rows[start : start + LOOK], inside)
-            loss = float(metrics["loss"].mean())
-            advance(f"{name}: epoch {epoch + 1}/{epochs}, loss {loss:.3f}", len(metrics["loss"]))
-        errors.append(error(state.params))
-        log.write(way=name, epoch=epoch + 1, test_error=errors[-1], loss=loss)
-    return {"errors": errors, "angles": seen}
+    def report(at: train.Report, state: train.TrainState) -> None:
+        look(at.step, state.params)
+        advance(f"{name}: epoch {at.epoch:.1f} of {epochs}, loss {at.loss:.3f}", len(at.losses))
+        if at.scores is not None:
+            log.write(way=name, step=at.step, epoch=at.epoch, loss=at.loss, test_error=at.scores["error"])
+
+    start = train.create(way.model, optimizer, key, training[0].shape[1:])
+    errors = [train.make_evaluate(way.model, MEASURES)(start.params, {}, *test)["error"]]
+    look(0, start.params)
+    _, reports = train.fit(
+        way.model, LOSS, optimizer, training, test=test, measures=MEASURES, key=key, batch_size=batch, epochs=epochs, report_every=LOOK,
+        start=start, callbacks=[report],
+    )  # fmt: skip
+    return {"errors": errors + [r.scores["error"] for r in reports if r.scores is not None], "angles": seen}
 
 
 def _all(angles: list[tuple[int, dict[str, float]]], index: int) -> float | None:

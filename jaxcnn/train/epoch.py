@@ -15,6 +15,7 @@
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from jax import lax
 
 from jaxcnn.errors import setting_error
@@ -22,14 +23,28 @@ from jaxcnn.train.step import Metrics, TrainState
 
 
 def make_steps(step: jax.stages.Wrapped) -> jax.stages.Wrapped:
-    """A compiled ``steps(train_state, x, target, rows, key) -> (train_state, {"loss": (steps,)})``: the ``step`` of :func:`jaxcnn.train.make_step` for each row of ``rows``.
+    """A compiled ``steps(train_state, x, target, rows, key, count=None) -> (train_state, {"loss": (steps,)})``: the ``step`` of :func:`jaxcnn.train.make_step` for each row of ``rows``.
 
     ``x`` and ``target`` hold all examples, and ``rows`` (steps, batch) says which of them make up each batch, so that a part of an epoch can be run between two looks at
-    a progress bar.
+    a progress bar. Only the first ``count`` rows are taken, if that is given; it may differ from call to call without compiling anew. The metrics of the others are 0.
     """
 
-    def steps(train_state: TrainState, x: Any, target: Any, rows: jax.Array, key: jax.Array) -> tuple[TrainState, Metrics]:  # fmt: skip
-        return lax.scan(lambda at, batch: step(at, x[batch], target[batch], key), train_state, rows)
+    def steps(
+        train_state: TrainState, x: Any, target: Any, rows: jax.Array, key: jax.Array, count: Any = None
+    ) -> tuple[TrainState, Metrics]:
+        def one(at: TrainState, batch: jax.Array) -> tuple[TrainState, Metrics]:
+            return step(at, x[batch], target[batch], key)
+
+        if count is None:
+            return lax.scan(one, train_state, rows)
+
+        def advance(number: Any, at: tuple[TrainState, Metrics]) -> tuple[TrainState, Metrics]:
+            train_state, metrics = one(at[0], rows[number])
+            return train_state, {name: at[1][name].at[number].set(value) for name, value in metrics.items()}
+
+        _, metrics = jax.eval_shape(one, train_state, rows[0])
+        nothing = {name: jnp.zeros((len(rows), *value.shape), value.dtype) for name, value in metrics.items()}
+        return lax.fori_loop(0, count, advance, (train_state, nothing))
 
     return jax.jit(steps, donate_argnums=0)
 

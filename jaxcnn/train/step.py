@@ -20,6 +20,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from jaxcnn.errors import setting_error
 from jaxcnn.gradient import value_and_grad
 from jaxcnn.layers.layer import Layer, Params, State
 from jaxcnn.op import Op
@@ -31,18 +32,24 @@ AUGMENT = 2**31  # folded into the key; no model has so many layers
 
 
 class TrainState(NamedTuple):
-    """All that a step changes: the model's parameters and state, the optimizer's state, and how many steps were taken (int32)."""
+    """All that a step changes: the model's parameters and state, the optimizer's state, how many steps were taken (int32), and the moving average of the parameters, None where none is kept."""
 
     params: Params
     state: State
     opt_state: Any
     step: jax.Array
+    average: Params | None = None
 
 
 def create(
-    model: Layer, optimizer: optax.GradientTransformation, key: jax.Array, input_shape: tuple[int, ...]
+    model: Layer,
+    optimizer: optax.GradientTransformation,
+    key: jax.Array,
+    input_shape: tuple[int, ...],
+    *,
+    average: bool = False,
 ) -> TrainState:
-    """A fresh train state for inputs of ``input_shape`` (without the batch), made by one compiled program.
+    """A fresh train state for inputs of ``input_shape`` (without the batch), made by one compiled program; with ``average`` it has room for the parameters' moving average.
 
     Raises:
         ValueError, TypeError: ``model`` does not take inputs of that shape; notes on the error name the layer.
@@ -50,7 +57,8 @@ def create(
 
     def init(key: jax.Array) -> TrainState:
         params, state = model.init(key, tuple(input_shape))
-        return TrainState(params, state, optimizer.init(params), jnp.zeros((), jnp.int32))
+        kept = jax.tree.map(jnp.copy, params) if average else None
+        return TrainState(params, state, optimizer.init(params), jnp.zeros((), jnp.int32), kept)
 
     return jax.jit(init)(key)
 
@@ -64,6 +72,8 @@ def make_step(
     *,
     augment: Augment | None = None,
     microbatch: int | None = None,
+    average: float | None = None,
+    guard: bool = False,
 ) -> jax.stages.Wrapped:
     """A compiled ``step(train_state, x, target, key) -> (train_state, {"loss": mean over the batch})``.
 
@@ -75,22 +85,47 @@ def make_step(
         loss: an op of (output, target) with one value an example, such as ``ops.softmax_cross_entropy``.
         optimizer: any optax transformation; parameters that it masks or sets to zero stay as they are.
         augment: ``augment(key, x)`` draws the prepared images anew in every step, such as :func:`jaxcnn.data.augment.warp`.
-        microbatch: so many examples at a time, their gradients summed: see :func:`jaxcnn.value_and_grad`.
+        microbatch: so many examples at a time, their gradients summed (gradient accumulation): see :func:`jaxcnn.value_and_grad`.
+        average: the train state's ``average`` ← average · itself + (1 − average) · parameters, after every step.
+        guard: a step whose loss or gradient is not finite changes nothing but its number; the metrics then have "finite", too.
+
+    Raises:
+        ValueError: ``average`` is not in [0, 1), or, when called, the train state was created without room for it.
     """
+    if average is not None and not 0 <= average < 1:
+        raise setting_error("make_step", "average", "None or a number in [0, 1)", average)
     differentiate = value_and_grad(model, loss, microbatch=microbatch)
 
     def step(train_state: TrainState, x: Any, target: Any, key: jax.Array) -> tuple[TrainState, Metrics]:
-        params, state, opt_state, number = train_state
+        params, state, opt_state, number, mean = train_state
+        if (average is None) != (mean is None):
+            raise ValueError(
+                "step: make_step and create must agree about `average`: "
+                f"make_step has {average}, the train state has {'none' if mean is None else 'one'}"
+            )
         x = x if prepare is None else prepare(x)
         target = target if prepare_target is None else prepare_target(target)
         key = jax.random.fold_in(key, number)
         x = x if augment is None else augment(jax.random.fold_in(key, AUGMENT), x)
-        (value, state), grads = differentiate(params, state, x, target, key)
-        updates, opt_state = optimizer.update(grads, opt_state, params)
+        (value, new_state), grads = differentiate(params, state, x, target, key)
+        updates, new_opt_state = optimizer.update(grads, opt_state, params)
         new_params: Any = optax.apply_updates(params, updates)
-        return TrainState(new_params, state, opt_state, number + 1), {"loss": value}
+        new_mean: Any = (
+            None if average is None or mean is None else optax.incremental_update(new_params, mean, 1 - average)
+        )
+        new = TrainState(new_params, new_state, new_opt_state, number + 1, new_mean)
+        if not guard:
+            return new, {"loss": value}
+        finite = _finite((value, grads))
+        kept = jax.tree.map(lambda after, before: jnp.where(finite, after, before), new, train_state)
+        return kept._replace(step=number + 1), {"loss": value, "finite": finite}
 
     return jax.jit(step, donate_argnums=0)
+
+
+def _finite(tree: Any) -> jax.Array:
+    """Whether there is no NaN and no infinity in any array."""
+    return jnp.all(jnp.stack([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(tree)]))
 
 
 def make_predict(model: Layer, prepare: Prepare | None = None) -> jax.stages.Wrapped:

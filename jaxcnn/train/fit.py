@@ -1,0 +1,125 @@
+"""A whole run: steps, looks at the test set, reports, and callbacks that may end it.
+
+>>> import jax, jax.numpy as jnp, optax
+>>> from jaxcnn import models, ops
+>>> model, x, labels = models.mlp((8, 2)), jnp.array([[0.0, 1.0], [1.0, 0.0]] * 10), jnp.array([0, 1] * 10)
+>>> state, reports = fit(model, ops.softmax_cross_entropy, optax.adam(0.1), (x, labels), test=(x, labels), key=jax.random.key(0), batch_size=4, epochs=3)
+>>> int(state.step), reports[-1].scores
+(15, {'accuracy': 1.0})
+"""
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, TypeAlias
+
+import jax
+import numpy as np
+import optax
+
+from jaxcnn.errors import setting_error
+from jaxcnn.layers import Layer
+from jaxcnn.op import Op
+from jaxcnn.train.evaluate import Measure, accuracy, make_evaluate
+from jaxcnn.train.source import Arrays, Batches, Shuffled
+from jaxcnn.train.step import Augment, Prepare, TrainState, create, make_step
+
+
+class Report(NamedTuple):
+    """Where a run is: ``step`` of ``steps`` steps are taken, ``epoch`` epochs (NaN where that is unknown).
+
+    ``losses`` are those of the steps since the last report; ``scores`` those of the test set, where it was looked at now, else None.
+    """
+
+    step: int
+    steps: int
+    epoch: float
+    losses: np.ndarray
+    scores: dict[str, float] | None
+
+    @property
+    def loss(self) -> float:
+        """The mean of ``losses``."""
+        return float(self.losses.mean())
+
+
+Callback: TypeAlias = Callable[[Report, TrainState], Any]
+"""Called after every report; the run ends if it returns True. The next step reuses the buffers of the train state: copy what is to be kept."""
+
+
+class DivergedError(ArithmeticError):
+    """A loss or a gradient was not finite, in the step whose number is ``step`` (the first is 0); ``state`` is the train state, which that step did not change."""
+
+    def __init__(self, step: int, loss: float, state: TrainState) -> None:
+        self.step, self.state = step, state
+        what = "a gradient is not finite" if math.isfinite(loss) else f"the loss is {loss}"
+        super().__init__(
+            f"fit: {what} in step {step}; try a smaller learning rate or clipped gradients, or look for NaN in the data"
+        )
+
+
+def fit(
+    model: Layer, loss: Op, optimizer: optax.GradientTransformation, data: Arrays | Iterator[Arrays], *,
+    key: jax.Array, batch_size: int = 128, epochs: int | None = None, steps: int | None = None,
+    test: Arrays | None = None, measures: Mapping[str, Measure] | None = None, evaluate_every: int | None = None,
+    prepare: Prepare | None = None, prepare_target: Prepare | None = None, augment: Augment | None = None,
+    microbatch: int | None = None, average: float | None = None,
+    report_every: int = 50, callbacks: Sequence[Callback] = (), start: TrainState | None = None,
+) -> tuple[TrainState, list[Report]]:  # fmt: skip
+    """Train ``model``; its last train state, and all reports.
+
+    Everything is a function of (data, key, start): what is in a step, dropout and augmentation are drawn from ``key`` and the step's number, so that a run that goes on from
+    ``start`` ends as one that was never stopped, to the bit.
+
+    Args:
+        data: arrays (x, target) of all examples, kept on the device and shuffled anew in every epoch; or an iterator of batches (x, target).
+        epochs, steps: how long, by one of the two; for an iterator by ``steps``.
+        test: examples to look at every ``evaluate_every`` steps (an epoch; for an iterator never, unless given) and at the end, by ``measures`` (accuracy).
+        report_every: steps in one compiled program, from one report to the next.
+        start: a train state to go on from; its ``step`` says where.
+        prepare, prepare_target, augment, microbatch, average: see :func:`jaxcnn.train.make_step`. With ``average`` the averaged parameters are tested.
+
+    Raises:
+        ValueError: a setting is out of range, or x and target differ in length.
+        DivergedError: a loss or a gradient is not finite.
+    """
+    _check_counts(batch_size=batch_size, report_every=report_every, epochs=epochs, steps=steps, evaluate_every=evaluate_every)  # fmt: skip
+    first, rest = jax.random.split(key)
+    source = Batches(data, rest) if isinstance(data, Iterator) else Shuffled(data, batch_size, report_every, rest)
+    total, looks = _steps(epochs, steps, source.per_epoch), evaluate_every or source.per_epoch or 0
+    step = make_step(model, loss, optimizer, prepare, prepare_target, augment=augment, microbatch=microbatch, average=average, guard=True)  # fmt: skip
+    run = source.runner(step)
+    evaluate = make_evaluate(model, {"accuracy": accuracy} if measures is None else measures, prepare)
+    if start is None:
+        shape = source.example.shape if prepare is None else jax.eval_shape(prepare, source.example).shape
+        start = create(model, optimizer, first, shape[1:], average=average is not None)
+    state, at, reports = start, int(start.step), []
+    while at < total:
+        count = min(report_every, total - at, looks - at % looks if looks else total)
+        state, metrics = run(state, at, count)
+        losses, finite = (np.asarray(metrics[name])[:count] for name in ("loss", "finite"))
+        if not finite.all():
+            bad = int(finite.argmin())
+            raise DivergedError(at + bad, float(losses[bad]), state)
+        at, scores = at + count, None
+        if test is not None and (at == total or (looks and at % looks == 0)):
+            scores = evaluate(state.params if state.average is None else state.average, state.state, *test)
+        reports.append(Report(at, total, at / source.per_epoch if source.per_epoch else math.nan, losses, scores))
+        if True in [callback(reports[-1], state) for callback in callbacks]:
+            break
+    return state, reports
+
+
+def _check_counts(**counts: int | None) -> None:
+    for name, value in counts.items():
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+            raise setting_error("fit", name, "an integer ≥ 1", value)
+
+
+def _steps(epochs: int | None, steps: int | None, per_epoch: int | None) -> int:
+    if (epochs is None) == (steps is None):
+        raise ValueError(f"fit: give either `epochs` or `steps`; got epochs={epochs}, steps={steps}")
+    if steps is not None:
+        return steps
+    if per_epoch is None:
+        raise ValueError("fit: an iterator does not say what an epoch is; give `steps` instead of `epochs`")
+    return (epochs or 0) * per_epoch

@@ -1,0 +1,89 @@
+"""Where the batches of a run come from: arrays on the device, shuffled anew in every epoch, or an iterator.
+
+>>> import jax, jax.numpy as jnp
+>>> source = Shuffled((jnp.zeros((7, 4)), jnp.zeros(7, int)), batch_size=2, most=10, key=jax.random.key(0))
+>>> source.per_epoch, source.rows(2, 4).shape
+(3, (10, 2))
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any, TypeAlias
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxcnn.train.epoch import make_steps, shuffled
+from jaxcnn.train.step import Metrics, TrainState
+
+Arrays: TypeAlias = tuple[Any, Any]
+Run: TypeAlias = Callable[[TrainState, int, int], tuple[TrainState, Metrics]]
+"""(train_state, number of the first step, how many steps) → the new train state, and metrics with a value a step (and perhaps some more, which mean nothing)."""
+
+
+class Shuffled:
+    """All examples on the device. Which of them are in a step depends on ``key`` and its number alone.
+
+    Raises ValueError where x and target differ in length, or are fewer than a batch.
+    """
+
+    def __init__(self, data: Arrays, batch_size: int, most: int, key: jax.Array) -> None:
+        self.x, self.target = jax.tree.map(jnp.asarray, data)
+        if len(self.x) != len(self.target):
+            raise ValueError(f"fit: x and target must be as many; got {len(self.x)} and {len(self.target)}")
+        self._order_key, self._step_key = jax.random.split(key)
+        self._batch_size, self._most = batch_size, most
+        self._epoch = 0, np.asarray(self._order(0))
+        self.per_epoch = len(self._epoch[1])
+        self.example = self.x[:1]
+
+    def _order(self, epoch: int) -> jax.Array:
+        return shuffled(jax.random.fold_in(self._order_key, epoch), len(self.x), self._batch_size)
+
+    def rows(self, at: int, count: int) -> np.ndarray:
+        """The rows (``most``, batch) of ``count`` steps from number ``at`` on; 0 after them."""
+        found = np.zeros((self._most, self._batch_size), np.int32)
+        for number in range(count):
+            epoch, place = divmod(at + number, self.per_epoch)
+            if epoch != self._epoch[0]:
+                self._epoch = epoch, np.asarray(self._order(epoch))
+            found[number] = self._epoch[1][place]
+        return found
+
+    def runner(self, step: jax.stages.Wrapped) -> Run:
+        """All steps of a call in one compiled program."""
+        steps = make_steps(step)
+        return lambda state, at, count: steps(
+            state, self.x, self.target, self.rows(at, count), self._step_key, jnp.int32(count)
+        )
+
+
+class Batches:
+    """What an iterator hands out: (x, target), batch by batch. The number of examples is unknown, and so is what an epoch is."""
+
+    per_epoch = None
+
+    def __init__(self, batches: Iterator[Arrays], key: jax.Array) -> None:
+        self._batches, self._step_key = batches, jax.random.split(key)[1]
+        self._first: Arrays | None = self._next(0)
+        self.example = self._first[0][:1]
+
+    def _next(self, number: int) -> Arrays:
+        try:
+            return next(self._batches)
+        except StopIteration:
+            raise ValueError(f"fit: the data ended before step {number}; give an iterator without an end, or fewer steps") from None  # fmt: skip
+
+    def runner(self, step: jax.stages.Wrapped) -> Run:
+        """A call of the compiled step for each batch."""
+
+        def run(state: TrainState, at: int, count: int) -> tuple[TrainState, Metrics]:
+            found = []
+            for number in range(at, at + count):
+                x, target = self._next(number) if self._first is None else self._first
+                self._first = None
+                state, metrics = step(state, x, target, self._step_key)
+                found.append(metrics)
+            return state, {name: jnp.stack([metrics[name] for metrics in found]) for name in found[0]}
+
+        return run

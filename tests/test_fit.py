@@ -1,0 +1,171 @@
+"""A run: its steps are those of ``make_step``, it can be cut anywhere, and it says when and why it ends."""
+
+import itertools
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from jaxcnn import layers, models, ops, train
+
+KEY = jax.random.key(7)
+X = np.random.default_rng(0).normal(size=(22, 6)).astype(np.float32)
+LABELS = (X[:, 0] > 0).astype(np.int32)
+MODEL = layers.serial(hidden=layers.dense(8), norm=layers.batch_norm(), relu=layers.relu(), dropout=layers.dropout(0.2), out=layers.dense(2))  # fmt: skip
+LOSS = ops.softmax_cross_entropy
+ADAM = optax.adam(optax.cosine_onecycle_schedule(40, 0.05))
+
+
+def fit(model: layers.Layer = MODEL, optimizer: Any = ADAM, data: Any = (X, LABELS), **settings: Any) -> Any:
+    return train.fit(model, LOSS, optimizer, data, **({"key": KEY, "batch_size": 4} | settings))
+
+
+def bits(tree: Any) -> list[bytes]:
+    return [np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(tree)]
+
+
+@pytest.fixture(scope="module")
+def whole() -> Any:
+    """Two epochs of five steps, and two steps more."""
+    return fit(steps=12, average=0.9, test=(X, LABELS))
+
+
+def test_a_run_is_its_steps_in_turn(whole: Any) -> None:
+    first, rest = jax.random.split(KEY)
+    orders, inside = jax.random.split(rest)
+    step = train.make_step(MODEL, LOSS, ADAM, average=0.9)
+    state, losses = train.create(MODEL, ADAM, first, (6,), average=True), []
+    rows = itertools.chain.from_iterable(np.asarray(train.shuffled(jax.random.fold_in(orders, e), 22, 4)) for e in range(3))  # fmt: skip
+    for batch in itertools.islice(rows, 12):
+        state, metrics = step(state, X[batch], LABELS[batch], inside)
+        losses.append(float(metrics["loss"]))
+    np.testing.assert_allclose(np.concatenate([r.losses for r in whole[1]]), losses, rtol=1e-6)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), whole[0], state)
+
+
+@pytest.mark.parametrize("cut", [3, 5, 7])
+def test_a_run_that_goes_on_ends_as_one_that_never_stopped(whole: Any, cut: int) -> None:
+    begun, _ = fit(steps=cut, average=0.9)
+    state, reports = fit(steps=12, average=0.9, start=begun)
+    assert bits(state) == bits(whole[0])
+    assert sum(len(r.losses) for r in reports) == 12 - cut
+
+
+def test_how_often_is_reported_changes_nothing(whole: Any) -> None:
+    state, reports = fit(steps=12, average=0.9, report_every=3)
+    assert bits(state) == bits(whole[0])
+    assert [r.step for r in reports] == [3, 5, 8, 10, 12]
+    assert [r.epoch for r in reports] == [0.6, 1.0, 1.6, 2.0, 2.4]
+
+
+def test_the_test_set_is_seen_after_every_epoch_and_at_the_end(whole: Any) -> None:
+    assert [(r.step, r.scores is not None) for r in whole[1]] == [(5, True), (10, True), (12, True)]
+    state = whole[0]
+    logits = train.make_predict(MODEL)(state.average, state.state, X)
+    assert whole[1][-1].scores == {"accuracy": pytest.approx(float((logits.argmax(-1) == LABELS).mean()))}
+    _, reports = fit(steps=6, test=(X, LABELS), evaluate_every=4, measures={"loss": LOSS})
+    assert [(r.step, r.scores is not None) for r in reports] == [(4, True), (6, True)]
+    assert list(reports[0].scores) == ["loss"]
+
+
+def test_evaluation_counts_every_example_once() -> None:
+    params, state = MODEL.init(KEY, (6,))
+    logits, _ = MODEL.apply(params, state, jnp.asarray(X))
+    expected = {"loss": float(LOSS(logits, LABELS).mean()), "accuracy": float((logits.argmax(-1) == LABELS).mean())}
+    for size in (1, 5, 22, 100):
+        got = train.make_evaluate(MODEL, {"loss": LOSS, "accuracy": train.accuracy}, batch_size=size)(
+            params, state, X, LABELS
+        )
+        assert got == pytest.approx(expected, rel=1e-5)
+
+
+def test_the_average_follows_the_parameters() -> None:
+    model = models.mlp((2,))
+    optimizer = optax.sgd(0.1)
+    state = train.create(model, optimizer, KEY, (6,), average=True)
+    expected, step = jax.tree.map(np.asarray, state.params), train.make_step(model, LOSS, optimizer, average=0.75)
+    for _ in range(3):
+        state, _ = step(state, X, LABELS, KEY)
+        expected = jax.tree.map(lambda mean, p: 0.75 * mean + 0.25 * np.asarray(p), expected, state.params)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), state.average, expected)
+
+
+def test_step_and_state_agree_about_the_average() -> None:
+    state = train.create(MODEL, ADAM, KEY, (6,))
+    with pytest.raises(ValueError, match=r"must agree about `average`: make_step has 0.9, the train state has none"):
+        train.make_step(MODEL, LOSS, ADAM, average=0.9)(state, X, LABELS, KEY)
+
+
+def test_accumulated_gradients_are_those_of_the_batch() -> None:
+    model = models.mlp((8, 2), "tanh")
+    by_twos, whole = (fit(model, optax.sgd(0.1), steps=6, microbatch=m)[0] for m in (2, None))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-5, atol=1e-6), by_twos.params, whole.params)
+
+
+def poisoned() -> Iterator[Any]:
+    for number in itertools.count():
+        yield np.where(number == 5, np.nan, X[:4]).astype(np.float32), LABELS[:4]
+
+
+def test_a_step_that_is_not_finite_is_named_and_changes_nothing() -> None:
+    with pytest.raises(train.DivergedError, match="the loss is nan in step 5; try a smaller learning rate") as caught:
+        fit(data=poisoned(), steps=8, report_every=2)
+    assert caught.value.step == 5
+    clean = fit(data=iter([(X[:4], LABELS[:4])] * 5), steps=5)[0]
+    assert bits(caught.value.state._replace(step=0)) == bits(clean._replace(step=0))
+
+
+def test_an_iterator_hands_out_the_batches() -> None:
+    state, reports = fit(data=iter([(X[:4], LABELS[:4])] * 7), steps=7, report_every=3)
+    assert [len(r.losses) for r in reports] == [3, 3, 1]
+    assert int(state.step) == 7
+    assert np.isnan(reports[0].epoch)
+    with pytest.raises(ValueError, match="the data ended before step 2"):
+        fit(data=iter([(X[:4], LABELS[:4])] * 2), steps=3)
+
+
+def test_callbacks_see_every_report_and_end_the_run() -> None:
+    seen: list[int] = []
+    stop = train.EarlyStopping("accuracy", patience=1, mode="min")
+    _, reports = fit(
+        optimizer=optax.adam(0.1), epochs=20, test=(X, LABELS), callbacks=[stop, lambda r, s: seen.append(r.step)]
+    )
+    assert seen == [r.step for r in reports]
+    scores = [r.scores["accuracy"] for r in reports]
+    assert len(reports) < 20
+    assert scores[-1] >= scores[-2] == min(scores) == stop.best
+    logits = train.make_predict(MODEL)(stop.best_state.params, stop.best_state.state, X)
+    assert float((logits.argmax(-1) == LABELS).mean()) == pytest.approx(stop.best)
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({}, "give either `epochs` or `steps`; got epochs=None, steps=None"),
+        ({"epochs": 1, "steps": 1}, "give either `epochs` or `steps`"),
+        ({"epochs": 0}, "setting `epochs` must be an integer ≥ 1, got 0"),
+        ({"steps": True}, "setting `steps` must be an integer ≥ 1, got True"),
+        ({"steps": 1, "batch_size": 0}, "setting `batch_size` must be an integer ≥ 1"),
+        ({"steps": 1, "batch_size": 23}, "`batch_size` must be at most the number of examples, 22"),
+        ({"steps": 1, "report_every": True}, "setting `report_every` must be an integer ≥ 1"),
+        ({"steps": 1, "average": 1.0}, r"`average` must be None or a number in \[0, 1\)"),
+        ({"steps": 1, "data": (X, LABELS[:5])}, "x and target must be as many; got 22 and 5"),
+        ({"epochs": 1, "data": iter([(X, LABELS)])}, "an iterator does not say what an epoch is"),
+        ({"steps": 1, "test": (X, LABELS[:5])}, "as many, and at least one; got 22 and 5"),
+        ({"steps": 1, "test": (X[:0], LABELS[:0])}, "as many, and at least one; got 0 and 0"),
+    ],
+)
+def test_settings_out_of_range_are_refused(settings: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        fit(**settings)
+
+
+def test_early_stopping_refuses_what_it_cannot_do() -> None:
+    with pytest.raises(ValueError, match="`patience` must be an integer ≥ 1"):
+        train.EarlyStopping("accuracy", patience=0)
+    with pytest.raises(KeyError, match="there is no score `loss`; there is accuracy"):
+        fit(steps=1, test=(X, LABELS), callbacks=[train.EarlyStopping("loss")])
