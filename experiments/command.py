@@ -121,7 +121,7 @@ def run(work: Callable[[], bool]) -> int:
         return INTERRUPTED if work() else 0
     except InputError as error:
         return _say(error, BAD_INPUT)
-    except (RunError, OSError) as error:
+    except (RunError, OSError, ArithmeticError) as error:  # of these, what training raises where it diverges
         return _say(error, FAILED)
     except KeyboardInterrupt:
         return _say("interrupted before the run was complete", INTERRUPTED)

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, TextIO
@@ -10,8 +11,16 @@ from jaxcnn.files import write_file
 
 
 def write_json(path: Path, value: dict[str, Any]) -> None:
-    """``value`` as readable JSON; ValueError for a number that JSON does not have (NaN, infinity)."""
-    write_file(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
+    """``value`` as readable JSON; NaN and infinity, which JSON does not have, as null."""
+    write_file(path, json.dumps(_plain(value), indent=2, allow_nan=False) + "\n")
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _plain(part) for name, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(part) for part in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def clear_folder(folder: Path, names: Sequence[str]) -> None:
@@ -27,7 +36,7 @@ class Log:
         self._stream = stream
 
     def write(self, **fields: Any) -> None:
-        self._stream.write(json.dumps(fields, ensure_ascii=False, allow_nan=False) + "\n")
+        self._stream.write(json.dumps(_plain(fields), ensure_ascii=False, allow_nan=False) + "\n")
         self._stream.flush()
 
 

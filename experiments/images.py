@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -10,25 +11,53 @@ import numpy as np
 
 from experiments.command import InputError
 from jaxcnn.data import DataError, DataNotFoundError, load_idx_folder
+from jaxcnn.layers import Layer
 
 Split = tuple[jax.Array, jax.Array]
 
 
-def load(folder: Path, *, train: int | None = None, test: int | None = None) -> tuple[Split, Split]:
-    """(images, labels) to train on and to test with, the first so many of each: images (n, h, w, 1) with mean 0 and standard deviation 1. InputError where there are none."""
+class Images(NamedTuple):
+    """(images, labels) to train on and to test with: images (n, h, w, 1) with mean 0 and standard deviation 1 over those to train on, labels below ``classes``."""
+
+    train: Split
+    test: Split
+    classes: int
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of one image."""
+        return self.train[0].shape[1:]
+
+
+def load(folder: Path, *, train: int | None = None, test: int | None = None, batch: int = 1) -> Images:
+    """The images of four IDX files, the first so many of each half. InputError where there are none, or fewer than a batch to train on."""
     try:
         data = load_idx_folder(folder)
         prepare = standardiser(data.train_images[:train])
     except (DataError, DataNotFoundError, InputError) as error:
         raise InputError(f"--data-dir: {error}") from None
+    if len(data.train_images) < batch:
+        raise InputError(f"--data-dir: a batch takes {batch} images, and {folder} has {len(data.train_images)} to train on")  # fmt: skip
 
     def ready(images: np.ndarray, labels: np.ndarray) -> Split:
         return prepare(jnp.asarray(images)), jnp.asarray(labels, jnp.int32)
 
-    return (
+    return Images(
         ready(data.train_images[:train], data.train_labels[:train]),
         ready(data.test_images[:test], data.test_labels[:test]),
+        data.classes,
     )
+
+
+def check_takes(model: Layer, shape: tuple[int, ...]) -> None:
+    """InputError unless ``model`` takes images of that shape."""
+    try:
+        jax.eval_shape(lambda: model.init(jax.random.key(0), shape))
+    except ValueError as error:
+        # JAX adds notes of its own, about tracebacks
+        where = "; ".join(note for note in getattr(error, "__notes__", ()) if note.startswith("in layer"))
+        size = "×".join(map(str, shape[:2]))
+        raise InputError(f"--data-dir: the model does not take images of {size} pixels: {error} ({where})") from None
 
 
 def standardiser(images: np.ndarray) -> Callable[[jax.Array], jax.Array]:

@@ -15,6 +15,8 @@ pytestmark = pytest.mark.usefixtures("x64")
 
 # A wired op refuses forward mode, and so does the backward of an op whose rule calls another's
 ALWAYS = {*CHECKS, "in float32", "in bfloat16"} - {"forward mode", "forward over reverse"}
+# For these an input needs a leading axis that eight devices divide; the first case of every op has one
+ON_MESHES = {"Auto mesh", "Explicit mesh"}
 BAD = [pytest.param(op, bad, id=f"{op.name}: {bad.label}") for op in OPS for bad in op.bad]
 
 
@@ -24,7 +26,7 @@ def test_proof(op, case):
     report = prove_case(op, case)
     assert report.ok, str(report)
     made = {verdict.name for verdict in report.verdicts if verdict.status == "holds"}
-    assert made >= ALWAYS, str(report)
+    assert made >= (ALWAYS if case is op.cases[0] else ALWAYS - ON_MESHES), str(report)
 
 
 @pytest.mark.parametrize(("op", "case"), FIRST)

@@ -10,10 +10,11 @@ import optax
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from experiments.command import MNIST_DIR
 from experiments.digits.config import Config
 from experiments.drawing import ACCENT, PALE, plain_ticks, save, style
 from experiments.files import clear_folder, open_log, write_json
-from experiments.images import load
+from experiments.images import check_takes, load
 from experiments.progress import bar
 from jaxcnn import layers, ops, train
 from jaxcnn.data.augment import warp
@@ -38,12 +39,13 @@ def network(classes: int, widths: Sequence[int]) -> Serial:
 
 
 def run(config: Config) -> str:
-    clear_folder(config.out, FILES)
     batch, few = (16, (32, 100)) if config.smoke else (128, (None, None))
-    (images, labels), (test_images, test_labels) = load(config.data_dir, train=few[0], test=few[1])
+    (images, labels), (test_images, test_labels), classes = load(config.data_dir, train=few[0], test=few[1], batch=batch)  # fmt: skip
     epochs, per_epoch, count = 1 if config.smoke else config.epochs, len(images) // batch, config.networks
-    classes, black = int(labels.max()) + 1, float(images.min())
-    model = network(classes, WIDTHS[:1] if config.smoke else WIDTHS)
+    model, black = network(classes, WIDTHS[:1] if config.smoke else WIDTHS), float(images.min())
+    aims = AIMS if config.data_dir == MNIST_DIR else {}
+    check_takes(model, images.shape[1:])
+    clear_folder(config.out, FILES)
     optimizer = optax.adamw(
         optax.cosine_onecycle_schedule(epochs * per_epoch, 4e-3, pct_start=0.2), b2=0.99, weight_decay=1e-3
     )
@@ -70,13 +72,17 @@ def run(config: Config) -> str:
             log.write(epoch=epoch + 1, loss=loss, singles=singles[-1], ensemble=together[-1])
             # after every epoch, so that a run that is stopped has left what it found
             result = summary(singles[-1], together[-1])
-            write_json(config.out / "result.json", {"seed": config.seed, "epochs": epoch + 1, "networks": count, **result, "aims": AIMS})  # fmt: skip
-            save(picture(np.array(singles), together), config.out / "digits.png")
+            write_json(config.out / "result.json", {"seed": config.seed, "epochs": epoch + 1, "networks": count, **result, "aims": aims})  # fmt: skip
+            save(picture(config.data_dir.name, np.array(singles), together, aims), config.out / "digits.png")
     spread = "" if result["standard_deviation"] is None else f", standard deviation {result['standard_deviation']:.3%}"
+
+    def aimed(which: str) -> str:
+        return f"; the aim was {aims[which]:.1%}" if aims else ""
+
     return "\n".join(
         [
-            f"each alone: {', '.join(f'{a:.2%}' for a in result['singles'])} (mean {result['mean']:.3%}{spread}); the aim was {AIMS['single']:.1%}",
-            f"all {count} together: {result['ensemble']:.2%}; the aim was {AIMS['ensemble']:.1%}",
+            f"each alone: {', '.join(f'{a:.2%}' for a in result['singles'])} right (mean {result['mean']:.3%}{spread}){aimed('single')}",
+            f"all {count} together: {result['ensemble']:.2%} right{aimed('ensemble')}",
             f"Results and picture are in {config.out}: {', '.join(FILES)}",
             "Next: python -m experiments.features",
         ]
@@ -89,15 +95,15 @@ def summary(singles: list[float], ensemble: float) -> dict[str, Any]:
     return {"singles": singles, "mean": float(np.mean(singles)), "standard_deviation": deviation, "ensemble": ensemble}
 
 
-def picture(singles: np.ndarray, together: list[float]) -> Figure:
+def picture(data: str, singles: np.ndarray, together: list[float], aims: dict[str, float]) -> Figure:
     """Test error by epoch."""
     figure = Figure(figsize=(8, 4.4), layout="constrained")
     ax = figure.subplots()
-    style(ax, f"MNIST: {together[-1]:.2%} together, {singles[-1].mean():.2%} alone", "epoch", "test error, %")
+    style(ax, f"{data}: {together[-1]:.2%} right together, {singles[-1].mean():.2%} alone", "epoch", "test error, %")
     epochs = np.arange(1, len(together) + 1)
     ax.plot(epochs, 100 * (1 - singles), "o-", color=PALE, markersize=3)
     ax.plot(epochs, 100 * (1 - np.array(together)), "o-", color=ACCENT, linewidth=2, label="all together")
-    for name, aim in AIMS.items():
+    for name, aim in aims.items():
         ax.axhline(100 * (1 - aim), color="black", linewidth=0.8, linestyle=":")
         ax.text(1, 100 * (1 - aim), f" aim, {name}", fontsize=8, va="bottom")
     ax.set_yscale("log")
