@@ -40,7 +40,7 @@ class Common:
     seed: int = 0
     """Of everything that is drawn."""
     smoke: bool = False
-    """Only see that everything works: seconds, and figures that mean nothing."""
+    """Only see that everything works: seconds, settings of its own for whatever takes time, and figures that mean nothing."""
 
     def check(self) -> None:
         """Raise InputError for a value out of range."""

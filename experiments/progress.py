@@ -14,7 +14,8 @@ T = TypeVar("T")
 def bar(total: int) -> Iterator[Callable[[str, int], None]]:
     """``advance(what, count)``: so many of ``total`` are done, and this is being done now. On a terminal it moves; elsewhere it says nothing."""
     columns = [BarColumn(bar_width=30), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn(), TextColumn("{task.description}")]  # fmt: skip
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task("", total=total)
 
         def advance(what: str, count: int = 1) -> None:

@@ -33,11 +33,13 @@ def stripes(count: int, *, size: int = 10, classes: int = 4, seed: int = 0) -> t
     return images, labels
 
 
-def write_folder(folder: Path, *, train: int = 200, test: int = 50, suffix: str = "", size: int = 10) -> Path:
+def write_folder(
+    folder: Path, *, train: int = 200, test: int = 50, suffix: str = "", size: int = 10, classes: int = 4
+) -> Path:
     """The four files of a data set of stripes."""
     folder.mkdir(parents=True, exist_ok=True)
     for split, count in (("train", train), ("test", test)):
-        images, labels = stripes(count, size=size, seed=count)
+        images, labels = stripes(count, size=size, classes=classes, seed=count)
         write_idx(folder / (NAMES[f"{split} images"] + suffix), images)
         write_idx(folder / (NAMES[f"{split} labels"] + suffix), labels)
     return folder

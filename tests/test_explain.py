@@ -104,6 +104,30 @@ def test_top_patches_are_the_strongest() -> None:
     np.testing.assert_allclose([value for _, _, value in found], np.sort(y)[::-1][:4], rtol=1e-5)
 
 
+def test_a_top_patch_is_what_its_unit_reads() -> None:
+    """All else of the image made black, the unit has the same value."""
+    images = jax.random.normal(jax.random.key(5), (9, 18, 14, 2))  # rows and columns are not alike
+    part = until(MODEL, "pool")
+    for index, place, value in top_patches(MODEL, PARAMS, STATE, images, "pool", 1, count=5):
+        rest = jnp.zeros_like(images[0]).at[place].set(images[index][place])
+        y = np.asarray(part.apply(own(part), {}, rest[None])[0][0, ..., 1])
+        whole = np.asarray(part.apply(own(part), {}, images[index][None])[0][0, ..., 1])
+        at = np.unravel_index(whole.argmax(), whole.shape)
+        np.testing.assert_allclose([y[at], whole[at]], value, rtol=1e-5)
+
+
+def test_bad_channels_and_places_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"top_patches: setting `channel` must be an integer in \[0, 3\), got 3"):
+        top_patches(MODEL, PARAMS, STATE, X, "conv1", 3)
+    with pytest.raises(ValueError, match=r"maximise: setting `channel` must be an integer in \[0, 4\), got -1"):
+        maximise(MODEL, PARAMS, STATE, X, "conv2", -1)
+    with pytest.raises(ValueError, match="top_patches: layer `dense` has no spatial axes"):
+        top_patches(MODEL, PARAMS, STATE, X, "dense", 0)
+    for place in ((9, 0), (0, -1), (0,)):
+        with pytest.raises(ValueError, match="`place` must be one of the 9×9 places of layer `conv1`"):
+            seen_by(MODEL, PARAMS, STATE, X.shape[1:], "conv1", place)
+
+
 def test_maximise_excites() -> None:
     start = 0.1 * X[:1]
     made = maximise(MODEL, PARAMS, STATE, start, "conv2", 1, steps=20)
@@ -118,6 +142,11 @@ def test_what_cannot_be_followed_says_so() -> None:
     params, state = resnet.init(jax.random.key(0), (8, 8, 3))
     with pytest.raises(ValueError, match="seen_by: cannot follow layer `block1_1`"):
         seen_by(resnet, params, state, (8, 8, 3), "block1_1", (0, 0))
+    wider = layers.serial(up=layers.conv_transpose(2, stride=2), norm=layers.group_norm(1))
+    params, state = wider.init(jax.random.key(0), (8, 8, 3))
+    for name, op in {"up": "conv_transpose", "norm": "group_norm"}.items():
+        with pytest.raises(ValueError, match=f"cannot follow layer `{name}`: {op} is no window over the cells"):
+            seen_by(wider, params, state, (8, 8, 3), name, (0, 0))
 
 
 def test_a_graph_with_a_node_used_twice() -> None:
@@ -152,3 +181,20 @@ def test_a_graph_broadcasts_nothing() -> None:
     for combine in (graph.add, graph.multiply):
         with pytest.raises(ValueError, match=r"all inputs must have one shape.*got \(2,\), \(\)"):
             combine(x, y)
+
+
+def test_a_graph_of_layers_with_labels() -> None:
+    graph = Graph()
+    x, w = graph.input("x", [[1.0, 2.0]]), graph.input("w", [[0.5, -1.0], [0.25, 2.0]])
+    loss = graph.apply(ops.softmax_cross_entropy, graph.apply(ops.dense, x, w), graph.input("label", np.array([1])))
+    wanted = jax.grad(lambda w: ops.softmax_cross_entropy(jnp.array([[1.0, 2.0]]) @ w, jnp.array([1])).sum())(w.value)
+    np.testing.assert_allclose(graph.backward(loss)["w"], wanted, rtol=1e-6)
+    assert len(str(graph).splitlines()) == 1 + len(graph.nodes)  # a matrix takes one line
+
+
+def test_names_of_a_graph_are_its_own() -> None:
+    graph = Graph()
+    x = graph.input("tanh", 0.5)
+    assert [graph.apply(ops.tanh, x).name, graph.apply(ops.tanh, x).name] == ["tanh2", "tanh3"]
+    with pytest.raises(ValueError, match="graph: batch_norm has several outputs"):
+        graph.apply(ops.batch_norm, *(graph.input(n, v) for n, v in {"a": np.ones((4, 2)), "b": np.ones(2), "c": np.ones(2)}.items()))  # fmt: skip

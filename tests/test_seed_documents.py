@@ -12,7 +12,7 @@ import numpy as np
 import optax
 import pytest
 
-from jaxcnn import deltas, layers, models, ops, train, value_and_grad
+from jaxcnn import activations, deltas, example_norms, layers, models, ops, train, value_and_grad
 from jaxcnn.explain import Graph
 from jaxcnn.layers import Layer
 from jaxcnn.op import Op
@@ -270,14 +270,17 @@ def test_s1_9_all_weights_move_from_the_old_weights() -> None:
     params = {"hidden": {"kernel": w_hidden}, "scores": {"kernel": w_scores}}
     df = error_signals(model, ops.softmax_cross_entropy, params, x, target)["scores"]
     exactly(df, [[0.3, -0.3]])
-    delta_w = moved(params, gradients(model, ops.softmax_cross_entropy, params, x, target))
+    optimizer = optax.chain(optax.add_decayed_weights(LAMBDA), optax.sgd(ALPHA))
+    step = train.make_step(model, ops.softmax_cross_entropy, optimizer)
+    start = train.TrainState(jax.tree.map(jnp.copy, params), {}, optimizer.init(params), jnp.int32(0))
+    after = step(start, x, target, jax.random.key(0))[0].params
     new_scores = w_scores - ALPHA * (0.5 * df + LAMBDA * w_scores)
-    exactly(w_scores + delta_w["scores"]["kernel"], new_scores)
+    exactly(after["scores"]["kernel"], new_scores)
 
     def new_hidden(w_scores: jax.Array) -> jax.Array:
         return w_hidden - ALPHA * (x.T @ ((df @ w_scores.T) * 0.25) + LAMBDA * w_hidden)
 
-    exactly(w_hidden + delta_w["hidden"]["kernel"], new_hidden(w_scores))
+    exactly(after["hidden"]["kernel"], new_hidden(w_scores))
     assert np.abs(new_hidden(new_scores) - new_hidden(w_scores)).max() > 1e-5
 
 
@@ -364,6 +367,8 @@ def test_s3_2_the_gradient_of_a_sum_is_the_sum_of_the_gradients() -> None:
         jax.tree.map(lambda total, *parts: exactly(sum(parts), total), whole, *parts)
     alone = jax.vmap(lambda x, t: value_and_grad(model, ops.softmax_cross_entropy)(params, {}, x[None], t[None])[1])
     jax.tree.map(lambda each, total: exactly(each.sum(0), total), alone(x, labels), whole)
+    _, norms = example_norms(model, ops.softmax_cross_entropy)(params, {}, x, labels)
+    jax.tree.map(lambda each, norm: exactly(jnp.sqrt((each**2).reshape(12, -1).sum(1)), norm), alone(x, labels), norms)
 
 
 def test_s3_3_the_threshold_unit_and_what_stands_in_for_its_derivative() -> None:
@@ -503,7 +508,7 @@ def test_s4_7_shapes_and_counts() -> None:
     params = started(layer, 9, 9, 1)
     assert layer.output_shape(params, {}, (9, 9, 1)) == (6, 6, 1)
     assert params["kernel"].size == 9
-    assert params["kernel"].size * 36 == 324
+    assert params["kernel"].size * math.prod(layer.output_shape(params, {}, (9, 9, 1))) == 324
     assert started(layers.conv(3, window=3, stride=2, padding=2, bias=False), 9, 9, 3)["kernel"].size == 81
 
 
@@ -540,11 +545,10 @@ def test_s4_10_rectifiers_leave_units_off() -> None:
         model = models.mlp((64, 64, 64, 3), name)
         params, x, labels = started(model, 20), draw(200, 20), jnp.arange(200) % 3
         found = error_signals(model, ops.softmax_cross_entropy, params, x, labels)
-        active = x
+        outputs = activations(model, params, {}, x)
         for number in range(1, 4):
-            dense = params[f"dense{number}"]
-            active = getattr(ops, name)(ops.dense(active, dense["kernel"], dense["bias"]))
-            shares[name, number] = float((active == 0).mean()), float((found[f"dense{number}"] == 0).mean())
+            active, error = outputs[f"{name}{number}"], found[f"dense{number}"]
+            shares[name, number] = float((active == 0).mean()), float((error == 0).mean())
     for number in range(1, 4):
         assert shares["sigmoid", number] == (0, 0)
         silent, without_error = shares["relu", number]

@@ -19,4 +19,4 @@ class Config(Common):
 
     def check(self) -> None:
         super().check()
-        expect(self.epochs >= 1, "--epochs", "an integer ≥ 1", self.epochs)
+        expect(self.epochs >= 2, "--epochs", "an integer ≥ 2, to draw a line", self.epochs)

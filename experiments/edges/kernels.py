@@ -50,7 +50,7 @@ def learn(image: jax.Array, true: jax.Array, steps: int, key: jax.Array) -> tupl
 
     def piece(key: jax.Array) -> jax.Array:
         corner = [
-            jax.random.randint(k, (), 0, size - PIECE)
+            jax.random.randint(k, (), 0, size - PIECE + 1)
             for k, size in zip(jax.random.split(key), image.shape, strict=True)
         ]
         found = lax.dynamic_slice(image, corner, (PIECE, PIECE))

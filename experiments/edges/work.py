@@ -22,8 +22,8 @@ SIDE = 320  # a larger photograph is thinned to about this
 
 
 def run(config: Config) -> str:
-    clear_folder(config.out, FILES)
     grey = jnp.asarray(photograph(config.image))
+    clear_folder(config.out, FILES)
     magnitude, angle = edges(grey)
     steps = 20 if config.smoke else config.steps
     jobs = {"Sobel, across": (sobel(), 0), "Sobel, down": (sobel(), 1), "Gaussian": (gaussian(), 0)}
@@ -58,6 +58,8 @@ def photograph(path: Path | None) -> np.ndarray:
     grey = pixels[..., :3] @ np.array([0.299, 0.587, 0.114], np.float32) if pixels.ndim == 3 else pixels
     step = max(1, min(grey.shape) // SIDE)
     grey = grey[::step, ::step]
+    if grey.std() == 0:
+        raise InputError(f"--image {path} is of one grey; there are no edges in it")
     if min(grey.shape) <= PIECE:
         raise InputError(
             f"--image {path} is {grey.shape[1]}×{grey.shape[0]} pixels; more than {PIECE} each way are needed"

@@ -12,7 +12,7 @@ from experiments.features import pictures
 from experiments.features.config import Config
 from experiments.features.looking import maps, network, randomised, rank_correlation
 from experiments.files import clear_folder, write_json
-from experiments.images import Split, load
+from experiments.images import Split, check_takes, load
 from experiments.progress import bar
 from jaxcnn import activations, ops, train
 from jaxcnn.explain import maximise, top_patches
@@ -25,25 +25,25 @@ SANITY = 32  # images
 
 
 def run(config: Config) -> str:
-    clear_folder(config.out, FILES)
     batch, few = (16, (32, 100)) if config.smoke else (BATCH, (None, None))
-    training, (x, labels) = load(config.data_dir, train=few[0], test=few[1])
+    training, (x, labels), classes = data = load(config.data_dir, train=few[0], test=few[1], batch=batch)
     if config.image >= len(x):
         raise InputError(f"--image must be less than the {len(x)} test images, got {config.image}")
-    model = network(int(training[1].max()) + 1)
-    params = learn(model, training, 1 if config.smoke else config.epochs, batch, config.seed)
-    (scores, _), _ = jax.jit(model.forward)(params, {}, x[:2000])
-    accuracy = float((scores.argmax(-1) == labels[:2000]).mean())
+    model, epochs = network(classes), 1 if config.smoke else config.epochs
+    check_takes(model, data.shape)
+    clear_folder(config.out, FILES)
+    params = learn(model, training, epochs, batch, config.seed)
+    accuracy = train.make_evaluate(model, {"accuracy": train.accuracy})(params, {}, x, labels)["accuracy"]
     with bar(5) as advance:
         draw(model, params, x, labels, config, advance)
         few_images = 2 if config.smoke else SANITY
         table = sanity(model, params, x[:few_images], labels[:few_images], config.seed)
         advance("sanity check", 1)
     save(pictures.sanity(table), config.out / "sanity.png")
-    write_json(config.out / "result.json", {"seed": config.seed, "epochs": config.epochs, "test_accuracy_of_2000": accuracy, "rank_correlation_with_randomised": table})  # fmt: skip
+    write_json(config.out / "result.json", {"seed": config.seed, "epochs": epochs, "test_accuracy": accuracy, "rank_correlation_with_randomised": table})  # fmt: skip
     stages = list(next(iter(table.values())))
     lines = [
-        f"{accuracy:.2%} of 2,000 test images are right. Rank correlation of each map with that of a network randomised down to …"
+        f"{accuracy:.2%} of the {len(x):,} test images are right. Rank correlation of each map with that of a network randomised down to …"
     ]
     lines += [f"{'':<15}" + "".join(f"{stage:>9}" for stage in stages)]
     lines += [f"{name:<15}" + "".join(f"{row[stage]:>9.2f}" for stage in stages) for name, row in table.items()]
@@ -90,7 +90,7 @@ def draw(model: Serial, params: Any, x: jax.Array, labels: jax.Array, config: Co
         static_argnums=0,
     )
     made = {layer: [np.asarray(climb(layer, c)) for c in range(8)] for layer in ("relu1", "relu2")}
-    made["dense2"] = [np.asarray(climb("dense2", c)) for c in range(int(labels.max()) + 1)]
+    made["dense2"] = [np.asarray(climb("dense2", c)) for c in range(params["dense2"]["bias"].size)]
     save(pictures.made(made), config.out / "made.png")
     advance("images made to excite", 1)
     few, chosen = x[:6], labels[:6]
@@ -102,7 +102,7 @@ def draw(model: Serial, params: Any, x: jax.Array, labels: jax.Array, config: Co
 def sanity(model: Serial, params: Any, x: jax.Array, classes: jax.Array, seed: int) -> dict[str, dict[str, float]]:
     """For each way of mapping, the rank correlation of its maps with those of the network randomised from the scores down to each layer."""
     names = [name for name in reversed(model.layers) if name in params]
-    fresh, _ = model.init(jax.random.key(seed + 1), x.shape[1:])
+    fresh, _ = model.init(jax.random.fold_in(jax.random.key(seed), 1), x.shape[1:])
     table = {}
     for name, way in maps(model).items():
         look = jax.jit(way)

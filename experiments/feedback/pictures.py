@@ -12,7 +12,7 @@ from experiments.drawing import ACCENT, REFERENCE, plain_ticks, style
 COLOURS = ACCENT, REFERENCE, "#7c3aed", "#15803d", "#64748b"
 
 
-def errors(found: Mapping[str, Any], ways: Mapping[str, Any]) -> Figure:
+def errors(found: Mapping[str, Any]) -> Figure:
     """Test error by epoch, and at the end."""
     figure = Figure(figsize=(11, 4.4), layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=[3, 2])

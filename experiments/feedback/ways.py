@@ -20,12 +20,12 @@ class Way(NamedTuple):
     published: tuple[float, float] | None
 
 
-def network(activation: Op = ops.relu) -> Serial:
+def network(classes: int, activation: Op = ops.relu) -> Serial:
     """Two convolutions, each halving the image, and two dense layers."""
     return layers.serial(
         conv1=layers.conv(16, window=5, stride=2), act1=layers.activation(activation),
         conv2=layers.conv(32, window=5, stride=2), act2=layers.activation(activation),
-        flatten=layers.flatten(), dense1=layers.dense(128), act3=layers.activation(activation), dense2=layers.dense(10),
+        flatten=layers.flatten(), dense1=layers.dense(128), act3=layers.activation(activation), dense2=layers.dense(classes),
     )  # fmt: skip
 
 
@@ -39,15 +39,15 @@ def aligned(path: tuple[str, ...], op: Op) -> Op:
     return feedback_alignment(op, seed=zlib.crc32("/".join(path).encode()))
 
 
-def ways() -> dict[str, Way]:
+def ways(classes: int) -> dict[str, Way]:
     """By name. Published: BioTorch's table for LeNet."""
-    plain = network()
+    plain = network(classes)
     return {
         "true gradient": Way(plain, plain, (0.91, 9.2)),
         "feedback alignment": Way(plain.map_ops(with_weights(aligned)), plain, (1.7, 13.06)),
         "direct feedback": Way(layers.direct(plain, ["act1", "act2", "act3"]), plain, (1.61, 12.81)),
         "sign-symmetric": Way(plain.map_ops(with_weights(lambda path, op: sign_symmetric(op))), plain, (0.94, 9.69)),
-        "steps, straight through": Way(network(straight_through(ops.step, within=1.0)), None, None),
+        "steps, straight through": Way(network(classes, straight_through(ops.step, within=1.0)), None, None),
     }
 
 

@@ -10,7 +10,7 @@ from experiments.feedback import pictures
 from experiments.feedback.config import Config
 from experiments.feedback.ways import Way, angles, ways
 from experiments.files import Log, clear_folder, open_log, write_json
-from experiments.images import Split, load
+from experiments.images import Images, check_takes, load
 from experiments.progress import bar
 from jaxcnn import ops, train, value_and_grad
 
@@ -21,22 +21,24 @@ MEASURES = {"error": lambda logits, labels: 1 - train.accuracy(logits, labels)}
 
 
 def run(config: Config) -> str:
-    clear_folder(config.out, FILES)
     batch, few = (16, (32, 100)) if config.smoke else (128, (None, None))
-    training, test = load(config.data_dir, train=few[0], test=few[1])
+    data = load(config.data_dir, train=few[0], test=few[1], batch=batch)
+    tried = ways(data.classes)
+    check_takes(next(iter(tried.values())).model, data.shape)
+    clear_folder(config.out, FILES)
     epochs, found = 1 if config.smoke else config.epochs, {}
     with (
         open_log(config.out / "metrics.jsonl") as log,
-        bar(len(ways()) * epochs * (len(training[0]) // batch)) as advance,
+        bar(len(tried) * epochs * (len(data.train[0]) // batch)) as advance,
     ):
-        for name, way in ways().items():
-            found[name] = learn(name, way, training, test, epochs, batch, config, log, advance)
-    rows = {name: {"test_error": f["errors"][-1], "published": way.published, "angle_at_start": _all(f["angles"], 0), "angle_at_end": _all(f["angles"], -1)} for (name, way), f in zip(ways().items(), found.values(), strict=True)}  # fmt: skip
+        for name, way in tried.items():
+            found[name] = learn(name, way, data, epochs, batch, config, log, advance)
+    rows = {name: {"test_error": f["errors"][-1], "published": way.published, "angle_at_start": _all(f["angles"], 0), "angle_at_end": _all(f["angles"], -1)} for (name, way), f in zip(tried.items(), found.values(), strict=True)}  # fmt: skip
     write_json(
         config.out / "result.json",
         {"seed": config.seed, "epochs": epochs, "learning_rate": config.learning_rate, "ways": rows},
     )
-    save(pictures.errors(found, ways()), config.out / "errors.png")
+    save(pictures.errors(found), config.out / "errors.png")
     save(pictures.angles(found), config.out / "angles.png")
     lines = [f"{'':<25}test error   published (MNIST / Fashion-MNIST)   angle to the true gradient"]
     for name, row in rows.items():
@@ -53,11 +55,11 @@ def run(config: Config) -> str:
 
 
 def learn(
-    name: str, way: Way, training: Split, test: Split, epochs: int, batch: int, config: Config, log: Log, advance: Any
+    name: str, way: Way, data: Images, epochs: int, batch: int, config: Config, log: Log, advance: Any
 ) -> dict[str, Any]:
     """Test error by epoch (the first before any training), and the angles on the way."""
-    key, few = jax.random.key(config.seed), (training[0][:batch], training[1][:batch])
-    optimizer = optax.adam(optax.cosine_onecycle_schedule(epochs * (len(training[0]) // batch), config.learning_rate))
+    key, few = jax.random.key(config.seed), (data.train[0][:batch], data.train[1][:batch])
+    optimizer = optax.adam(optax.cosine_onecycle_schedule(epochs * (len(data.train[0]) // batch), config.learning_rate))
     seen: list[tuple[int, dict[str, float]]] = []
 
     @jax.jit
@@ -77,11 +79,11 @@ def learn(
         if at.scores is not None:
             log.write(way=name, step=at.step, epoch=at.epoch, loss=at.loss, test_error=at.scores["error"])
 
-    start = train.create(way.model, optimizer, key, training[0].shape[1:])
-    errors = [train.make_evaluate(way.model, MEASURES)(start.params, {}, *test)["error"]]
+    start = train.create(way.model, optimizer, key, data.shape)
+    errors = [train.make_evaluate(way.model, MEASURES)(start.params, {}, *data.test)["error"]]
     look(0, start.params)
     _, reports = train.fit(
-        way.model, LOSS, optimizer, training, test=test, measures=MEASURES, key=key, batch_size=batch, epochs=epochs, report_every=LOOK,
+        way.model, LOSS, optimizer, data.train, test=data.test, measures=MEASURES, key=key, batch_size=batch, epochs=epochs, report_every=LOOK,
         start=start, callbacks=[report],
     )  # fmt: skip
     return {"errors": errors + [r.scores["error"] for r in reports if r.scores is not None], "angles": seen}

@@ -22,11 +22,11 @@ def digits(found: Mapping[str, Any]) -> Figure:
     return figure
 
 
-def adding(runs: Mapping[str, Mapping[str, Any]], guess: float, clip: float) -> Figure:
+def adding(runs: Mapping[str, Mapping[str, Any]], length: int, guess: float, clip: float) -> Figure:
     """The error of both runs, the length of their gradients, and ‖δ‖ through time of the clipped one."""
     figure = Figure(figsize=(14, 4.4), layout="constrained")
     left, middle, right = figure.subplots(1, 3)
-    style(left, "Adding two marked numbers of a hundred", "step", "mean square error")
+    style(left, f"Adding two marked numbers of {length}", "step", "mean square error")
     style(middle, "Length of the gradient", "step")
     for (name, found), colour in zip(runs.items(), (ACCENT, REFERENCE), strict=True):
         left.plot(

@@ -31,7 +31,7 @@ def adder() -> Serial:
 
 
 def draw_sums(key: jax.Array, count: int, length: int) -> tuple[jax.Array, jax.Array]:
-    """Sequences (count, length, 2) of numbers in [0, 1], of which one in each half is marked; the sum of the two marked ones (count, 1). Guessing 1 errs by 1/6 squared."""
+    """Sequences (count, length, 2) of numbers in [0, 1], of which one in each half is marked; the sum of the two marked ones (count, 1). The mean square error of always guessing 1 is 1/6."""
     key_n, key_a, key_b = jax.random.split(key, 3)
     numbers, half = jax.random.uniform(key_n, (count, length)), length // 2
     first = jax.random.randint(key_a, (count,), 0, half)

@@ -7,7 +7,7 @@ import numpy as np
 
 from experiments.drawing import save
 from experiments.files import Log, clear_folder, open_log, write_json
-from experiments.images import load
+from experiments.images import Images, load
 from experiments.progress import bar
 from experiments.recurrent import pictures
 from experiments.recurrent.config import Config
@@ -21,16 +21,18 @@ GUESS = 1 / 6  # the mean square error of always saying 1
 
 
 def run(config: Config) -> str:
+    few = (2 * BATCH, 200) if config.smoke else (None, None)
+    data = load(config.data_dir, train=few[0], test=few[1], batch=BATCH)
     clear_folder(config.out, FILES)
     with open_log(config.out / "metrics.jsonl") as log:
-        digits = read_digits(config, log)
+        digits = read_digits(config, data, log)
         adding = {name: add(config, log, clip=clip) for name, clip in (("clipped", True), ("as they come", False))}
     write_json(config.out / "result.json", {
         "seed": config.seed, "digits": {"test_accuracy": digits["accuracies"][-1], "epochs": len(digits["accuracies"])},
         "adding": {name: {"test_error": found["error"], "guessing": GUESS, "largest_gradient": float(np.nanmax(found["norms"]))} for name, found in adding.items()},
     })  # fmt: skip
     save(pictures.digits(digits), config.out / "digits.png")
-    save(pictures.adding(adding, GUESS, CLIP), config.out / "adding.png")
+    save(pictures.adding(adding, config.length, GUESS, CLIP), config.out / "adding.png")
     lines = [
         f"digits, row by row: {digits['accuracies'][-1]:.2%} of the test images are right after {len(digits['accuracies'])} epochs"
     ]
@@ -47,13 +49,12 @@ def run(config: Config) -> str:
     )
 
 
-def read_digits(config: Config, log: Log) -> dict[str, Any]:
+def read_digits(config: Config, data: Images, log: Log) -> dict[str, Any]:
     """Test accuracy by epoch, and ‖δ‖ through time before and after."""
-    few = (2 * BATCH, 200) if config.smoke else (None, None)
-    (images, labels), (test_images, test_labels) = load(config.data_dir, train=few[0], test=few[1])
+    (images, labels), (test_images, test_labels), classes = data
     rows, test_rows = images[..., 0], test_images[..., 0]
     epochs, per_epoch = 1 if config.smoke else config.epochs, len(rows) // BATCH
-    model, loss = reader(int(labels.max()) + 1), ops.softmax_cross_entropy
+    model, loss = reader(classes), ops.softmax_cross_entropy
     update = optimizer(2e-3, epochs * per_epoch, clip=True)
     params, _ = model.init(jax.random.key(config.seed), rows.shape[1:])
 
@@ -83,12 +84,13 @@ def add(config: Config, log: Log, *, clip: bool) -> dict[str, Any]:
     """The test error, the loss and the gradient's norm step by step, ‖δ‖ through time at the start and at the end."""
     steps, model, loss = 20 if config.smoke else config.adding_steps, adder(), ops.squared_error
     update = optimizer(RATE, steps, clip=clip)
-    params, _ = model.init(jax.random.key(config.seed), (config.length, 2))
-    test = draw_sums(jax.random.key(config.seed + 1), 1000, config.length)
+    key = jax.random.key(config.seed)
+    params, _ = model.init(jax.random.fold_in(key, 0), (config.length, 2))
+    test = draw_sums(jax.random.fold_in(key, 1), 1000, config.length)
     go = trainer(model, loss, update, lambda key: draw_sums(key, SUMS, config.length))
     look = jax.jit(lambda p: through_time(model, loss, p, *test))
     at, losses, norms, before = (params, update.init(params)), [], [], look(params)
-    keys = jax.random.split(jax.random.key(config.seed + 2), steps)
+    keys = jax.random.split(jax.random.fold_in(key, 2), steps)
     name = "clipped" if clip else "as they come"
     with bar(steps) as advance:
         for start in range(0, steps, PART):
@@ -96,8 +98,6 @@ def add(config: Config, log: Log, *, clip: bool) -> dict[str, Any]:
             losses += np.asarray(values).tolist()
             norms += np.asarray(lengths).tolist()
             advance(f"adding, gradients {name}: loss {losses[-1]:.4f}", len(values))
-            log.write(
-                task="adding", gradients=name, step=len(losses), loss=losses[-1] if np.isfinite(losses[-1]) else None
-            )
+            log.write(task="adding", gradients=name, step=len(losses), loss=losses[-1])
     error = float(jax.jit(lambda p: loss(model.forward(p, {}, test[0])[0][0], test[1]).mean())(at[0]))
     return {"error": error, "losses": losses, "norms": norms, "before": before, "after": look(at[0])}

@@ -16,6 +16,7 @@ from jaxcnn.op import Op
 
 PATTERNS = jnp.array([[1, 1, 0, 0, 0], [0, 1, 1, 0, 0], [0, 0, 1, 1, 0], [0, 0, 0, 1, 1]], jnp.float32)[:, :, None]
 SIDES = jnp.array([0, 0, 1, 1])
+LOOK = 1000  # epochs after which the document gives an error
 ARRIVED = 0.005  # Σ (output − target)² over the four patterns
 
 
@@ -33,8 +34,8 @@ NETWORKS: dict[str, tuple[Layer, Op, Op | None]] = {
 }
 
 
-def epochs_until(name: str, cap: int, settings: jax.Array, noise: jax.Array) -> jax.Array:
-    """After how many epochs each network's error is below ARRIVED, ``cap`` + 1 where it never is: (starts,).
+def epochs_until(name: str, cap: int, settings: jax.Array, noise: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """After how many epochs each network's error is below ARRIVED, ``cap`` + 1 where it never is; and its error after LOOK epochs, NaN where all arrived before: (starts,) each.
 
     ``settings``: learning rate, weight decay, scale. ``noise`` (starts, n): the first weights at scale 1, as many as are needed of each row.
     """
@@ -62,25 +63,28 @@ def epochs_until(name: str, cap: int, settings: jax.Array, noise: jax.Array) -> 
         return lax.scan(step, params, (PATTERNS, targets))[0]
 
     def going(at: Any) -> jax.Array:
-        number, _, arrived = at
+        number, _, arrived, _ = at
         return (number < cap) & jnp.any(arrived > cap)
 
     def advance(at: Any) -> Any:
-        number, params, arrived = at
+        number, params, arrived, seen = at
         params = jax.vmap(epoch)(params)
-        there = (jax.vmap(error)(params) < ARRIVED) & (arrived > cap)
-        return number + 1, params, jnp.where(there, number + 1, arrived)
+        errors = jax.vmap(error)(params)
+        there = (errors < ARRIVED) & (arrived > cap)
+        seen = jnp.where(number + 1 == LOOK, errors, seen)
+        return number + 1, params, jnp.where(there, number + 1, arrived), seen
 
     params = jax.vmap(unravel)(scale * noise[:, : zeros.size])
-    return lax.while_loop(going, advance, (0, params, jnp.full_like(noise[:, 0], cap + 1, int)))[2]
+    never, unseen = jnp.full_like(noise[:, 0], cap + 1, int), jnp.full_like(noise[:, 0], jnp.nan)
+    return lax.while_loop(going, advance, (0, params, never, unseen))[2:]
 
 
-def program(starts: int, cap: int) -> Callable[[jax.Array, jax.Array], dict[str, jax.Array]]:
-    """A compiled ``(settings, noise) -> epochs of each network``, all three in one program; ``noise`` (networks, starts, n). Each device trains its share of the starts."""
+def program(starts: int, cap: int) -> Callable[[jax.Array, jax.Array], dict[str, tuple[jax.Array, jax.Array]]]:
+    """A compiled ``(settings, noise) -> epochs and errors of each network``, all three in one program; ``noise`` (networks, starts, n). Each device trains its share of the starts."""
     devices = math.gcd(starts, jax.device_count())
     mesh = jax.make_mesh((devices,), ("starts",), axis_types=(AxisType.Auto,), devices=jax.devices()[:devices])
 
-    def all_three(settings: jax.Array, noise: jax.Array) -> dict[str, jax.Array]:
+    def all_three(settings: jax.Array, noise: jax.Array) -> dict[str, tuple[jax.Array, jax.Array]]:
         return {name: epochs_until(name, cap, settings, own) for name, own in zip(NETWORKS, noise, strict=True)}
 
     cut = jax.P(None, "starts")

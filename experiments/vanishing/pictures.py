@@ -8,11 +8,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from experiments.drawing import style
-from experiments.vanishing.measure import Measured
+from experiments.vanishing.measure import Measured, best
 
 Found = Mapping[tuple[str, int], tuple[Measured, Measured]]
 WHEN = "at the start", "after training"
-SMALLEST, LARGEST = 1e-20, 1e10
+SMALLEST, LARGEST = 1e-35, 1e25
 
 
 def fading(found: Found, names: Sequence[str], depth: int, scales: Sequence[float]) -> Figure:
@@ -20,8 +20,7 @@ def fading(found: Found, names: Sequence[str], depth: int, scales: Sequence[floa
 
     def draw(ax: Axes, measured: Measured) -> None:
         for number, colour in enumerate(_colours(len(scales))):
-            norms = np.nan_to_num(measured.norms[number], nan=np.nan, posinf=np.nan)
-            ax.plot(np.arange(1, depth + 1), np.clip(norms, SMALLEST, LARGEST), color=colour, linewidth=1.8, label=f"scale {scales[number]:.3g}")  # fmt: skip
+            ax.plot(np.arange(1, depth + 1), measured.norms[number], color=colour, linewidth=1.8, label=f"scale {scales[number]:.3g}")  # fmt: skip
         ax.set_yscale("log")
         ax.set_ylim(SMALLEST, LARGEST)
 
@@ -52,28 +51,28 @@ def silent(found: Found, names: Sequence[str], depth: int, scales: Sequence[floa
 
 
 def by_depth(found: Found, names: Sequence[str], depths: Sequence[int], scales: Sequence[float]) -> Figure:
-    """How much of δ reaches the first layer, and how well the network learns, against depth; each at its best scale for learning, the rest pale."""
+    """How much of δ reaches the first layer, and how well the network learns, against depth; each at the scale that learns best."""
     figure = Figure(figsize=(11, 4.6), layout="constrained")
     left, right = figure.subplots(1, 2)
     style(left, "‖δ‖ at the first layer over the last, at the start", "layers")
     style(right, "Correct on test images after training", "layers", "%")
     for name, colour in zip(names, ("#64748b", "#7c3aed", "#2455a4", "#c2410c"), strict=True):
-        best, ratios = [], []
+        correct, ratios = [], []
         for depth in depths:
             start, end = found[name, depth]
-            at = int(np.argmax(end.correct))
-            best.append(100 * end.correct[at])
+            at = best(end)
+            correct.append(100 * end.correct[at])
             with np.errstate(all="ignore"):
-                ratios.append(np.clip(start.norms[at, 0] / start.norms[at, -1], SMALLEST, LARGEST))
+                ratios.append(start.norms[at, 0] / start.norms[at, -1])
         left.plot(depths, ratios, "o-", color=colour, linewidth=1.8, label=name)
-        right.plot(depths, best, "o-", color=colour, linewidth=1.8, label=name)
+        right.plot(depths, correct, "o-", color=colour, linewidth=1.8, label=name)
     left.set_yscale("log")
     right.set_ylim(0, 100)
     for ax in (left, right):
         ax.set_xscale("log")
         ax.set_xticks(depths, [str(d) for d in depths])
         ax.minorticks_off()
-    right.legend(frameon=False, title="each at the best of its scales")
+    right.legend(frameon=False, title="each at the scale that learns best")
     return figure
 
 

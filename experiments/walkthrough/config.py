@@ -4,7 +4,7 @@ import dataclasses
 from pathlib import Path
 from typing import Literal
 
-from experiments.command import InputError, OnImages, expect
+from experiments.command import MNIST_DIR, InputError, OnImages, expect
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,5 +27,6 @@ class Config(OnImages):
         super().check()
         expect(self.image is None or self.image >= 0, "--image", "an integer ≥ 0", self.image)
         expect(self.steps >= 0, "--steps", "an integer ≥ 0", self.steps)
-        if self.model == "seesaw" and self.image is not None:
-            raise InputError("--image is not for the seesaw, which has a pattern of its own; give --model lenet, too")
+        for flag, given in (("image", self.image is not None), ("steps", self.steps != Config.steps), ("data-dir", self.data_dir != MNIST_DIR)):  # fmt: skip
+            if self.model == "seesaw" and given:
+                raise InputError(f"--{flag} is not for the seesaw, which has a pattern and weights of its own; give --model lenet, too")  # fmt: skip

@@ -9,7 +9,7 @@ import optax
 
 from experiments.command import InputError
 from experiments.files import clear_folder, write_json
-from experiments.images import load
+from experiments.images import check_takes, load
 from experiments.progress import bar
 from experiments.walkthrough import page, sample
 from experiments.walkthrough.config import Config
@@ -21,17 +21,18 @@ FILES = "result.json", "walkthrough.html"
 
 
 def run(config: Config) -> str:
-    clear_folder(config.out, FILES)
     if config.model == "seesaw":
         with jax.enable_x64(True):
             found = sample.walked()
             told = sample.quantities(found)
+        clear_folder(config.out, FILES)
         rows = [{"name": q.name, "rule": q.rule, "value": q.value, "document": q.printed, "why": q.why} for q in told]
         write_json(config.out / "result.json", {"model": "seesaw", "quantities": rows})
         write_file(config.out / "walkthrough.html", page.seesaw(found, told))
         text = as_text(told)
     else:
         found, target = of_model(config)
+        clear_folder(config.out, FILES)
         write_json(config.out / "result.json", {"model": config.model, "image": config.image or 0, "loss": found.loss, "layers": [_figures(found, n) for n in range(len(found.stages))]})  # fmt: skip
         write_file(config.out / "walkthrough.html", page.model(config.model, found, target))
         text = in_short(config.model, found, target)
@@ -41,23 +42,21 @@ def run(config: Config) -> str:
 def of_model(config: Config) -> tuple[Walk, int]:
     """A model, trained for a little while, on one test image; and the image's class."""
     few = (640, 100) if config.smoke else (None, None)
-    (images, labels), (test_images, test_labels) = load(config.data_dir, train=few[0], test=few[1])
+    (images, labels), (test_images, test_labels), classes = load(config.data_dir, train=few[0], test=few[1])
     index = config.image or 0
     if index >= len(test_images):
         raise InputError(f"--image must be less than the {len(test_images)} test images, got {index}")
-    classes = int(labels.max()) + 1
     model: Any = models.mlp((128, classes)) if config.model == "mlp" else models.MODELS[config.model](classes)
+    check_takes(model, images.shape[1:])
     optimizer, key = optax.adam(1e-3), jax.random.key(config.seed)
     state = train.create(model, optimizer, key, images.shape[1:])
     steps = 2 if config.smoke else config.steps
     if steps:
-        go = train.make_steps(train.make_step(model, ops.softmax_cross_entropy, optimizer))
-        rows = jax.random.randint(key, (steps, 64), 0, len(images))
         with bar(steps) as advance:
-            for start in range(0, steps, 10):
-                part = rows[start : start + 10]
-                state, metrics = go(state, images, labels, part, key)
-                advance(f"training: loss {float(metrics['loss'][-1]):.3f}", len(part))
+            state, _ = train.fit(
+                model, ops.softmax_cross_entropy, optimizer, (images, labels), key=key, batch_size=min(64, len(images)), steps=steps, report_every=10,
+                start=state, callbacks=[lambda report, _: advance(f"training: loss {report.loss:.3f}", len(report.losses))],
+            )  # fmt: skip
     chosen = slice(index, index + 1)
     found = walk(model, state.params, state.state, test_images[chosen], test_labels[chosen], ops.softmax_cross_entropy)
     return found, int(test_labels[index])

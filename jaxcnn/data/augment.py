@@ -24,11 +24,15 @@ from jaxcnn.errors import setting_error
 def warp(
     key: jax.Array, x: jax.Array, *, shift: float = 2.0, degrees: float = 10.0, zoom: float = 0.1, fill: float = 0.0
 ) -> jax.Array:
-    """``x`` (n, h, w, c), each image moved, turned about its middle, and resized. Raises ValueError for other shapes, and for settings below 0 or zoom ≥ 1."""
+    """``x`` (n, h, w, c), each image moved, turned about its middle, and resized; of integers, the nearest. Raises ValueError for other shapes, and for settings below 0 or zoom ≥ 1."""
     if x.ndim != 4:
         raise setting_error("warp", "x", "a batch of images (n, h, w, c)", tuple(x.shape))
     for name, value in (("shift", shift), ("degrees", degrees), ("zoom", zoom)):
-        if not 0 <= value < (1 if name == "zoom" else math.inf):
+        if (
+            isinstance(value, bool)
+            or not isinstance(value, int | float)
+            or not 0 <= value < (1 if name == "zoom" else math.inf)
+        ):
             raise setting_error("warp", name, "in [0, 1)" if name == "zoom" else "a number ≥ 0", value)
     n, h, w, _ = x.shape
     keys = jax.random.split(key, 3)
@@ -39,7 +43,8 @@ def warp(
     cos, sin = (jnp.cos(angle) / size)[:, None, None], (jnp.sin(angle) / size)[:, None, None]
     rows = cos * down[:, None] - sin * across + (h - 1) / 2 + move[:, 0, None, None]
     columns = sin * down[:, None] + cos * across + (w - 1) / 2 + move[:, 1, None, None]
-    return jax.vmap(_bilinear, in_axes=(0, 0, 0, None))(x, rows, columns, fill).astype(x.dtype)
+    warped = jax.vmap(_bilinear, in_axes=(0, 0, 0, None))(x, rows, columns, fill)
+    return (warped if jnp.issubdtype(x.dtype, jnp.floating) else warped.round()).astype(x.dtype)
 
 
 def _bilinear(x: jax.Array, rows: jax.Array, columns: jax.Array, fill: float) -> jax.Array:

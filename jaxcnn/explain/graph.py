@@ -72,16 +72,22 @@ class Graph:
         self.nodes: list[Node] = []
 
     def input(self, name: str, value: Any) -> Node:
-        """A number or an array. ValueError if the name is taken."""
+        """A number or an array; an array of integers stays one (labels). ValueError if the name is taken."""
         if any(node.name == name for node in self.nodes):
             raise ValueError(f"graph: there is a node `{name}` already")
-        return self._keep(Node(name, jnp.asarray(value, jnp.result_type(float))))
+        integers = hasattr(value, "dtype") and jnp.issubdtype(value.dtype, jnp.integer)
+        return self._keep(Node(name, jnp.asarray(value, None if integers else jnp.result_type(float))))
 
     def apply(self, op: Op, *inputs: Node, **settings: Any) -> Node:
-        """A node for ``op`` of some nodes; its forward runs at once."""
+        """A node for ``op`` of some nodes; its forward runs at once. ValueError for an op with several outputs (batch norm in training)."""
         value, saved = op.run(*(node.value for node in inputs), **settings)
-        same = sum(node.op is not None and node.op.name == op.name for node in self.nodes)
-        return self._keep(Node(op.name + (str(same + 1) if same else ""), value, op, inputs, saved))
+        if not isinstance(value, jax.Array):
+            raise ValueError(f"graph: {op.name} has several outputs; a node has one value")
+        taken, name, number = {node.name for node in self.nodes}, op.name, 1
+        while name in taken:
+            number += 1
+            name = f"{op.name}{number}"
+        return self._keep(Node(name, value, op, inputs, saved))
 
     def add(self, *inputs: Node) -> Node:
         """Their sum; ValueError if they differ in shape."""
@@ -98,7 +104,11 @@ class Graph:
         node.gradient = jnp.ones_like(node.value)
         for at in reversed(self.nodes):
             if at.op is not None and at.gradient is not None:
-                for source, d in zip(at.inputs, at.op.pull(at.saved, at.gradient), strict=True):
+                for source, d in zip(
+                    at.inputs, at.op.pull(at.saved, at.gradient), strict=False
+                ):  # inputs left out are last
+                    if not jnp.issubdtype(source.value.dtype, jnp.floating):
+                        continue  # a label has no gradient
                     source.gradient = d if source.gradient is None else source.gradient + d
         return {
             n.name: jnp.zeros_like(n.value) if n.gradient is None else n.gradient for n in self.nodes if n.op is None
@@ -124,8 +134,7 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 def _short(value: Any) -> str:
     if value is None:
         return ""
-    return (
-        np.array2string(np.asarray(value), precision=4, suppress_small=True, threshold=8)
-        if np.ndim(value)
-        else f"{float(value):.4g}"
-    )
+    if not np.ndim(value):
+        return f"{float(value):.4g}"
+    text = np.array2string(np.asarray(value), precision=4, suppress_small=True, threshold=8)
+    return " ".join(text.split())  # a matrix in one line, too

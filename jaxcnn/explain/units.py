@@ -18,10 +18,33 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from jaxcnn.errors import setting_error
 from jaxcnn.gradient import activations
-from jaxcnn.layers import Serial
+from jaxcnn.layers import Layer, Serial
 from jaxcnn.layers.chain import Chain
+from jaxcnn.layers.stateful import BatchNorm, Dropout
+from jaxcnn.op import Op
 from jaxcnn.window import resolve
+
+CELL_BY_CELL = {
+    "bias",
+    "frozen_norm",
+    "relu",
+    "leaky_relu",
+    "elu",
+    "step",
+    "sigmoid",
+    "tanh",
+    "softplus",
+    "silu",
+    "gelu",
+}
+# Of the ops with a window
+DEFAULTS = {
+    "conv": {"stride": 1, "padding": "SAME", "dilation": 1},
+    "max_pool": {"stride": None, "padding": "VALID", "dilation": 1},
+    "avg_pool": {"stride": None, "padding": "VALID", "dilation": 1},
+}
 
 
 def until(model: Serial, layer: str) -> Serial:
@@ -37,36 +60,42 @@ def seen_by(
 ) -> tuple[slice, ...]:
     """The cells of the input that the units of ``layer`` at ``place`` read, a slice for each spatial axis, cut off at the border.
 
-    Follows convolutions and pools of a serial model; a ValueError names a layer that it cannot follow.
+    Follows convolutions, pools and what works on each cell alone, in a serial model. Raises ValueError for a ``place`` that is none of the layer's, and for a layer that it cannot
+    follow, by name.
     """
     part = until(model, layer)
     x = jax.ShapeDtypeStruct((1, *input_shape), jnp.float32)
     shapes = jax.eval_shape(lambda x: activations(part, params, state, x), x)
     before = [x.shape[1:-1], *(shapes[name].shape[1:-1] for name in part.layers)]
+    if len(place) != len(before[-1]) or not all(0 <= p < size for p, size in zip(place, before[-1], strict=True)):
+        raise ValueError(f"seen_by: `place` must be one of the {'×'.join(map(str, before[-1]))} places of layer `{layer}`, got {place}")  # fmt: skip
     seen = [(p, p) for p in place]
     for (name, inside), cells in reversed([*zip(part.layers.items(), before[:-1], strict=True)]):
-        if not isinstance(inside, Chain):
-            raise ValueError(f"seen_by: cannot follow layer `{name}`, which is no chain of ops")
-        for link in reversed(inside.links):
-            settings = dict(link.op.fixed)
-            if link.op.name == "conv":
-                settings = {"window": params[name]["kernel"].shape[:-2], **settings}
-            if "window" in settings:
-                settings = {
-                    "padding": "SAME" if link.op.name == "conv" else "VALID",
-                    "dilation": 1,
-                    "stride": None,
-                    **settings,
-                }
-                settings["stride"] = settings["stride"] or settings["window"]
-                over = resolve(
-                    "seen_by", cells, **{k: settings[k] for k in ("window", "stride", "padding", "dilation")}
-                )
-                seen = [
-                    (a * s - lo, b * s - lo + e - 1)
-                    for (a, b), s, (lo, _), e in zip(seen, over.stride, over.padding, over.extent, strict=True)
-                ]
+        for op in reversed(_ops(name, inside)):
+            if op.name in CELL_BY_CELL:
+                continue
+            settings: dict[str, Any] = {**DEFAULTS[op.name], **op.fixed}
+            if op.name == "conv":
+                settings["window"] = params[name]["kernel"].shape[:-2]
+            settings["stride"] = settings["stride"] or settings["window"]
+            over = resolve("seen_by", cells, **{k: settings[k] for k in ("window", "stride", "padding", "dilation")})
+            seen = [
+                (a * s - lo, b * s - lo + e - 1)
+                for (a, b), s, (lo, _), e in zip(seen, over.stride, over.padding, over.extent, strict=True)
+            ]
     return tuple(slice(max(a, 0), min(b + 1, size)) for (a, b), size in zip(seen, before[0], strict=True))
+
+
+def _ops(name: str, layer: Layer) -> list[Op]:
+    """In evaluation, where dropout and batch norm look at each cell alone."""
+    if isinstance(layer, Dropout | BatchNorm):
+        return []
+    if not isinstance(layer, Chain):
+        raise ValueError(f"seen_by: cannot follow layer `{name}`, which is no chain of ops")
+    for link in layer.links:
+        if link.op.name not in {*DEFAULTS, *CELL_BY_CELL}:
+            raise ValueError(f"seen_by: cannot follow layer `{name}`: {link.op.name} is no window over the cells")
+    return [link.op for link in layer.links]
 
 
 def top_patches(
@@ -80,8 +109,15 @@ def top_patches(
     count: int = 9,
     batch: int = 500,
 ) -> list[tuple[int, tuple[slice, ...], float]]:
-    """The ``count`` images whose strongest unit of ``channel`` in ``layer`` is strongest: which image, the cells that this unit reads, and its value; strongest first."""
+    """The ``count`` images whose strongest unit of ``channel`` in ``layer`` is strongest: which image, the cells that this unit reads, and its value; strongest first.
+
+    Raises ValueError for a ``channel`` that the layer does not have, a layer without spatial axes, or one that :func:`seen_by` cannot follow.
+    """
     part = until(model, layer)
+    spatial = part.output_shape(params, state, images.shape[1:])[:-1]
+    if not spatial:
+        raise ValueError(f"top_patches: layer `{layer}` has no spatial axes; give one before `flatten`")
+    _check_channel("top_patches", part, params, state, images.shape[1:], channel)
 
     @jax.jit
     def strongest(images: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -91,7 +127,6 @@ def top_patches(
 
     parts = [strongest(images[start : start + batch]) for start in range(0, len(images), batch)]
     values, places = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
-    spatial = part.output_shape(params, state, images.shape[1:])[:-1]
     found = []
     for index in np.argsort(-values, kind="stable")[:count]:
         place = tuple(int(p) for p in np.unravel_index(places[index], spatial))
@@ -104,9 +139,10 @@ def maximise(
 ) -> jax.Array:  # fmt: skip
     """``start`` (n, *space, c) after ``steps`` steps up the gradient of the channel's mean over ``layer``, each of length ``rate`` · √(elements), and less ``decay`` of itself.
 
-    The gradient comes from the hand-written backward of the model up to the layer.
+    The gradient comes from the hand-written backward of the model up to the layer. Raises ValueError for a ``channel`` that the layer does not have.
     """
     part = until(model, layer)
+    _check_channel("maximise", part, params, state, start.shape[1:], channel)
 
     def step(x: jax.Array, unused: None) -> tuple[jax.Array, None]:
         (y, *_), residuals = part.forward(params, state, x)
@@ -117,3 +153,10 @@ def maximise(
         return (1 - decay) * (x + rate * dx / length), None
 
     return lax.scan(step, start, length=steps)[0]
+
+
+def _check_channel(function: str, part: Serial, params: Any, state: Any, shape: tuple[int, ...], channel: Any) -> None:
+    """One that is traced cannot be looked at."""
+    channels = part.output_shape(params, state, shape)[-1]
+    if isinstance(channel, int | np.integer) and not 0 <= channel < channels:
+        raise setting_error(function, "channel", f"an integer in [0, {channels})", channel)
