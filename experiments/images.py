@@ -49,15 +49,15 @@ def load(folder: Path, *, train: int | None = None, test: int | None = None, bat
     )
 
 
-def check_takes(model: Layer, shape: tuple[int, ...]) -> None:
-    """InputError unless ``model`` takes images of that shape."""
+def check_takes(model: Layer, shape: tuple[int, ...], name: str = "--data-dir: the model") -> None:
+    """InputError, that ``name`` does not take such images, unless ``model`` does."""
     try:
         jax.eval_shape(lambda: model.init(jax.random.key(0), shape))
     except ValueError as error:
         # JAX adds notes of its own, about tracebacks
         where = "; ".join(note for note in getattr(error, "__notes__", ()) if note.startswith("in layer"))
         size = "×".join(map(str, shape[:2]))
-        raise InputError(f"--data-dir: the model does not take images of {size} pixels: {error} ({where})") from None
+        raise InputError(f"{name} does not take images of {size} pixels: {error} ({where})") from None
 
 
 def standardiser(images: np.ndarray) -> Callable[[jax.Array], jax.Array]:

@@ -15,7 +15,7 @@ from rich.text import Text
 
 from experiments.command import InputError, RunError
 from experiments.files import Log
-from experiments.images import standardiser
+from experiments.images import check_takes, standardiser
 from experiments.mnist.config import Config
 from jaxcnn import models, ops, train
 from jaxcnn.data import Dataset
@@ -86,14 +86,8 @@ class Trainer:
         height, width = data.train_images.shape[1:]
         self._prepare = standardiser(data.train_images)
         self._soften = softener(data.classes, config.label_smoothing)
-        try:
-            self.train_state = train.create(self.model, self._optimizer, init_key, (height, width, 1))
-        except ValueError as error:
-            # JAX adds notes of its own, about tracebacks
-            where = "; ".join(note for note in getattr(error, "__notes__", ()) if note.startswith("in layer"))
-            raise InputError(
-                f"--model {config.model} does not take images of {height}×{width} pixels: {error} ({where})"
-            ) from None
+        check_takes(self.model, (height, width, 1), f"--model {config.model}")
+        self.train_state = train.create(self.model, self._optimizer, init_key, (height, width, 1))
 
     @property
     def parameters(self) -> int:
