@@ -12,10 +12,11 @@ from jaxcnn.errors import setting_error
 from jaxcnn.layers import Layer
 from jaxcnn.layers.examples import example_squares
 from jaxcnn.op import Op
+from jaxcnn.precision import Policy
 
 
 def value_and_grad(
-    model: Layer, loss: Op, *, microbatch: int | None = None
+    model: Layer, loss: Op, *, microbatch: int | None = None, policy: Policy | None = None
 ) -> Callable[..., tuple[tuple[Any, Any], Any]]:
     """The mean loss over a batch, the model's new state, and the gradient of the parameters.
 
@@ -27,6 +28,9 @@ def value_and_grad(
     With ``microbatch`` the batch is worked through by so many examples at a time, and their gradients are summed: the same gradient in less memory, and in less time where
     that keeps δ in a processor's cache. Two things differ: batch norm sees the microbatches (its running statistics move once for each), and dropout draws a mask for
     each. Raises ValueError where a larger batch does not divide into microbatches.
+
+    With a ``policy`` (:class:`jaxcnn.precision.Policy`) the network computes in its ``compute`` dtype, and the gradients come in its ``params`` dtype; δ is carried down ``scale``
+    times as large, an argument beside ``train`` (the policy's ``loss_scale``, if not given), and the gradients are divided by it.
 
     >>> import jax, jax.numpy as jnp
     >>> from jaxcnn import models, ops, value_and_grad
@@ -45,16 +49,27 @@ def value_and_grad(
     if microbatch is not None and (not isinstance(microbatch, int) or isinstance(microbatch, bool) or microbatch < 1):
         raise setting_error("value_and_grad", "microbatch", "None or an integer ≥ 1", microbatch)
 
-    def whole(params: Any, state: Any, x: Any, target: Any, key: Any, train: bool) -> Any:
+    def whole(params: Any, state: Any, x: Any, target: Any, key: Any, train: bool, scale: Any) -> Any:
+        if policy is None:
+            return plain(params, state, x, target, key, train, 1)
+        # not the state: an average over many batches needs all its digits
+        found, grads = plain(policy.to_compute(params), state, policy.to_compute(x), target, key, train, scale)
+        return found, jax.tree.map(lambda d: d / scale, policy.to_params(grads))
+
+    def plain(params: Any, state: Any, x: Any, target: Any, key: Any, train: bool, scale: Any) -> Any:
         (y, new_state), residuals = model.forward(params, state, x, key, train=train)
-        losses, saved = loss.run(y, target)
-        dy, *_ = loss.pull(saved, jnp.full_like(losses, 1 / max(losses.size, 1)))
-        grads, _ = model.backward(residuals, dy)
+        losses, saved = loss.run(y if policy is None else policy.to_output(y), target)
+        dy, *_ = loss.pull(saved, jnp.full_like(losses, 1 / max(losses.size, 1)) * scale)
+        grads, _ = model.backward(residuals, dy.astype(y.dtype))
         return (losses.mean(), new_state), grads
 
-    def run(params: Any, state: Any, x: Any, target: Any, key: Any = None, *, train: bool = True) -> Any:
+    fixed = policy.loss_scale if policy is not None and isinstance(policy.loss_scale, int | float) else 1.0
+
+    def run(
+        params: Any, state: Any, x: Any, target: Any, key: Any = None, *, train: bool = True, scale: Any = fixed
+    ) -> Any:
         if microbatch is None or len(x) <= microbatch:
-            return whole(params, state, x, target, key, train)
+            return whole(params, state, x, target, key, train, scale)
         if len(x) % microbatch:
             raise ValueError(
                 f"value_and_grad: a batch of {len(x)} does not divide into microbatches of {microbatch}; choose a divisor"
@@ -65,7 +80,7 @@ def value_and_grad(
             (total, state), sums = carry
             number, x, target = part
             own_key = None if key is None else jax.random.fold_in(key, number)
-            (value, state), grads = whole(params, state, x, target, own_key, train)
+            (value, state), grads = whole(params, state, x, target, own_key, train, scale)
             return ((total + value / count, state), jax.tree.map(lambda sum_, d: sum_ + d / count, sums, grads)), None
 
         # Every count-th example, so that a batch cut up by a mesh stays where it is

@@ -27,7 +27,9 @@ def test_proof(op, case):
     assert report.ok, str(report)
     made = {verdict.name for verdict in report.verdicts if verdict.status == "holds"}
     always = ALWAYS if case is op.cases[0] else ALWAYS - ON_MESHES
-    if case.label == "far out":  # a slope below all rounding is undecided there; elementwise it is compared all the same
+    if (
+        case.label == "far out"
+    ):  # a slope below all rounding is undecided there; elementwise it is compared all the same
         always = always - {"finite differences"}
     assert made >= always, str(report)
 

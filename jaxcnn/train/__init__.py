@@ -4,10 +4,11 @@ Schedules, clipping and weight decay are optax's: ``optax.chain(optax.clip_by_gl
 ``prepare_target=lambda labels: optax.smooth_labels(jax.nn.one_hot(labels, classes), 0.1)``; gradient accumulation is ``microbatch``.
 """
 
+from jaxcnn.precision import Policy
 from jaxcnn.train.callbacks import EarlyStopping
 from jaxcnn.train.epoch import make_epoch, make_steps, shuffled
 from jaxcnn.train.evaluate import accuracy, make_evaluate
 from jaxcnn.train.fit import DivergedError, Report, fit
 from jaxcnn.train.step import TrainState, create, make_predict, make_step
 
-__all__ = ["DivergedError", "EarlyStopping", "Report", "TrainState", "accuracy", "create", "fit", "make_epoch", "make_evaluate", "make_predict", "make_step", "make_steps", "shuffled"]  # fmt: skip
+__all__ = ["DivergedError", "EarlyStopping", "Policy", "Report", "TrainState", "accuracy", "create", "fit", "make_epoch", "make_evaluate", "make_predict", "make_step", "make_steps", "shuffled"]  # fmt: skip

@@ -19,6 +19,8 @@ import numpy as np
 
 from jaxcnn.errors import setting_error
 from jaxcnn.layers.layer import Layer, Params, State
+from jaxcnn.precision import Policy
+from jaxcnn.train.step import make_predict
 
 Measure = Callable[[Any, Any], jax.Array]
 Evaluate = Callable[[Params, State, Any, Any], dict[str, float]]
@@ -40,6 +42,7 @@ def make_evaluate(
     prepare: Callable[[jax.Array], jax.Array] | None = None,
     *,
     batch_size: int = 500,
+    policy: Policy | None = None,
 ) -> Evaluate:
     """``evaluate(params, state, x, target) -> {name: mean over all examples}``, with dropout off and batch norm on its running statistics.
 
@@ -52,10 +55,11 @@ def make_evaluate(
     if not isinstance(batch_size, int) or isinstance(batch_size, bool) or batch_size < 1:
         raise setting_error("make_evaluate", "batch_size", "an integer ≥ 1", batch_size)
 
+    predict = make_predict(model, prepare, policy=policy)
+
     @jax.jit
     def sums(params: Params, state: State, x: Any, target: Any, count: jax.Array) -> dict[str, jax.Array]:
-        (y, _), _ = model.forward(params, state, x if prepare is None else prepare(x), train=False)
-        counts = jnp.arange(len(x)) < count
+        y, counts = predict(params, state, x), jnp.arange(len(x)) < count
         return {name: jnp.where(counts, measure(y, target), 0).sum() for name, measure in measures.items()}
 
     def evaluate(params: Params, state: State, x: Any, target: Any) -> dict[str, float]:

@@ -19,6 +19,7 @@ import optax
 from jaxcnn.errors import setting_error
 from jaxcnn.layers import Layer
 from jaxcnn.op import Op
+from jaxcnn.precision import Policy
 from jaxcnn.train.evaluate import Measure, accuracy, make_evaluate
 from jaxcnn.train.source import Arrays, Batches, Shuffled
 from jaxcnn.train.step import Augment, Prepare, TrainState, create, make_step
@@ -62,7 +63,7 @@ def fit(
     key: jax.Array, batch_size: int = 128, epochs: int | None = None, steps: int | None = None,
     test: Arrays | None = None, measures: Mapping[str, Measure] | None = None, evaluate_every: int | None = None,
     prepare: Prepare | None = None, prepare_target: Prepare | None = None, augment: Augment | None = None,
-    microbatch: int | None = None, average: float | None = None,
+    microbatch: int | None = None, average: float | None = None, policy: Policy | None = None,
     report_every: int = 50, callbacks: Sequence[Callback] = (), start: TrainState | None = None,
 ) -> tuple[TrainState, list[Report]]:  # fmt: skip
     """Train ``model``; its last train state, and all reports.
@@ -76,7 +77,7 @@ def fit(
         test: examples to look at every ``evaluate_every`` steps (an epoch; for an iterator never, unless given) and at the end, by ``measures`` (accuracy).
         report_every: steps in one compiled program, from one report to the next.
         start: a train state to go on from; its ``step`` says where.
-        prepare, prepare_target, augment, microbatch, average: see :func:`jaxcnn.train.make_step`. With ``average`` the averaged parameters are tested.
+        prepare, prepare_target, augment, microbatch, average, policy: see :func:`jaxcnn.train.make_step`. With ``average`` the averaged parameters are tested.
 
     Raises:
         ValueError: a setting is out of range, or x and target differ in length.
@@ -86,12 +87,12 @@ def fit(
     first, rest = jax.random.split(key)
     source = Batches(data, rest) if isinstance(data, Iterator) else Shuffled(data, batch_size, report_every, rest)
     total, looks = _steps(epochs, steps, source.per_epoch), evaluate_every or source.per_epoch or 0
-    step = make_step(model, loss, optimizer, prepare, prepare_target, augment=augment, microbatch=microbatch, average=average, guard=True)  # fmt: skip
+    step = make_step(model, loss, optimizer, prepare, prepare_target, augment=augment, microbatch=microbatch, average=average, guard=True, policy=policy)  # fmt: skip
     run = source.runner(step)
-    evaluate = make_evaluate(model, {"accuracy": accuracy} if measures is None else measures, prepare)
+    evaluate = make_evaluate(model, {"accuracy": accuracy} if measures is None else measures, prepare, policy=policy)
     if start is None:
         shape = source.example.shape if prepare is None else jax.eval_shape(prepare, source.example).shape
-        start = create(model, optimizer, first, shape[1:], average=average is not None)
+        start = create(model, optimizer, first, shape[1:], average=average is not None, policy=policy)
     state, at, reports = start, int(start.step), []
     while at < total:
         count = min(report_every, total - at, looks - at % looks if looks else total)

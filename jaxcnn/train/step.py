@@ -24,6 +24,7 @@ from jaxcnn.errors import setting_error
 from jaxcnn.gradient import value_and_grad
 from jaxcnn.layers.layer import Layer, Params, State
 from jaxcnn.op import Op
+from jaxcnn.precision import Policy, Scale
 
 Prepare = Callable[[jax.Array], jax.Array]
 Augment = Callable[[jax.Array, jax.Array], jax.Array]
@@ -32,13 +33,14 @@ AUGMENT = 2**31  # folded into the key; no model has so many layers
 
 
 class TrainState(NamedTuple):
-    """All that a step changes: the model's parameters and state, the optimizer's state, how many steps were taken (int32), and the moving average of the parameters, None where none is kept."""
+    """All that a step changes: the model's parameters and state, the optimizer's state, how many steps were taken (int32), the moving average of the parameters, and the dynamic loss scale, None where there is none."""
 
     params: Params
     state: State
     opt_state: Any
     step: jax.Array
     average: Params | None = None
+    scale: Scale | None = None
 
 
 def create(
@@ -48,8 +50,10 @@ def create(
     input_shape: tuple[int, ...],
     *,
     average: bool = False,
+    policy: Policy | None = None,
 ) -> TrainState:
     """A fresh train state for inputs of ``input_shape`` (without the batch), made by one compiled program; with ``average`` it has room for the parameters' moving average.
+    A ``policy`` says the parameters' dtype, and whether there is a dynamic loss scale.
 
     Raises:
         ValueError, TypeError: ``model`` does not take inputs of that shape; notes on the error name the layer.
@@ -57,8 +61,10 @@ def create(
 
     def init(key: jax.Array) -> TrainState:
         params, state = model.init(key, tuple(input_shape))
+        params = params if policy is None else policy.to_params(params)
+        scale = None if policy is None else policy.first_scale()
         kept = jax.tree.map(jnp.copy, params) if average else None
-        return TrainState(params, state, optimizer.init(params), jnp.zeros((), jnp.int32), kept)
+        return TrainState(params, state, optimizer.init(params), jnp.zeros((), jnp.int32), kept, scale)
 
     return jax.jit(init)(key)
 
@@ -74,6 +80,7 @@ def make_step(
     microbatch: int | None = None,
     average: float | None = None,
     guard: bool = False,
+    policy: Policy | None = None,
 ) -> jax.stages.Wrapped:
     """A compiled ``step(train_state, x, target, key) -> (train_state, {"loss": mean over the batch})``.
 
@@ -87,38 +94,48 @@ def make_step(
         augment: ``augment(key, x)`` draws the prepared images anew in every step, such as :func:`jaxcnn.data.augment.warp`.
         microbatch: so many examples at a time, their gradients summed (gradient accumulation): see :func:`jaxcnn.value_and_grad`.
         average: the train state's ``average`` ← average · itself + (1 − average) · parameters, after every step.
-        guard: a step whose loss or gradient is not finite changes nothing but its number; the metrics then have "finite", too.
+        guard: a step whose loss or gradient is not finite changes nothing but its number; the metrics then have "finite", too. A dynamic loss scale guards in any case, is in the
+            metrics as "scale", and calls a step finite that it mends by becoming smaller.
+        policy: in which precision, and with which loss scale: see :class:`jaxcnn.precision.Policy`.
 
     Raises:
-        ValueError: ``average`` is not in [0, 1), or, when called, the train state was created without room for it.
+        ValueError: ``average`` is not in [0, 1), or, when called, the train state was created without room for what the step needs.
     """
     if average is not None and not 0 <= average < 1:
         raise setting_error("make_step", "average", "None or a number in [0, 1)", average)
-    differentiate = value_and_grad(model, loss, microbatch=microbatch)
+    differentiate = value_and_grad(model, loss, microbatch=microbatch, policy=policy)
+    dynamic = policy is not None and policy.loss_scale == "dynamic"
 
     def step(train_state: TrainState, x: Any, target: Any, key: jax.Array) -> tuple[TrainState, Metrics]:
-        params, state, opt_state, number, mean = train_state
+        params, state, opt_state, number, mean, scale = train_state
         if (average is None) != (mean is None):
             raise ValueError(
                 "step: make_step and create must agree about `average`: "
                 f"make_step has {average}, the train state has {'none' if mean is None else 'one'}"
             )
+        if dynamic != (scale is not None):
+            raise ValueError("step: make_step and create must agree about the policy's dynamic loss scale")
         x = x if prepare is None else prepare(x)
         target = target if prepare_target is None else prepare_target(target)
         key = jax.random.fold_in(key, number)
         x = x if augment is None else augment(jax.random.fold_in(key, AUGMENT), x)
-        (value, new_state), grads = differentiate(params, state, x, target, key)
+        by = {} if scale is None else {"scale": scale.value}
+        (value, new_state), grads = differentiate(params, state, x, target, key, **by)
         updates, new_opt_state = optimizer.update(grads, opt_state, params)
         new_params: Any = optax.apply_updates(params, updates)
         new_mean: Any = (
             None if average is None or mean is None else optax.incremental_update(new_params, mean, 1 - average)
         )
-        new = TrainState(new_params, new_state, new_opt_state, number + 1, new_mean)
-        if not guard:
+        new = TrainState(new_params, new_state, new_opt_state, number + 1, new_mean, scale)
+        if not guard and scale is None:
             return new, {"loss": value}
         finite = _finite((value, grads))
         kept = jax.tree.map(lambda after, before: jnp.where(finite, after, before), new, train_state)
-        return kept._replace(step=number + 1), {"loss": value, "finite": finite}
+        kept = kept._replace(step=number + 1)
+        if scale is None:
+            return kept, {"loss": value, "finite": finite}
+        mended = jnp.isfinite(value) & (scale.value > 1)
+        return kept._replace(scale=scale.after(finite)), {"loss": value, "finite": finite | mended, "scale": scale.value}  # fmt: skip
 
     return jax.jit(step, donate_argnums=0)
 
@@ -128,11 +145,14 @@ def _finite(tree: Any) -> jax.Array:
     return jnp.all(jnp.stack([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(tree)]))
 
 
-def make_predict(model: Layer, prepare: Prepare | None = None) -> jax.stages.Wrapped:
+def make_predict(model: Layer, prepare: Prepare | None = None, *, policy: Policy | None = None) -> jax.stages.Wrapped:
     """A compiled ``predict(params, state, x) -> logits``, with dropout off and batch norm on its running statistics."""
 
     def predict(params: Params, state: State, x: Any) -> jax.Array:
-        (logits, _), _ = model.forward(params, state, x if prepare is None else prepare(x), train=False)
-        return logits
+        x = x if prepare is None else prepare(x)
+        if policy is None:
+            return model.forward(params, state, x, train=False)[0][0]
+        (logits, _), _ = model.forward(policy.to_compute(params), state, policy.to_compute(x), train=False)
+        return policy.to_output(logits)
 
     return jax.jit(predict)
