@@ -25,7 +25,7 @@ AUTODIFF = {
 }
 LEVELS = [
     {"contracts", "errors", "files", "lazy", "memory", "residuals", "thin"},
-    {"window", "case", "html", "squares"},
+    {"window", "precision", "case", "html", "squares"},
     {"cotangent", "captures"},
     {"op"},
     {"kernels"},
