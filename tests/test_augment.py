@@ -65,5 +65,6 @@ def test_bytes_are_rounded() -> None:
     ],
 )
 def test_settings_out_of_range_are_refused(settings: dict[str, Any], words: str) -> None:
+    given: dict[str, Any] = {"x": jnp.asarray(X)} | settings
     with pytest.raises(ValueError, match=words):
-        warp(KEY, **({"x": jnp.asarray(X)} | settings))
+        warp(KEY, **given)

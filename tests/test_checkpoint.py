@@ -137,6 +137,7 @@ def test_a_damaged_checkpoint_says_so_and_the_earlier_one_is_whole(tmp_path: Pat
 
 
 def test_settings_out_of_range_are_refused(tmp_path: Path) -> None:
-    for name in ("every", "keep"):
-        with pytest.raises(ValueError, match=f"Checkpoints: setting `{name}` must be an integer ≥ 1, got 0"):
-            Checkpoints(tmp_path, **{name: 0})
+    with pytest.raises(ValueError, match="Checkpoints: setting `every` must be an integer ≥ 1, got 0"):
+        Checkpoints(tmp_path, every=0)
+    with pytest.raises(ValueError, match="Checkpoints: setting `keep` must be an integer ≥ 1, got True"):
+        Checkpoints(tmp_path, keep=True)

@@ -9,12 +9,12 @@ from jaxcnn import verify
 
 
 def cases(rules, *, every, double=False):
-    """Each rule with its reference and without: the ordinary run takes every twenty-fourth of the two, the slow tier all."""
+    """Each rule with its reference and without: the ordinary run takes every forty-eighth of the two, the slow tier all."""
     found = []
     for rule in (r for r in rules if not (double and r.single)):
         for way, with_reference in (("with", True), ("without", False)):
             if with_reference or rule.needs != "reference":
-                marks = [] if every or len(found) % 24 == 1 else [pytest.mark.slow]
+                marks = [] if every or len(found) % 48 == 1 else [pytest.mark.slow]
                 against = rule.reference if with_reference else None
                 found.append(pytest.param(rule, against, id=f"{rule.name}, {way} reference", marks=marks))
     return found

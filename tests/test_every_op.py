@@ -22,7 +22,7 @@ BAD = [pytest.param(op, bad, id=f"{op.name}: {bad.label}") for op in OPS for bad
 
 @pytest.mark.parametrize(("op", "case"), FIRST)
 def test_proof(op, case):
-    """Every check; of an op's first case, and in the slow tier of all (value and gradient on a second: test_mutants)."""
+    """Every check; of an op's first case, and in the slow tier of all."""
     report = prove_case(op, case)
     assert report.ok, str(report)
     made = {verdict.name for verdict in report.verdicts if verdict.status == "holds"}

@@ -138,6 +138,7 @@ def test_callbacks_see_every_report_and_end_the_run() -> None:
     scores = [r.scores["accuracy"] for r in reports]
     assert len(reports) < 20
     assert scores[-1] >= scores[-2] == min(scores) == stop.best
+    assert stop.best_state is not None
     logits = train.make_predict(MODEL)(stop.best_state.params, stop.best_state.state, X)
     assert float((logits.argmax(-1) == LABELS).mean()) == pytest.approx(stop.best)
 

@@ -60,18 +60,20 @@ def test_a_dynamic_scale_halves_until_gradients_are_finite_and_leaves_those_step
     policy, optimizer = Policy("float16", loss_scale="dynamic"), optax.sgd(1e-3)
     step = train.make_step(MODEL, LOSS, optimizer, policy=policy)
     state = train.create(MODEL, optimizer, KEY, X.shape[1:], policy=policy)
-    start, scales = jax.tree.map(np.asarray, state), []
-    state = state._replace(scale=Scale(jnp.float32(2.0**24), jnp.int32(5)))
-    while not scales or scales[-1] != float(state.scale.value):
-        scales.append(float(state.scale.value))
-        before = jax.tree.map(np.asarray, state.params)
+    start, scales = jax.tree.map(np.asarray, state.params), [2.0**24]
+    state = state._replace(scale=Scale(jnp.float32(scales[0]), jnp.int32(5)))
+    for _ in range(20):
         state, metrics = step(state, X, LABELS, KEY)
         assert bool(metrics["finite"])
-        assert len(scales) < 20
+        assert state.scale is not None
+        if float(state.scale.value) == scales[-1]:
+            break
+        scales.append(float(state.scale.value))
+        jax.tree.map(np.testing.assert_array_equal, state.params, start)  # until then no step counts
     assert scales == [2.0 ** (24 - n) for n in range(len(scales))]
-    assert len(scales) >= 3
-    jax.tree.map(np.testing.assert_array_equal, before, start.params)  # until then no step counted
-    assert any(np.any(a != b) for a, b in zip(jax.tree.leaves(before), jax.tree.leaves(state.params), strict=True))
+    assert 3 <= len(scales) < 20
+    assert any(np.any(a != b) for a, b in zip(jax.tree.leaves(start), jax.tree.leaves(state.params), strict=True))
+    assert state.scale is not None
     assert int(state.scale.good) == 1
 
 
