@@ -112,11 +112,24 @@ def poisoned() -> Iterator[Any]:
 
 
 def test_a_step_that_is_not_finite_is_named_and_changes_nothing() -> None:
-    with pytest.raises(train.DivergedError, match="the loss is nan in step 5; try a smaller learning rate") as caught:
+    with pytest.raises(
+        train.DivergedError, match=r"the loss is nan in step 5 \(input: 24 of 24 numbers of x are not finite\); try"
+    ) as caught:
         fit(data=poisoned(), steps=8, report_every=2)
     assert caught.value.step == 5
     clean = fit(data=iter([(X[:4], LABELS[:4])] * 5), steps=5)[0]
     assert bits(caught.value.state._replace(step=0)) == bits(clean._replace(step=0))
+
+
+def test_a_rule_that_makes_nan_is_named() -> None:
+    broken = MODEL.map_ops(
+        lambda path, op: op.replace(backward=lambda saved, dy, **s: (dy / 0,)) if op.name == "relu" else op
+    )
+    with pytest.raises(
+        train.DivergedError,
+        match=r"a gradient is not finite in step 0 \(backward: 32 of 32 numbers of δ at the output of `norm`, made by the backward of layer `relu` \(relu\)",
+    ):
+        fit(broken, steps=3)
 
 
 def test_an_iterator_hands_out_the_batches() -> None:

@@ -5,10 +5,11 @@ Schedules, clipping and weight decay are optax's: ``optax.chain(optax.clip_by_gl
 """
 
 from jaxcnn.precision import Policy
+from jaxcnn.train.autopsy import Finding, autopsy
 from jaxcnn.train.callbacks import EarlyStopping
 from jaxcnn.train.epoch import make_epoch, make_steps, shuffled
 from jaxcnn.train.evaluate import accuracy, make_evaluate
 from jaxcnn.train.fit import DivergedError, Report, fit
 from jaxcnn.train.step import TrainState, create, make_predict, make_step
 
-__all__ = ["DivergedError", "EarlyStopping", "Policy", "Report", "TrainState", "accuracy", "create", "fit", "make_epoch", "make_evaluate", "make_predict", "make_step", "make_steps", "shuffled"]  # fmt: skip
+__all__ = ["DivergedError", "EarlyStopping", "Finding", "Policy", "Report", "TrainState", "accuracy", "autopsy", "create", "fit", "make_epoch", "make_evaluate", "make_predict", "make_step", "make_steps", "shuffled"]  # fmt: skip

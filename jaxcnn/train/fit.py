@@ -20,9 +20,10 @@ from jaxcnn.errors import setting_error
 from jaxcnn.layers import Layer
 from jaxcnn.op import Op
 from jaxcnn.precision import Policy
+from jaxcnn.train.autopsy import Finding, autopsy
 from jaxcnn.train.evaluate import Measure, accuracy, make_evaluate
 from jaxcnn.train.source import Arrays, Batches, Shuffled
-from jaxcnn.train.step import Augment, Prepare, TrainState, create, make_step
+from jaxcnn.train.step import Augment, Prepare, TrainState, create, make_inputs, make_step
 
 
 class Report(NamedTuple):
@@ -48,13 +49,18 @@ Callback: TypeAlias = Callable[[Report, TrainState], Any]
 
 
 class DivergedError(ArithmeticError):
-    """A loss or a gradient was not finite, in the step whose number is ``step`` (the first is 0); ``state`` is the train state, which that step did not change."""
+    """A loss or a gradient was not finite, in the step whose number is ``step`` (the first is 0).
 
-    def __init__(self, step: int, loss: float, state: TrainState) -> None:
-        self.step, self.state = step, state
+    ``state`` is the train state, which that step did not change; ``finding`` says which layer and op made the first such number (None, where the step repeated with this state has
+    none, as later steps of the same report moved on).
+    """
+
+    def __init__(self, step: int, loss: float, state: TrainState, finding: Finding | None) -> None:
+        self.step, self.state, self.finding = step, state, finding
         what = "a gradient is not finite" if math.isfinite(loss) else f"the loss is {loss}"
+        where = f" ({finding})" if finding else ""
         super().__init__(
-            f"fit: {what} in step {step}; try a smaller learning rate or clipped gradients, or look for NaN in the data"
+            f"fit: {what} in step {step}{where}; try a smaller learning rate or clipped gradients, or look for NaN in the data"
         )
 
 
@@ -88,7 +94,7 @@ def fit(
     source = Batches(data, rest) if isinstance(data, Iterator) else Shuffled(data, batch_size, report_every, rest)
     total, looks = _steps(epochs, steps, source.per_epoch), evaluate_every or source.per_epoch or 0
     step = make_step(model, loss, optimizer, prepare, prepare_target, augment=augment, microbatch=microbatch, average=average, guard=True, policy=policy)  # fmt: skip
-    run = source.runner(step)
+    run, inputs = source.runner(step), make_inputs(prepare, prepare_target, augment)
     evaluate = make_evaluate(model, {"accuracy": accuracy} if measures is None else measures, prepare, policy=policy)
     if start is None:
         shape = source.example.shape if prepare is None else jax.eval_shape(prepare, source.example).shape
@@ -100,7 +106,9 @@ def fit(
         losses, finite = (np.asarray(metrics[name])[:count] for name in ("loss", "finite"))
         if not finite.all():
             bad = int(finite.argmin())
-            raise DivergedError(at + bad, float(losses[bad]), state)
+            x, target, own_key = inputs(*source.batch(at + bad), source.step_key, at + bad)
+            finding = autopsy(model, loss, state.params, state.state, x, target, own_key, policy=policy)
+            raise DivergedError(at + bad, float(losses[bad]), state, finding)
         at, scores = at + count, None
         if test is not None and (at == total or (looks and at % looks == 0)):
             scores = evaluate(state.params if state.average is None else state.average, state.state, *test)

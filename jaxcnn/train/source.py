@@ -31,7 +31,7 @@ class Shuffled:
         self.x, self.target = jax.tree.map(jnp.asarray, data)
         if len(self.x) != len(self.target):
             raise ValueError(f"fit: x and target must be as many; got {len(self.x)} and {len(self.target)}")
-        self._order_key, self._step_key = jax.random.split(key)
+        self._order_key, self.step_key = jax.random.split(key)
         self._batch_size, self._most = batch_size, most
         self._epoch = 0, np.asarray(self._order(0))
         self.per_epoch = len(self._epoch[1])
@@ -50,11 +50,16 @@ class Shuffled:
             found[number] = self._epoch[1][place]
         return found
 
+    def batch(self, number: int) -> Arrays:
+        """What is in the step of that number."""
+        rows = self.rows(number, 1)[0]
+        return self.x[rows], self.target[rows]
+
     def runner(self, step: jax.stages.Wrapped) -> Run:
         """All steps of a call in one compiled program."""
         steps = make_steps(step)
         return lambda state, at, count: steps(
-            state, self.x, self.target, self.rows(at, count), self._step_key, jnp.int32(count)
+            state, self.x, self.target, self.rows(at, count), self.step_key, jnp.int32(count)
         )
 
 
@@ -64,7 +69,8 @@ class Batches:
     per_epoch = None
 
     def __init__(self, batches: Iterator[Arrays], key: jax.Array) -> None:
-        self._batches, self._step_key = batches, jax.random.split(key)[1]
+        self._batches, self.step_key = batches, jax.random.split(key)[1]
+        self._recent: dict[int, Arrays] = {}
         self._first: Arrays | None = self._next(0)
         self.example = self._first[0][:1]
 
@@ -74,15 +80,19 @@ class Batches:
         except StopIteration:
             raise ValueError(f"fit: the data ended before step {number}; give an iterator without an end, or fewer steps") from None  # fmt: skip
 
+    def batch(self, number: int) -> Arrays:
+        """What was in the step of that number, one of the last call."""
+        return self._recent[number]
+
     def runner(self, step: jax.stages.Wrapped) -> Run:
         """A call of the compiled step for each batch."""
 
         def run(state: TrainState, at: int, count: int) -> tuple[TrainState, Metrics]:
-            found = []
+            found, self._recent = [], {}
             for number in range(at, at + count):
-                x, target = self._next(number) if self._first is None else self._first
+                x, target = self._recent[number] = self._next(number) if self._first is None else self._first
                 self._first = None
-                state, metrics = step(state, x, target, self._step_key)
+                state, metrics = step(state, x, target, self.step_key)
                 found.append(metrics)
             return state, {name: jnp.stack([metrics[name] for metrics in found]) for name in found[0]}
 

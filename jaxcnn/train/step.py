@@ -103,6 +103,7 @@ def make_step(
     """
     if average is not None and not 0 <= average < 1:
         raise setting_error("make_step", "average", "None or a number in [0, 1)", average)
+    inputs = make_inputs(prepare, prepare_target, augment)
     differentiate = value_and_grad(model, loss, microbatch=microbatch, policy=policy)
     dynamic = policy is not None and policy.loss_scale == "dynamic"
 
@@ -115,10 +116,7 @@ def make_step(
             )
         if dynamic != (scale is not None):
             raise ValueError("step: make_step and create must agree about the policy's dynamic loss scale")
-        x = x if prepare is None else prepare(x)
-        target = target if prepare_target is None else prepare_target(target)
-        key = jax.random.fold_in(key, number)
-        x = x if augment is None else augment(jax.random.fold_in(key, AUGMENT), x)
+        x, target, key = inputs(x, target, key, number)
         by = {} if scale is None else {"scale": scale.value}
         (value, new_state), grads = differentiate(params, state, x, target, key, **by)
         updates, new_opt_state = optimizer.update(grads, opt_state, params)
@@ -138,6 +136,20 @@ def make_step(
         return kept._replace(scale=scale.after(finite)), {"loss": value, "finite": finite | mended, "scale": scale.value}  # fmt: skip
 
     return jax.jit(step, donate_argnums=0)
+
+
+def make_inputs(
+    prepare: Prepare | None = None, prepare_target: Prepare | None = None, augment: Augment | None = None
+) -> Callable[[Any, Any, jax.Array, Any], tuple[Any, Any, jax.Array]]:
+    """``inputs(x, target, key, number) -> (x, target, key)``: what the model, the loss and dropout get in the step of that number."""
+
+    def inputs(x: Any, target: Any, key: jax.Array, number: Any) -> tuple[Any, Any, jax.Array]:
+        x = x if prepare is None else prepare(x)
+        target = target if prepare_target is None else prepare_target(target)
+        key = jax.random.fold_in(key, number)
+        return (x if augment is None else augment(jax.random.fold_in(key, AUGMENT), x)), target, key
+
+    return inputs
 
 
 def _finite(tree: Any) -> jax.Array:

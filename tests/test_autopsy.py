@@ -1,0 +1,101 @@
+"""The first NaN of a step has a name."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxcnn import layers, models, ops
+from jaxcnn.op import Op
+from jaxcnn.precision import Policy
+from jaxcnn.train.autopsy import autopsy
+
+KEY = jax.random.key(0)
+X, LABELS = jax.random.normal(KEY, (4, 8, 8, 1)), jnp.array([0, 1, 2, 0])
+LOSS = ops.softmax_cross_entropy
+MODEL = layers.serial(
+    conv=layers.conv(2), norm=layers.batch_norm(), relu=layers.relu(), block=layers.residual(layers.serial(inner=layers.conv(2), tanh=layers.activation("tanh"))),
+    flatten=layers.flatten(), out=layers.dense(3),
+)  # fmt: skip
+PARAMS, STATE = MODEL.init(KEY, X.shape[1:])
+
+
+def found(
+    model: Any = MODEL, params: Any = PARAMS, x: Any = X, target: Any = LABELS, loss: Op = LOSS, **settings: Any
+) -> Any:
+    return autopsy(model, loss, params, STATE, x, target, KEY, **settings)
+
+
+def with_op(name: str, **halves: Any) -> layers.Serial:
+    """The model with another half of an op."""
+    return MODEL.map_ops(
+        lambda path, op: op.replace(**{half: make(op) for half, make in halves.items()}) if op.name == name else op
+    )
+
+
+def test_a_sound_step_has_none() -> None:
+    assert found() is None
+    assert found(models.mlp((4, 3)), models.mlp((4, 3)).init(KEY, X.shape[1:])[0]) is None
+
+
+def test_input_target_and_parameters() -> None:
+    assert found(x=X.at[0, 1, 2, 0].set(jnp.nan))[:5] == ("input", "", (), "x", 1)
+    assert found(target=jnp.full((4, 3), jnp.inf)).stage == "target"
+    params = {**PARAMS, "out": {**PARAMS["out"], "bias": jnp.array([0.0, jnp.nan, 0.0])}}
+    assert str(found(params=params)) == "parameters: 1 of 3 numbers of out.bias are not finite"
+
+
+def test_forward_names_the_layer_and_its_ops() -> None:
+    model = with_op("tanh", forward=lambda op: lambda x, /, **s: (op.forward(x, **s)[0] / 0, x))
+    finding = found(model)
+    assert finding[:3] == ("forward", "block/body/tanh", ("tanh",))
+    finding = found(x=1e30 * X, policy=Policy("float16"))
+    assert finding.stage == "input"
+    finding = found(
+        x=6e4 * jnp.sign(X),
+        params={**PARAMS, "conv": jax.tree.map(lambda w: 5 * w, PARAMS["conv"])},
+        policy=Policy("float16"),
+    )
+    assert finding[:3] == ("forward", "conv", ("conv", "bias"))
+
+
+def test_backward_names_who_made_it() -> None:
+    model = with_op("tanh", backward=lambda op: lambda saved, dy, /, **s: (op.backward(saved, dy, **s)[0] / 0,))
+    finding = found(model)
+    assert finding[:3] == ("backward", "block/body/tanh", ("tanh",))
+    assert "δ at the output of `block/body/inner`, made by the backward of layer `block/body/tanh` (tanh)" in str(
+        finding
+    )
+
+
+def test_the_gradient_of_a_parameter() -> None:
+    model = with_op(
+        "dense",
+        backward=lambda op: (
+            lambda saved, dy, /, **s: (lambda dx, dw, db: (dx, dw * np.nan, db))(*op.backward(saved, dy, **s))
+        ),
+    )
+    finding = found(model)
+    assert (finding.stage, finding.layer, finding.ops) == ("backward", "out", ("dense",))
+    assert str(finding) == "backward: 384 of 384 numbers of the gradient of out.kernel are not finite"
+
+
+def test_the_loss() -> None:
+    loss = ops.squared_error
+    model = layers.serial(flatten=layers.flatten(), out=layers.dense(3))
+    params, _ = model.init(KEY, X.shape[1:])
+    finding = autopsy(model, loss, params, {}, 1e25 * X, jnp.zeros((4, 3)))
+    assert finding is not None
+    assert (finding.stage, finding.ops) == ("loss", ("squared_error",))
+
+
+@pytest.mark.parametrize("train", [True, False])
+def test_it_takes_what_the_step_took(train: bool) -> None:
+    """A variance of −1 is met in evaluation alone."""
+    state = {**STATE, "norm": {**STATE["norm"], "var": -jnp.ones(2)}}
+    finding = autopsy(MODEL, LOSS, PARAMS, state, X, LABELS, train=train)
+    assert (finding is None) == train
+    if finding is not None:
+        assert finding[:2] == ("forward", "norm")
