@@ -31,6 +31,18 @@ def setting_error(op: str, name: str, expected: str, got: Any) -> ValueError:
     return ValueError(f"{op}: setting `{name}` must be {expected}, got {got!r}")
 
 
+def check_counts(op: str, **counts: Any) -> None:
+    """Every setting is an integer ≥ 1.
+
+    >>> check_counts("fit", epochs=0)
+    Traceback (most recent call last):
+    ValueError: fit: setting `epochs` must be an integer ≥ 1, got 0
+    """
+    for name, value in counts.items():
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise setting_error(op, name, "an integer ≥ 1", value)
+
+
 def check_floating(op: str, **arrays: Any) -> None:
     """Every argument is a floating-point array."""
     for name, array in arrays.items():

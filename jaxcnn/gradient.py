@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxcnn.cotangent import match_varying
-from jaxcnn.errors import setting_error
+from jaxcnn.errors import check_counts
 from jaxcnn.layers import Layer
 from jaxcnn.layers.examples import example_squares
 from jaxcnn.op import Op
@@ -46,8 +46,8 @@ def value_and_grad(
     True
     """
     _check_loss("value_and_grad", loss)
-    if microbatch is not None and (not isinstance(microbatch, int) or isinstance(microbatch, bool) or microbatch < 1):
-        raise setting_error("value_and_grad", "microbatch", "None or an integer ≥ 1", microbatch)
+    if microbatch is not None:
+        check_counts("value_and_grad", microbatch=microbatch)
 
     def whole(params: Any, state: Any, x: Any, target: Any, key: Any, train: bool, scale: Any) -> Any:
         if policy is None:

@@ -19,7 +19,7 @@ from jax.nn import initializers
 
 from jaxcnn import ops
 from jaxcnn.cotangent import Static
-from jaxcnn.errors import check_rank, setting_error
+from jaxcnn.errors import check_counts, check_rank, setting_error
 from jaxcnn.layers.layer import Layer, MapOp, Params, Path, State, entry
 from jaxcnn.op import Op
 from jaxcnn.window import Ints, Padding
@@ -99,7 +99,7 @@ def of(op: Op) -> Chain:
 
 def dense(features: int, *, bias: bool = True, kernel_init: Initializer = HE, bias_init: Initializer = ZEROS) -> Chain:
     """x w + b on the last axis; parameters ``kernel`` (i, features) and ``bias``."""
-    _check_counts("dense", features)
+    _check_features("dense", features)
     parameters = {"kernel": Parameter(lambda shape: (shape[-1], features), kernel_init)}
     if bias:
         parameters["bias"] = Parameter(lambda shape: (features,), bias_init)
@@ -120,7 +120,7 @@ def conv(
     bias_init: Initializer = ZEROS,
 ) -> Chain:
     """Convolution to ``features`` channels; parameters ``kernel`` (*window, i/groups, features) and ``bias``."""
-    _check_counts("conv", features, groups)
+    _check_features("conv", features, groups)
     op = ops.conv.using(stride=stride, padding=padding, dilation=dilation, groups=groups, flip=flip)
     shape = lambda s: (*_window(window, len(s) - 1), s[-1] // groups, features)  # noqa: E731
     return _kernel_and_bias(op, Parameter(shape, kernel_init), features, bias, bias_init)
@@ -144,7 +144,7 @@ def conv_transpose(
     bias_init: Initializer = ZEROS,
 ) -> Chain:
     """Transposed convolution to ``features`` channels; parameters ``kernel`` (*window, features/groups, i) and ``bias``."""
-    _check_counts("conv_transpose", features, groups)
+    _check_features("conv_transpose", features, groups)
     op = ops.conv_transpose.using(
         stride=stride, padding=padding, dilation=dilation, groups=groups, output_size=output_size
     )  # fmt: skip
@@ -259,9 +259,7 @@ def _window(window: Ints, rank: int) -> tuple[int, ...]:
     return (window,) * rank if isinstance(window, int) else tuple(window)
 
 
-def _check_counts(op: str, features: int, groups: int = 1) -> None:
-    for name, value in (("groups", groups), ("features", features)):
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise setting_error(op, name, "an integer ≥ 1", value)
+def _check_features(op: str, features: int, groups: int = 1) -> None:
+    check_counts(op, groups=groups, features=features)
     if features % groups:
         raise setting_error(op, "groups", f"a divisor of the {features} features", groups)

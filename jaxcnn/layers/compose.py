@@ -22,7 +22,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxcnn.errors import setting_error
+from jaxcnn.errors import check_counts
 from jaxcnn.layers.examples import example_squares
 from jaxcnn.layers.layer import Layer, MapOp, Params, Path, State, Steps, Walk, collect, subkey
 
@@ -217,8 +217,7 @@ class Repeat(Composite):
 
 def repeat(layer: Layer, times: int) -> Repeat:
     """The same layer ``times`` times, each with parameters of its own, compiled once however deep."""
-    if not isinstance(times, int) or isinstance(times, bool) or times < 1:
-        raise setting_error("repeat", "times", "an integer ≥ 1", times)
+    check_counts("repeat", times=times)
     return Repeat(layer, times)
 
 

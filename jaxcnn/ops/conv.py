@@ -28,7 +28,7 @@ from jax import lax
 
 from jaxcnn.case import Bad, Case, normal, zeros
 from jaxcnn.contracts import Array, Float
-from jaxcnn.errors import check_rank, check_same_dtype, setting_error, shape_error
+from jaxcnn.errors import check_counts, check_rank, check_same_dtype, setting_error, shape_error
 from jaxcnn.kernels import blocks, im2col
 from jaxcnn.kernels.choice import product
 from jaxcnn.op import Op
@@ -190,8 +190,7 @@ def check_inputs(op: str, x: Any, w: Any, groups: int) -> None:
             f"{op}: `x` must have 3, 4 or 5 axes (n, 1 to 3 spatial, channels), got shape {tuple(x.shape)}"
         )
     check_rank(op, "w", w, axes("w", x.ndim))
-    if not isinstance(groups, int) or isinstance(groups, bool) or groups < 1:
-        raise setting_error(op, "groups", "an integer ≥ 1", groups)
+    check_counts(op, groups=groups)
 
 
 def axes(name: str, ndim: int) -> str:

@@ -24,6 +24,7 @@ from jaxcnn.gradient import activations, deltas
 from jaxcnn.layers import Layer
 from jaxcnn.op import Op
 from jaxcnn.precision import Policy
+from jaxcnn.train.names import named
 
 
 class Finding(NamedTuple):
@@ -63,7 +64,7 @@ def _in_turn(
     inside = _ops(model)
     yield "input", "", (), "x", x
     yield "target", "", (), "the target", target
-    for name, array in _named({"": params, "state": state}):
+    for name, array in (named(params) | named({"state": state})).items():
         yield "parameters", name.rpartition(".")[0], (), name, array
     for name, y in activations(model, params, state, x, key, train=train).items():
         ops = inside.get(name, ())
@@ -83,7 +84,7 @@ def _in_turn(
         )
         above, ops = name, inside.get(name, ())
     grads, _ = model.backward(residuals, dy.astype(y.dtype))
-    for name, gradient in _named({"": grads}):
+    for name, gradient in named(grads).items():
         layer = name.rpartition(".")[0]
         yield "backward", layer, inside.get(layer, ()), f"the gradient of {name}", gradient
 
@@ -103,9 +104,3 @@ def _ops(model: Layer) -> dict[str, tuple[str, ...]]:
 
 def _told(ops: tuple[str, ...]) -> str:
     return f" ({', '.join(ops)})" if ops else ""
-
-
-def _named(trees: dict[str, Any]) -> Iterator[tuple[str, Any]]:
-    for prefix, tree in trees.items():
-        for path, leaf in jax.tree.leaves_with_path(tree):
-            yield ".".join(filter(None, (prefix, jax.tree_util.keystr(path, simple=True, separator=".")))), leaf

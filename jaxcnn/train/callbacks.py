@@ -16,7 +16,7 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 
-from jaxcnn.errors import setting_error
+from jaxcnn.errors import check_counts
 from jaxcnn.train.fit import Report
 from jaxcnn.train.step import TrainState
 
@@ -28,8 +28,7 @@ class EarlyStopping:
     """
 
     def __init__(self, score: str, *, patience: int = 3, mode: Literal["max", "min"] = "max") -> None:
-        if not isinstance(patience, int) or isinstance(patience, bool) or patience < 1:
-            raise setting_error("EarlyStopping", "patience", "an integer ≥ 1", patience)
+        check_counts("EarlyStopping", patience=patience)
         self.score, self.patience, self._sign = score, patience, 1 if mode == "max" else -1
         self.best, self.best_step, self.best_state = math.nan, -1, None
         self._since = 0

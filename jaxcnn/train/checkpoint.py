@@ -23,8 +23,9 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 
-from jaxcnn.errors import setting_error, show
+from jaxcnn.errors import check_counts, show
 from jaxcnn.train.fit import Report
+from jaxcnn.train.names import named
 from jaxcnn.train.step import TrainState
 
 try:
@@ -57,9 +58,7 @@ class Checkpoints:
     def __init__(
         self, folder: str | Path, *, every: int = 1000, keep: int = 3, score: str | None = None, mode: Literal["max", "min"] = "max", about: Mapping[str, Any] | None = None
     ) -> None:  # fmt: skip
-        for name, value in {"every": every, "keep": keep}.items():
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise setting_error("Checkpoints", name, "an integer ≥ 1", value)
+        check_counts("Checkpoints", every=every, keep=keep)
         self.folder, self.every, self._about = Path(folder).absolute(), every, {**FORMAT, "about": dict(about or {})}
         self._score, self._sign, self._best, self._last = score, 1 if mode == "max" else -1, -math.inf, -1
         policies: list[Any] = [keeping.LatestN(keep)]
@@ -92,7 +91,7 @@ class Checkpoints:
 
     def save(self, step: int, state: TrainState, *, scores: Mapping[str, float] | None = None) -> None:
         """Begin to write ``state`` under the name ``step``; one that is there already stays. Raises CheckpointError where the last could not be written."""
-        arrays = jax.tree.map(jnp.copy, _named(state))  # as the next step reuses the buffers
+        arrays = jax.tree.map(jnp.copy, named(state))  # as the next step reuses the buffers
         what = ocp.args.Composite(state=ocp.args.StandardSave(arrays), about=ocp.args.JsonSave(self._about))
         if step not in self._manager.all_steps():
             with self._told(f"checkpoint {step} could not be written; the earlier ones are as they were"):
@@ -111,7 +110,7 @@ class Checkpoints:
             there = ", ".join(map(str, steps)) or "none"
             raise CheckpointError(f"{self.folder}: there is no checkpoint{'' if step is None else f' {step}'} (there: {there})")  # fmt: skip
         others = ", ".join(str(other) for other in steps if other != step) or "none"
-        wanted = _named(like)
+        wanted = named(like)
         with self._told(f"checkpoint {step} cannot be read; others: {others}"):
             about = self._manager.restore(step, args=ocp.args.Composite(about=ocp.args.JsonRestore()))["about"]
             self._check_about(step, about)
@@ -137,10 +136,9 @@ class Checkpoints:
         self.close()
 
     def _check_about(self, step: int, about: Any) -> None:
-        wanted = self._about
         if not isinstance(about, dict) or any(about.get(name) != value for name, value in FORMAT.items()):
             raise CheckpointError(f"{self.folder}: checkpoint {step} was not written by this version of jaxcnn ({about!r:.80}); give another folder")  # fmt: skip
-        for name, value in wanted["about"].items():
+        for name, value in self._about["about"].items():
             if about["about"].get(name) != value:
                 raise CheckpointError(f"{self.folder}: checkpoint {step} has {name} {about['about'].get(name)!r}, this run {value!r}; give another folder, or the same settings")  # fmt: skip
 
@@ -160,12 +158,6 @@ class Checkpoints:
         except Exception as error:  # whatever orbax and tensorstore raise
             reason = " ".join(str(error).split()) or type(error).__name__
             raise CheckpointError(f"{self.folder}: {what} ({reason:.200})") from error
-
-
-def _named(state: TrainState) -> dict[str, Any]:
-    """Every array under its name, such as "params.conv1.kernel"."""
-    leaves = jax.tree.leaves_with_path(state)
-    return {jax.tree_util.keystr(path, simple=True, separator="."): leaf for path, leaf in leaves}
 
 
 def _shown(array: Any) -> str:

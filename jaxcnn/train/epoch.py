@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxcnn.errors import setting_error
+from jaxcnn.errors import check_counts, setting_error
 from jaxcnn.train.step import Metrics, TrainState
 
 
@@ -57,8 +57,7 @@ def make_epoch(step: jax.stages.Wrapped, batch_size: int) -> jax.stages.Wrapped:
     Raises:
         ValueError: for a ``batch_size`` that is no integer ≥ 1, or (when called) more than the examples.
     """
-    if not isinstance(batch_size, int) or isinstance(batch_size, bool) or batch_size < 1:
-        raise setting_error("make_epoch", "batch_size", "an integer ≥ 1", batch_size)
+    check_counts("make_epoch", batch_size=batch_size)
     steps = make_steps(step)
 
     def epoch(train_state: TrainState, x: Any, target: Any, key: jax.Array) -> tuple[TrainState, Metrics]:

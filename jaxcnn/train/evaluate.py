@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxcnn.errors import setting_error
+from jaxcnn.errors import check_counts
 from jaxcnn.layers.layer import Layer, Params, State
 from jaxcnn.precision import Policy
 from jaxcnn.train.step import make_predict
@@ -52,9 +52,7 @@ def make_evaluate(
     Raises:
         ValueError: ``batch_size`` is no integer ≥ 1; or, when called, ``x`` and ``target`` differ in length, or are empty.
     """
-    if not isinstance(batch_size, int) or isinstance(batch_size, bool) or batch_size < 1:
-        raise setting_error("make_evaluate", "batch_size", "an integer ≥ 1", batch_size)
-
+    check_counts("make_evaluate", batch_size=batch_size)
     predict = make_predict(model, prepare, policy=policy)
 
     @jax.jit

@@ -16,7 +16,7 @@ import jax
 import numpy as np
 import optax
 
-from jaxcnn.errors import setting_error
+from jaxcnn.errors import check_counts
 from jaxcnn.layers import Layer
 from jaxcnn.op import Op
 from jaxcnn.precision import Policy
@@ -82,14 +82,16 @@ def fit(
         epochs, steps: how long, by one of the two; for an iterator by ``steps``.
         test: examples to look at every ``evaluate_every`` steps (an epoch; for an iterator never, unless given) and at the end, by ``measures`` (accuracy).
         report_every: steps in one compiled program, from one report to the next.
-        start: a train state to go on from; its ``step`` says where.
+        start: a train state to go on from; its ``step`` says where. Its buffers are reused: take the one that is returned.
         prepare, prepare_target, augment, microbatch, average, policy: see :func:`jaxcnn.train.make_step`. With ``average`` the averaged parameters are tested.
 
     Raises:
         ValueError: a setting is out of range, or x and target differ in length.
         DivergedError: a loss or a gradient is not finite.
     """
-    _check_counts(batch_size=batch_size, report_every=report_every, epochs=epochs, steps=steps, evaluate_every=evaluate_every)  # fmt: skip
+    check_counts("fit", batch_size=batch_size, report_every=report_every)
+    given = {"epochs": epochs, "steps": steps, "evaluate_every": evaluate_every}
+    check_counts("fit", **{name: value for name, value in given.items() if value is not None})
     first, rest = jax.random.split(key)
     source = Batches(data, rest) if isinstance(data, Iterator) else Shuffled(data, batch_size, report_every, rest)
     total, looks = _steps(epochs, steps, source.per_epoch), evaluate_every or source.per_epoch or 0
@@ -116,12 +118,6 @@ def fit(
         if True in [callback(reports[-1], state) for callback in callbacks]:
             break
     return state, reports
-
-
-def _check_counts(**counts: int | None) -> None:
-    for name, value in counts.items():
-        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
-            raise setting_error("fit", name, "an integer ≥ 1", value)
 
 
 def _steps(epochs: int | None, steps: int | None, per_epoch: int | None) -> int:
