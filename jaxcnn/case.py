@@ -34,7 +34,8 @@ class Draw:
         """A NumPy array (float64 or int32) or a key; ``batch`` replaces the length of the leading axis."""
         shape = self.shape if batch is None else (batch, *self.shape[1:])
         if self.kind == "key":
-            return jax.random.key(int(rng.integers(2**31)))
+            one = jax.random.key(int(rng.integers(2**31)))
+            return jax.random.split(one, shape) if self.shape else one
         if self.kind == "values":
             literal = np.asarray(self.values)
             return literal if batch is None else np.resize(literal, (batch, *literal.shape[1:]))
@@ -69,9 +70,9 @@ def integers(*shape: int, high: int) -> Draw:
     return Draw("integers", shape, high=high)
 
 
-def key() -> Draw:
-    """A random key."""
-    return Draw("key", ())
+def key(*shape: int) -> Draw:
+    """A random key, or an array of keys."""
+    return Draw("key", shape)
 
 
 def values(literal: Any) -> Draw:

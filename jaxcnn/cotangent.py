@@ -45,6 +45,12 @@ def varying(x: Any) -> frozenset[str]:
     return frozenset(jax.typeof(x).mat.varying)
 
 
+def first_example(x: Any) -> Any:
+    """The place of ``x``'s first example in the whole batch: 0 where no ``shard_map`` has cut that up along its first axis."""
+    axes = tuple(name for name in jax.sharding.get_abstract_mesh().axis_names if name in varying(x))
+    return lax.axis_index(axes) * len(x) if axes else 0
+
+
 def match_varying(x: Any, *others: Any) -> Any:
     """``x``, marked as varying along every mesh axis that ``others`` vary along: a scan's carry must not change its type on the way."""
     axes = frozenset().union(*map(varying, others)) - varying(x)

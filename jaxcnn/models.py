@@ -8,7 +8,9 @@ A pool stands before its ReLU: the largest of the rectified is the largest, rect
 1630602
 """
 
-from collections.abc import Sequence
+import functools
+import math
+from collections.abc import Callable, Sequence
 
 from jaxcnn import layers
 from jaxcnn.layers import Layer, Serial
@@ -56,17 +58,34 @@ def vgg6(classes: int = 10) -> Serial:
     return layers.serial(**parts, flatten=layers.flatten(), dense=layers.dense(classes))
 
 
-def resnet20(classes: int = 10) -> Serial:
-    """He et al. 2015 for small images: 19 convolutions in three stages of three blocks (16, 32, 64 channels), batch norm, scores."""
-    parts: dict[str, Layer] = {"conv": _plain_conv(16, 1, window=3), "norm": layers.batch_norm(), "relu": layers.relu()}
+def resnet20(classes: int = 10, *, across_devices: bool = True) -> Serial:
+    """He et al. 2015 for small images: 19 convolutions in three stages of three blocks (16, 32, 64 channels), batch norm (see :func:`jaxcnn.layers.batch_norm`), scores."""
+    norm = functools.partial(layers.batch_norm, across_devices=across_devices)
+    parts: dict[str, Layer] = {"conv": _plain_conv(16, 1, window=3), "norm": norm(), "relu": layers.relu()}
     before = 16
     for stage, width in enumerate((16, 32, 64), start=1):
         for block in range(1, 4):
             stride = 2 if stage > 1 and block == 1 else 1
-            parts[f"block{stage}_{block}"] = _block(width, stride, project=stride > 1 or before != width)
+            plan = ((width, 3, stride), (width, 3, 1))
+            parts[f"block{stage}_{block}"] = _block(plan, norm, project=stride > 1 or before != width)
             parts[f"relu{stage}_{block}"] = layers.relu()
             before = width
     return layers.serial(**parts, pool=layers.global_avg_pool(), dense=layers.dense(classes))
+
+
+def resnet50(classes: int = 1000, *, across_devices: bool = True) -> Serial:
+    """He et al. 2015 for images of about 224×224: 53 convolutions, in bottleneck blocks of 1×1, 3×3, 1×1 (stride in the 3×3), batch norm, scores."""
+    norm = functools.partial(layers.batch_norm, across_devices=across_devices)
+    parts: dict[str, Layer] = {
+        "conv": _plain_conv(64, 2, window=7), "norm": norm(), "relu": layers.relu(), "pool": layers.max_pool(3, stride=2, padding="SAME"),
+    }  # fmt: skip
+    for stage, (width, blocks) in enumerate(((64, 3), (128, 4), (256, 6), (512, 3)), start=1):
+        for block in range(1, blocks + 1):
+            stride = 2 if stage > 1 and block == 1 else 1
+            plan = ((width, 1, 1), (width, 3, stride), (4 * width, 1, 1))
+            parts[f"block{stage}_{block}"] = _block(plan, norm, project=block == 1)
+            parts[f"relu{stage}_{block}"] = layers.relu()
+    return layers.serial(**parts, average=layers.global_avg_pool(), dense=layers.dense(classes))
 
 
 def seesaw_cnn() -> Serial:
@@ -86,16 +105,16 @@ def _plain_conv(width: int, stride: int, *, window: int) -> Layer:
     return layers.conv(width, window=window, stride=stride, bias=False)
 
 
-def _block(width: int, stride: int, *, project: bool) -> Layer:
-    body = layers.serial(
-        conv1=_plain_conv(width, stride, window=3),
-        norm1=layers.batch_norm(),
-        relu1=layers.relu(),
-        conv2=_plain_conv(width, 1, window=3),
-        norm2=layers.batch_norm(),
-    )
-    shortcut = layers.serial(conv=_plain_conv(width, stride, window=1), norm=layers.batch_norm()) if project else None
-    return layers.residual(body, shortcut)
+def _block(plan: Sequence[tuple[int, int, int]], norm: Callable[[], Layer], *, project: bool) -> Layer:
+    """A residual block of convolutions (width, window, stride), each with its norm, ReLUs between them; ``project`` for a shortcut that changes the shape."""
+    parts: dict[str, Layer] = {}
+    for number, (width, window, stride) in enumerate(plan, start=1):
+        parts |= {f"conv{number}": _plain_conv(width, stride, window=window), f"norm{number}": norm()}
+        if number < len(plan):
+            parts[f"relu{number}"] = layers.relu()
+    width, stride = plan[-1][0], math.prod(stride for _, _, stride in plan)
+    shortcut = layers.serial(conv=_plain_conv(width, stride, window=1), norm=norm()) if project else None
+    return layers.residual(layers.serial(**parts), shortcut)
 
 
-MODELS = {"lenet": lenet, "vgg6": vgg6, "resnet20": resnet20}
+MODELS = {"lenet": lenet, "vgg6": vgg6, "resnet20": resnet20, "resnet50": resnet50}

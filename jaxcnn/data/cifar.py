@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
-from jaxcnn.data.idx import DataError, DataNotFoundError, Dataset
+from jaxcnn.data.dataset import DataError, DataNotFoundError, Dataset
 
 TRAIN = tuple(f"data_batch_{number}.bin" for number in range(1, 6))
 TEST = ("test_batch.bin",)

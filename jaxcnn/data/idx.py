@@ -15,7 +15,6 @@ A header is believed only as far as the file's size allows, so a damaged one can
 array([7, 2, 1], dtype=uint8)
 """
 
-import dataclasses
 import gzip
 import math
 import os
@@ -25,6 +24,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+
+from jaxcnn.data.dataset import DataError, DataNotFoundError, Dataset, Part, assemble, times
 
 _GZIP_MAGIC = b"\x1f\x8b"
 _GZIP_BEST_RATIO = 1040  # deflate cannot shrink by more than 1032
@@ -42,33 +43,6 @@ _SPLITS = {"train": ("train",), "test": ("t10k", "test")}
 _AXES = {"images": 3, "labels": 1}
 
 
-class DataError(ValueError):
-    """A data file or folder that cannot be used; the message names it, says what is wrong, and what would be right."""
-
-
-class DataNotFoundError(DataError, FileNotFoundError):
-    """A data file or folder that is not there."""
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Dataset:
-    """Images with integer labels, split for training and testing.
-
-    Attributes:
-        name: the folder's name.
-        train_images, test_images: uint8 (n, height, width), read-only.
-        train_labels, test_labels: int32 (n,), each in [0, classes).
-        classes: the largest label + 1; some labels below it may not occur.
-    """
-
-    name: str
-    train_images: np.ndarray
-    train_labels: np.ndarray
-    test_images: np.ndarray
-    test_labels: np.ndarray
-    classes: int
-
-
 def load_idx_folder(folder: str | os.PathLike[str]) -> Dataset:
     """The data set whose four IDX files, by their official names, lie in ``folder``.
 
@@ -84,24 +58,8 @@ def load_idx_folder(folder: str | os.PathLike[str]) -> Dataset:
         problem = "is not a folder" if folder.exists() else "there is no such folder"
         raise DataNotFoundError(f"{folder}: {problem}; give the folder that holds the four IDX files")
     paths = _find_files(folder)
-    train_images, train_labels = _read_split(folder, "train", paths)
-    test_images, test_labels = _read_split(folder, "test", paths)
-    if train_images.shape[1:] != test_images.shape[1:]:
-        raise DataError(
-            f"{folder}: training images are {_times(train_images.shape[1:])} pixels but test images {_times(test_images.shape[1:])}; "
-            f"the files seem to come from two data sets"
-        )
-    classes = int(train_labels.max()) + 1
-    if np.all(train_labels == train_labels[0]):
-        raise DataError(
-            f"{paths['train', 'labels']}: all {len(train_labels)} labels are {classes - 1}; at least two classes are needed"
-        )
-    if test_labels.max() >= classes:
-        raise DataError(
-            f"{paths['test', 'labels']}: has label {test_labels.max()}, but the training labels end at {classes - 1}; "
-            f"the files seem to come from two data sets"
-        )
-    return Dataset(folder.resolve().name, train_images, train_labels, test_images, test_labels, classes)
+    train, test = (_read_split(split, paths) for split in _SPLITS)
+    return assemble(str(folder), folder.resolve().name, train, test)
 
 
 def read_idx(path: str | os.PathLike[str]) -> np.ndarray:
@@ -146,18 +104,18 @@ def _parse(path: Path, read: Callable[[int], bytes], most: int) -> np.ndarray:
     shape = tuple(int(n) for n in np.frombuffer(lengths, ">u4"))
     expected = math.prod(shape)
     if expected == 0:
-        raise DataError(f"{path}: empty; its header says {_times(shape)} elements")
+        raise DataError(f"{path}: empty; its header says {times(shape)} elements")
     room = most - 4 - 4 * axes
     data = read(expected) if expected <= room else b""
     if len(data) < expected:
         actual = f"at most {room}" if expected > room else f"{len(data)}"
         raise DataError(
-            f"{path}: cut short; its header says {_times(shape)} = {expected} bytes of data, got {actual}; fetch the file again"
+            f"{path}: cut short; its header says {times(shape)} = {expected} bytes of data, got {actual}; fetch the file again"
         )
     # reading on to the end also makes gzip compare its checksum
     if read(1):
         raise DataError(
-            f"{path}: goes on after the {_times(shape)} = {expected} bytes of data that its header says; fetch the file again"
+            f"{path}: goes on after the {times(shape)} = {expected} bytes of data that its header says; fetch the file again"
         )
     return np.frombuffer(data, np.uint8).reshape(shape)
 
@@ -188,7 +146,7 @@ def _find_files(folder: Path) -> dict[tuple[str, str], Path]:
     return paths
 
 
-def _read_split(folder: Path, split: str, paths: dict[tuple[str, str], Path]) -> tuple[np.ndarray, np.ndarray]:
+def _read_split(split: str, paths: dict[tuple[str, str], Path]) -> Part:
     arrays = {}
     for kind, axes in _AXES.items():
         array = arrays[kind] = read_idx(paths[split, kind])
@@ -196,15 +154,6 @@ def _read_split(folder: Path, split: str, paths: dict[tuple[str, str], Path]) ->
             held = {1: "labels", 3: "images"}.get(array.ndim, "something else")
             raise DataError(
                 f"{paths[split, kind]}: expected {kind} ({axes} {'axes' if axes > 1 else 'axis'}), "
-                f"got an array of shape {_times(array.shape)}, which looks like {held}"
+                f"got an array of shape {times(array.shape)}, which looks like {held}"
             )
-    if len(arrays["images"]) != len(arrays["labels"]):
-        raise DataError(
-            f"{folder}: {len(arrays['images'])} {split} images but {len(arrays['labels'])} {split} labels; "
-            f"the files seem to come from two data sets"
-        )
-    return arrays["images"], arrays["labels"].astype(np.int32)
-
-
-def _times(shape: tuple[int, ...]) -> str:
-    return " × ".join(map(str, shape))
+    return str(paths[split, "labels"]), arrays["images"], arrays["labels"]

@@ -15,7 +15,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from jaxcnn.data.cifar import ARCHIVE, load_cifar10
-from jaxcnn.data.idx import DataError, DataNotFoundError, Dataset, load_idx_folder
+from jaxcnn.data.dataset import DataError, DataNotFoundError, Dataset
+from jaxcnn.data.idx import load_idx_folder
 
 FOLDER = "JAXCNN_DATA"
 IDX = "train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte.gz", "t10k-images-idx3-ubyte.gz", "t10k-labels-idx1-ubyte.gz"  # fmt: skip

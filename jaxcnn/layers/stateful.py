@@ -17,7 +17,7 @@ from jax import lax
 from jax.nn import initializers
 
 from jaxcnn import ops
-from jaxcnn.cotangent import Static
+from jaxcnn.cotangent import Static, first_example, varying
 from jaxcnn.errors import setting_error
 from jaxcnn.layers.chain import Initializer
 from jaxcnn.layers.layer import Layer, Params, State, entry
@@ -29,6 +29,7 @@ class BatchNorm(Layer):
     """Statistics of the batch in training, running averages otherwise: running ← momentum · running + (1 − momentum) · batch."""
 
     momentum: float
+    across_devices: bool
     train_op: Op
     frozen_op: Op
 
@@ -44,7 +45,8 @@ class BatchNorm(Layer):
         if not train:
             y, saved = self.frozen_op.run(x, *affine, running["mean"], running["var"])
             return (y, state), (Static(False), saved)
-        (y, mean, var), saved = self.train_op.run(x, *affine)
+        across = tuple(sorted(varying(x))) if self.across_devices else ()
+        (y, mean, var), saved = self.train_op.run(x, *affine, across=across)
         keep = self.momentum
         new = {"mean": keep * running["mean"] + (1 - keep) * mean, "var": keep * running["var"] + (1 - keep) * var}
         new = {name: value.astype(running[name].dtype) for name, value in new.items()}
@@ -67,11 +69,14 @@ class BatchNorm(Layer):
         return dict(zip(("scale", "shift"), self.frozen_op.example_squares(saved, dy)[1:3], strict=True))
 
 
-def batch_norm(*, momentum: float = 0.9, eps: float = 1e-5) -> BatchNorm:
-    """Batch norm over all axes but the last; parameters ``scale`` and ``shift``, state ``mean`` and ``var`` (biased)."""
+def batch_norm(*, momentum: float = 0.9, eps: float = 1e-5, across_devices: bool = True) -> BatchNorm:
+    """Batch norm over all axes but the last; parameters ``scale`` and ``shift``, state ``mean`` and ``var`` (biased).
+
+    Where ``shard_map`` cuts up the batch, the statistics are those of the whole batch, or, without ``across_devices``, of each device's part.
+    """
     if not 0 <= momentum <= 1:
         raise setting_error("batch_norm", "momentum", "a number in [0, 1]", momentum)
-    return BatchNorm(momentum, ops.batch_norm.using(eps=eps), ops.frozen_norm.using(eps=eps))
+    return BatchNorm(momentum, across_devices, ops.batch_norm.using(eps=eps), ops.frozen_norm.using(eps=eps))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -90,7 +95,9 @@ class Dropout(Layer):
             return (x, state), None
         if key is None:
             raise ValueError("dropout: `key` is needed in training; pass key=jax.random.key(seed) to forward or apply")
-        y, saved = self.op.run(x, key)
+        # By the example's place in the whole batch, so that a device with a part of it draws what one with all of it would
+        keys = jax.vmap(jax.random.fold_in, (None, 0))(key, first_example(x) + jnp.arange(len(x)))
+        y, saved = self.op.run(x, keys)
         return (y, state), saved
 
     def backward(self, residuals: Any, dy: jax.Array) -> tuple[Params, jax.Array]:

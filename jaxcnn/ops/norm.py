@@ -17,7 +17,8 @@ The two means in dx are the gradient through the statistics themselves; dμ and 
 
 Shapes: x (…, c) (group_norm: (n, *space, c)), scale and shift (c). var is the biased one (divided by N). Kept: x, scale, and μ and r, which are small. Statistics
 and sums are float32 for 16-bit x; scale and shift may have another floating dtype than x, whose dtype y has. No kinks (ε > 0). Raise ValueError for shapes,
-groups or ε that do not fit, TypeError for integers. ``frozen_norm`` is batch norm at evaluation. Source: the normalisation of the networks in models.py; Ioffe and
+groups or ε that do not fit, TypeError for integers. Inside ``shard_map``, ``batch_norm(…, across=("data",))`` means over the batch of all devices along these mesh axes; without it each device
+means over its own part. ``frozen_norm`` is batch norm at evaluation. Source: the normalisation of the networks in models.py; Ioffe and
 Szegedy 2015, Ba et al. 2016, Wu and He 2018.
 
 >>> import jax.numpy as jnp
@@ -37,6 +38,7 @@ from jaxcnn.errors import check_axis_size, check_floating, check_rank, setting_e
 from jaxcnn.op import Op
 from jaxcnn.squares import by_example
 
+Names = tuple[str, ...]
 Channels = Float[Array, " c"]
 Moments = tuple[Float[Array, "..."], Float[Array, "..."]]
 Residuals = tuple[Float[Array, "*n c"], Channels, Channels, Moments]
@@ -47,19 +49,25 @@ def _wide(x: Array) -> Array:
     return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
 
-def _moments(x: Array, axes: Sequence[int]) -> tuple[Array, Array]:
-    """μ and v over ``axes``, which stay with length 1. Two passes: x² − μ² would lose the digits of a small variance."""
+def _mean(x: Array, axes: Sequence[int], across: Names = ()) -> Array:
+    """The mean over ``axes``, which stay with length 1, and over the devices along the mesh axes ``across``."""
     mean = x.mean(axes, keepdims=True)
-    return mean, jnp.square(x - mean).mean(axes, keepdims=True)
+    return lax.pmean(mean, across) if across else mean
+
+
+def _moments(x: Array, axes: Sequence[int], across: Names = ()) -> tuple[Array, Array]:
+    """μ and v. Two passes: x² − μ² would lose the digits of a small variance."""
+    mean = _mean(x, axes, across)
+    return mean, _mean(jnp.square(x - mean), axes, across)
 
 
 def _apply(x: Array, mean: Array, rstd: Array, scale: Array, shift: Array) -> Array:
     return ((_wide(x) - mean) * rstd * _wide(scale) + _wide(shift)).astype(x.dtype)
 
 
-def _standardize_gradient(g: Array, x_hat: Array, rstd: Array, axes: Sequence[int]) -> Array:
+def _standardize_gradient(g: Array, x_hat: Array, rstd: Array, axes: Sequence[int], across: Names = ()) -> Array:
     """r (g − mean g − x̂ · mean(g ⊙ x̂))."""
-    return rstd * (g - g.mean(axes, keepdims=True) - x_hat * (g * x_hat).mean(axes, keepdims=True))
+    return rstd * (g - _mean(g, axes, across) - x_hat * _mean(g * x_hat, axes, across))
 
 
 def _channel_sums(dy: Array, x_hat: Array, scale: Array, shift: Array) -> tuple[Array, Array]:
@@ -69,25 +77,28 @@ def _channel_sums(dy: Array, x_hat: Array, scale: Array, shift: Array) -> tuple[
 
 
 def batch_norm_forward(
-    x: Float[Array, "*n c"], scale: Channels, shift: Channels, /, *, eps: float = 1e-5
+    x: Float[Array, "*n c"], scale: Channels, shift: Channels, /, *, eps: float = 1e-5, across: Names = ()
 ) -> tuple[tuple[Float[Array, "*n c"], Channels, Channels], Residuals]:
     _check("batch_norm", x, eps, scale=scale, shift=shift)
-    mean, var = _moments(_wide(x), range(x.ndim - 1))
+    if not isinstance(across, tuple) or not all(isinstance(name, str) for name in across):
+        raise setting_error("batch_norm", "across", "a tuple of names of mesh axes", across)
+    mean, var = _moments(_wide(x), range(x.ndim - 1), across)
     rstd = lax.rsqrt(var + eps)
     y = _apply(x, mean, rstd, scale, shift)
     return (y, mean.reshape(-1), var.reshape(-1)), (x, scale, shift, (mean, rstd))
 
 
 def batch_norm_backward(
-    residuals: Residuals, cotangents: tuple[Float[Array, "*n c"], Channels, Channels], /, *, eps: float = 1e-5
-) -> Gradients:
+    residuals: Residuals, cotangents: tuple[Float[Array, "*n c"], Channels, Channels], /, *, eps: float = 1e-5, across: Names = ()
+) -> Gradients:  # fmt: skip
     x, scale, shift, (mean, rstd) = residuals
     dy, dmean, dvar = cotangents
-    axes, count = tuple(range(x.ndim - 1)), x.size // x.shape[-1]
+    axes, count = tuple(range(x.ndim - 1)), x.size // x.shape[-1] * (lax.axis_size(across) if across else 1)
     centred, dy = _wide(x) - mean, _wide(dy)
     x_hat = centred * rstd
     # dx = r (g − mean g − x̂ · mean(g ⊙ x̂)) + dμ/N + dv · 2(x − μ)/N
-    dx = _standardize_gradient(dy * _wide(scale), x_hat, rstd, axes) + dmean / count + dvar * 2 * centred / count
+    dx = _standardize_gradient(dy * _wide(scale), x_hat, rstd, axes, across)
+    dx = dx + dmean / count + dvar * 2 * centred / count
     # dscale = Σ dy ⊙ x̂,  dshift = Σ dy
     return dx.astype(x.dtype), *_channel_sums(dy, x_hat, scale, shift)
 

@@ -10,6 +10,7 @@ from jaxcnn.train.callbacks import EarlyStopping
 from jaxcnn.train.epoch import make_epoch, make_steps, shuffled
 from jaxcnn.train.evaluate import accuracy, make_evaluate
 from jaxcnn.train.fit import DivergedError, Report, fit
+from jaxcnn.train.layout import Layout
 from jaxcnn.train.step import TrainState, create, make_predict, make_step
 
-__all__ = ["DivergedError", "EarlyStopping", "Finding", "Policy", "Report", "TrainState", "accuracy", "autopsy", "create", "fit", "make_epoch", "make_evaluate", "make_predict", "make_step", "make_steps", "shuffled"]  # fmt: skip
+__all__ = ["DivergedError", "EarlyStopping", "Finding", "Layout", "Policy", "Report", "TrainState", "accuracy", "autopsy", "create", "fit", "make_epoch", "make_evaluate", "make_predict", "make_step", "make_steps", "shuffled"]  # fmt: skip

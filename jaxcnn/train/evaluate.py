@@ -20,6 +20,7 @@ import numpy as np
 from jaxcnn.errors import check_counts
 from jaxcnn.layers.layer import Layer, Params, State
 from jaxcnn.precision import Policy
+from jaxcnn.train.layout import Layout
 from jaxcnn.train.step import make_predict
 
 Measure = Callable[[Any, Any], jax.Array]
@@ -43,17 +44,19 @@ def make_evaluate(
     *,
     batch_size: int = 500,
     policy: Policy | None = None,
+    layout: Layout | None = None,
 ) -> Evaluate:
     """``evaluate(params, state, x, target) -> {name: mean over all examples}``, with dropout off and batch norm on its running statistics.
 
     A measure takes (output, target) of a batch and gives one number an example; a loss of ``ops`` is one. The last batch is filled up with copies that do not count, so that
-    one program serves for all.
+    one program serves for all. With a ``layout`` the batches are cut up; every process has all examples, and gets all results.
 
     Raises:
         ValueError: ``batch_size`` is no integer ≥ 1; or, when called, ``x`` and ``target`` differ in length, or are empty.
     """
     check_counts("make_evaluate", batch_size=batch_size)
-    predict = make_predict(model, prepare, policy=policy)
+    predict = make_predict(model, prepare, policy=policy, layout=layout)
+    devices = 1 if layout is None else layout.devices
 
     @jax.jit
     def sums(params: Params, state: State, x: Any, target: Any, count: jax.Array) -> dict[str, jax.Array]:
@@ -65,7 +68,7 @@ def make_evaluate(
             raise ValueError(
                 f"evaluate: x and target must be as many, and at least one; got {len(x)} and {len(target)}"
             )
-        size, totals = min(batch_size, len(x)), dict.fromkeys(measures, 0.0)
+        size, totals = devices * -(-min(batch_size, len(x)) // devices), dict.fromkeys(measures, 0.0)
         for at in range(0, len(x), size):
             rows = np.minimum(np.arange(at, at + size), len(x) - 1)
             count = min(size, len(x) - at)

@@ -22,6 +22,7 @@ from jaxcnn.op import Op
 from jaxcnn.precision import Policy
 from jaxcnn.train.autopsy import Finding, autopsy
 from jaxcnn.train.evaluate import Measure, accuracy, make_evaluate
+from jaxcnn.train.layout import Layout
 from jaxcnn.train.source import Arrays, Batches, Shuffled
 from jaxcnn.train.step import Augment, Prepare, TrainState, create, make_inputs, make_step
 
@@ -69,7 +70,7 @@ def fit(
     key: jax.Array, batch_size: int = 128, epochs: int | None = None, steps: int | None = None,
     test: Arrays | None = None, measures: Mapping[str, Measure] | None = None, evaluate_every: int | None = None,
     prepare: Prepare | None = None, prepare_target: Prepare | None = None, augment: Augment | None = None,
-    microbatch: int | None = None, average: float | None = None, policy: Policy | None = None,
+    microbatch: int | None = None, average: float | None = None, policy: Policy | None = None, layout: Layout | None = None,
     report_every: int = 50, callbacks: Sequence[Callback] = (), start: TrainState | None = None,
 ) -> tuple[TrainState, list[Report]]:  # fmt: skip
     """Train ``model``; its last train state, and all reports.
@@ -78,12 +79,12 @@ def fit(
     ``start`` ends as one that was never stopped, to the bit.
 
     Args:
-        data: arrays (x, target) of all examples, kept on the device and shuffled anew in every epoch; or an iterator of batches (x, target).
+        data: arrays (x, target) of all examples, kept on the device and shuffled anew in every epoch; or an iterator of batches (x, target), of each process its own part.
         epochs, steps: how long, by one of the two; for an iterator by ``steps``.
         test: examples to look at every ``evaluate_every`` steps (an epoch; for an iterator never, unless given) and at the end, by ``measures`` (accuracy).
         report_every: steps in one compiled program, from one report to the next.
         start: a train state to go on from; its ``step`` says where. Its buffers are reused: take the one that is returned.
-        prepare, prepare_target, augment, microbatch, average, policy: see :func:`jaxcnn.train.make_step`. With ``average`` the averaged parameters are tested.
+        prepare, prepare_target, augment, microbatch, average, policy, layout: see :func:`jaxcnn.train.make_step`. With ``average`` the averaged parameters are tested.
 
     Raises:
         ValueError: a setting is out of range, or x and target differ in length.
@@ -93,14 +94,16 @@ def fit(
     given = {"epochs": epochs, "steps": steps, "evaluate_every": evaluate_every}
     check_counts("fit", **{name: value for name, value in given.items() if value is not None})
     first, rest = jax.random.split(key)
-    source = Batches(data, rest) if isinstance(data, Iterator) else Shuffled(data, batch_size, report_every, rest)
+    source = Batches(data, rest, layout) if isinstance(data, Iterator) else Shuffled(data, batch_size, report_every, rest, layout)  # fmt: skip
     total, looks = _steps(epochs, steps, source.per_epoch), evaluate_every or source.per_epoch or 0
-    step = make_step(model, loss, optimizer, prepare, prepare_target, augment=augment, microbatch=microbatch, average=average, guard=True, policy=policy)  # fmt: skip
+    step = make_step(model, loss, optimizer, prepare, prepare_target, augment=augment, microbatch=microbatch, average=average, guard=True, policy=policy, layout=layout)  # fmt: skip
     run, inputs = source.runner(step), make_inputs(prepare, prepare_target, augment)
-    evaluate = make_evaluate(model, {"accuracy": accuracy} if measures is None else measures, prepare, policy=policy)
+    evaluate = make_evaluate(
+        model, {"accuracy": accuracy} if measures is None else measures, prepare, policy=policy, layout=layout
+    )
     if start is None:
         shape = source.example.shape if prepare is None else jax.eval_shape(prepare, source.example).shape
-        start = create(model, optimizer, first, shape[1:], average=average is not None, policy=policy)
+        start = create(model, optimizer, first, shape[1:], average=average is not None, policy=policy, layout=layout)
     state, at, reports = start, int(start.step), []
     while at < total:
         count = min(report_every, total - at, looks - at % looks if looks else total)

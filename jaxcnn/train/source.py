@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxcnn.train.epoch import make_steps, shuffled
+from jaxcnn.train.layout import Layout
 from jaxcnn.train.step import Metrics, TrainState
 
 Arrays: TypeAlias = tuple[Any, Any]
@@ -27,10 +28,12 @@ class Shuffled:
     Raises ValueError where x and target differ in length, or are fewer than a batch.
     """
 
-    def __init__(self, data: Arrays, batch_size: int, most: int, key: jax.Array) -> None:
-        self.x, self.target = jax.tree.map(jnp.asarray, data)
+    def __init__(self, data: Arrays, batch_size: int, most: int, key: jax.Array, layout: Layout | None = None) -> None:
+        self.x, self.target = jax.tree.map(jnp.asarray if layout is None else layout.copies, data)
         if len(self.x) != len(self.target):
             raise ValueError(f"fit: x and target must be as many; got {len(self.x)} and {len(self.target)}")
+        if layout is not None:
+            layout.check_batch("fit", batch_size)
         self._order_key, self.step_key = jax.random.split(key)
         self._batch_size, self._most = batch_size, most
         self._epoch = 0, np.asarray(self._order(0))
@@ -64,19 +67,20 @@ class Shuffled:
 
 
 class Batches:
-    """What an iterator hands out: (x, target), batch by batch. The number of examples is unknown, and so is what an epoch is."""
+    """What an iterator hands out: (x, target), batch by batch, or this process's part of them. The number of examples is unknown, and so is what an epoch is."""
 
     per_epoch = None
 
-    def __init__(self, batches: Iterator[Arrays], key: jax.Array) -> None:
-        self._batches, self.step_key = batches, jax.random.split(key)[1]
+    def __init__(self, batches: Iterator[Arrays], key: jax.Array, layout: Layout | None = None) -> None:
+        self._batches, self.step_key, self._layout = batches, jax.random.split(key)[1], layout
         self._recent: dict[int, Arrays] = {}
         self._first: Arrays | None = self._next(0)
         self.example = self._first[0][:1]
 
     def _next(self, number: int) -> Arrays:
         try:
-            return next(self._batches)
+            batch = next(self._batches)
+            return batch if self._layout is None else jax.tree.map(self._layout.whole_batch, batch)
         except StopIteration:
             raise ValueError(f"fit: the data ended before step {number}; give an iterator without an end, or fewer steps") from None  # fmt: skip
 

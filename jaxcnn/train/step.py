@@ -25,6 +25,7 @@ from jaxcnn.gradient import value_and_grad
 from jaxcnn.layers.layer import Layer, Params, State
 from jaxcnn.op import Op
 from jaxcnn.precision import Policy, Scale
+from jaxcnn.train.layout import Layout
 
 Prepare = Callable[[jax.Array], jax.Array]
 Augment = Callable[[jax.Array, jax.Array], jax.Array]
@@ -51,9 +52,10 @@ def create(
     *,
     average: bool = False,
     policy: Policy | None = None,
+    layout: Layout | None = None,
 ) -> TrainState:
     """A fresh train state for inputs of ``input_shape`` (without the batch), made by one compiled program; with ``average`` it has room for the parameters' moving average.
-    A ``policy`` says the parameters' dtype, and whether there is a dynamic loss scale.
+    A ``policy`` says the parameters' dtype, and whether there is a dynamic loss scale; a ``layout`` on which devices it lies.
 
     Raises:
         ValueError, TypeError: ``model`` does not take inputs of that shape; notes on the error name the layer.
@@ -66,7 +68,8 @@ def create(
         kept = jax.tree.map(jnp.copy, params) if average else None
         return TrainState(params, state, optimizer.init(params), jnp.zeros((), jnp.int32), kept, scale)
 
-    return jax.jit(init)(key)
+    lies = None if layout is None else layout.shardings(jax.eval_shape(init, key))
+    return jax.jit(init, out_shardings=lies)(key)
 
 
 def make_step(
@@ -81,6 +84,7 @@ def make_step(
     average: float | None = None,
     guard: bool = False,
     policy: Policy | None = None,
+    layout: Layout | None = None,
 ) -> jax.stages.Wrapped:
     """A compiled ``step(train_state, x, target, key) -> (train_state, {"loss": mean over the batch})``.
 
@@ -97,6 +101,7 @@ def make_step(
         guard: a step whose loss or gradient is not finite changes nothing but its number; the metrics then have "finite", too. A dynamic loss scale guards in any case, is in the
             metrics as "scale", and calls a step finite that it mends by becoming smaller.
         policy: in which precision, and with which loss scale: see :class:`jaxcnn.precision.Policy`.
+        layout: on which devices: see :class:`jaxcnn.train.Layout`. A ``microbatch`` is then of each device's part of the batch.
 
     Raises:
         ValueError: ``average`` is not in [0, 1), or, when called, the train state was created without room for what the step needs.
@@ -105,6 +110,9 @@ def make_step(
         raise setting_error("make_step", "average", "None or a number in [0, 1)", average)
     inputs = make_inputs(prepare, prepare_target, augment)
     differentiate = value_and_grad(model, loss, microbatch=microbatch, policy=policy)
+    part, keep = (lambda tree: tree, lambda tree: tree) if layout is None else (layout.part, layout.keep)
+    if layout is not None:
+        differentiate = layout.differentiate(differentiate)
     dynamic = policy is not None and policy.loss_scale == "dynamic"
 
     def step(train_state: TrainState, x: Any, target: Any, key: jax.Array) -> tuple[TrainState, Metrics]:
@@ -116,7 +124,7 @@ def make_step(
             )
         if dynamic != (scale is not None):
             raise ValueError("step: make_step and create must agree about the policy's dynamic loss scale")
-        x, target, key = inputs(x, target, key, number)
+        x, target, key = inputs(part(x), part(target), key, number)
         by = {} if scale is None else {"scale": scale.value}
         (value, new_state), grads = differentiate(params, state, x, target, key, **by)
         updates, new_opt_state = optimizer.update(grads, opt_state, params)
@@ -126,10 +134,10 @@ def make_step(
         )
         new = TrainState(new_params, new_state, new_opt_state, number + 1, new_mean, scale)
         if not guard and scale is None:
-            return new, {"loss": value}
+            return keep(new), {"loss": value}
         finite = _finite((value, grads))
         kept = jax.tree.map(lambda after, before: jnp.where(finite, after, before), new, train_state)
-        kept = kept._replace(step=number + 1)
+        kept = keep(kept._replace(step=number + 1))
         if scale is None:
             return kept, {"loss": value, "finite": finite}
         mended = jnp.isfinite(value) & (scale.value > 1)
@@ -157,7 +165,9 @@ def _finite(tree: Any) -> jax.Array:
     return jnp.all(jnp.stack([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(tree)]))
 
 
-def make_predict(model: Layer, prepare: Prepare | None = None, *, policy: Policy | None = None) -> jax.stages.Wrapped:
+def make_predict(
+    model: Layer, prepare: Prepare | None = None, *, policy: Policy | None = None, layout: Layout | None = None
+) -> jax.stages.Wrapped:
     """A compiled ``predict(params, state, x) -> logits``, with dropout off and batch norm on its running statistics."""
 
     def predict(params: Params, state: State, x: Any) -> jax.Array:
@@ -167,4 +177,4 @@ def make_predict(model: Layer, prepare: Prepare | None = None, *, policy: Policy
         (logits, _), _ = model.forward(policy.to_compute(params), state, policy.to_compute(x), train=False)
         return policy.to_output(logits)
 
-    return jax.jit(predict)
+    return jax.jit(predict if layout is None else layout.predict(predict))

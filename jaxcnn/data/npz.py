@@ -1,0 +1,94 @@
+"""Data sets in one ``.npz`` file, as ``np.savez`` writes it and as Keras publishes its own. Nothing in it is ever unpickled.
+
+    train_images  train_labels  test_images  test_labels      or
+    x_train       y_train       x_test       y_test
+
+>>> import pathlib, tempfile
+>>> images, labels = np.zeros((4, 2, 2), np.uint8), np.array([0, 1, 0, 1])
+>>> with tempfile.TemporaryDirectory() as folder:
+...     path = pathlib.Path(folder, "tiny.npz")
+...     np.savez(path, x_train=images, y_train=labels, x_test=images, y_test=labels)
+...     load_npz(path).train_images.shape
+(4, 2, 2)
+"""
+
+import os
+import zipfile
+import zlib
+from pathlib import Path
+
+import numpy as np
+
+from jaxcnn.data.dataset import DataError, DataNotFoundError, Dataset, assemble
+
+NAMES = ("train_images", "train_labels", "test_images", "test_labels"), ("x_train", "y_train", "x_test", "y_test")
+MOST_CLASSES = 100_000  # labels beyond are numbers of something else
+TOLERANCE = 0.1  # of a step between two bytes; float16 has 0.06 near 1
+
+
+def load_npz(path: str | os.PathLike[str]) -> Dataset:
+    """The data set in an ``.npz`` file: images (n, h, w) or (n, h, w, c), integer labels (n,) or (n, 1) from 0 on.
+
+    Images are bytes: integers in 0 … 255, or floating-point numbers k / 255, which become bytes again. Other numbers would lose something, so they are refused.
+
+    Raises:
+        DataNotFoundError: there is no such file.
+        DataError: the file is damaged or is something else, or an array is missing, or is not as described.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise DataNotFoundError(f"{path}: {'is a folder' if path.is_dir() else 'there is no such file'}; give an .npz file")  # fmt: skip
+    if not zipfile.is_zipfile(path):
+        raise DataError(f"{path}: damaged, or not an .npz file; expected what np.savez writes")
+    arrays = [(f"{path}: `{name}`", array) for name, array in _arrays(path).items()]
+    train, test = ((labels[0], _images(*images), _labels(*labels)) for images, labels in (arrays[:2], arrays[2:]))
+    return assemble(str(path), path.stem, train, test)
+
+
+def _arrays(path: Path) -> dict[str, np.ndarray]:
+    """The four arrays, in the order of :data:`NAMES`."""
+    found: dict[str, np.ndarray] = {}
+    name = "the file"
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            names = next((names for names in NAMES if set(names) <= set(arrays.files)), None)
+            for name in names or ():
+                found[name] = arrays[name]
+            held = arrays.files
+    except (ValueError, OSError, EOFError, MemoryError, NotImplementedError, zipfile.BadZipFile, zlib.error) as error:
+        raise DataError(f"{path}: `{name}` cannot be read ({' '.join(str(error).split()):.120})") from None
+    if names is None:
+        wanted = " or ".join(", ".join(names) for names in NAMES)
+        raise DataError(f"{path}: expected the arrays {wanted}; found {', '.join(held) or 'none'}")
+    return found
+
+
+def _images(where: str, images: np.ndarray) -> np.ndarray:
+    """``images`` as bytes."""
+    if images.ndim not in (3, 4) or 0 in images.shape:
+        raise DataError(f"{where}: expected images (n, h, w) or (n, h, w, c), got shape {images.shape}")
+    if images.ndim == 4 and images.shape[1] in (1, 3) and images.shape[3] > 4:
+        raise DataError(f"{where}: has its channels first in shape {images.shape}; save np.moveaxis(images, 1, -1)")
+    if images.dtype == np.uint8:
+        return images
+    if images.dtype.kind not in "iuf":
+        raise DataError(f"{where}: expected numbers, got {images.dtype}")
+    low, high = images.min(), images.max()
+    if not np.isfinite([low, high]).all():  # so is every number between them, and NaN would be both
+        raise DataError(f"{where}: has NaN or infinity; expected pixels in [0, 1] or 0 … 255")
+    floating = images.dtype.kind == "f"
+    if low < 0 or high > (1 if floating else 255):
+        raise DataError(f"{where}: has {images.dtype} from {low} to {high}; expected {'[0, 1]' if floating else '0 … 255'}, or save it as uint8")  # fmt: skip
+    pixels = np.rint(images * np.float32(255)) if floating else images
+    if floating and np.abs(images * np.float32(255) - pixels).max() > TOLERANCE:
+        raise DataError(f"{where}: has numbers that are no k / 255, as a byte of a pixel is; save (images * 255).round().astype(np.uint8) if they may be rounded")  # fmt: skip
+    return pixels.astype(np.uint8)
+
+
+def _labels(where: str, labels: np.ndarray) -> np.ndarray:
+    labels = labels[:, 0] if labels.ndim == 2 and labels.shape[1] == 1 else labels
+    if labels.ndim != 1 or labels.dtype.kind not in "iu" or not len(labels):
+        raise DataError(f"{where}: expected integer labels (n,), got {labels.dtype} in shape {labels.shape}")
+    if labels.min() < 0 or labels.max() >= MOST_CLASSES:
+        raise DataError(f"{where}: expected labels from 0 to {MOST_CLASSES - 1} at most, got {labels.min()} to {labels.max()}")  # fmt: skip
+    return labels.astype(np.int32)
