@@ -25,6 +25,7 @@ CHECKED = (
     "residuals",
     "squares",
     "train",
+    "weights",
     "window",
 )
 install_import_hook([f"jaxcnn.{name}" for name in CHECKED], "contracts.typechecker")

@@ -34,6 +34,7 @@ LEVELS = [
     {"layers"},
     {"models", "gradient", "table"},
     {"explain", "train"},
+    {"weights"},
 ]
 LEVEL = {name: number for number, names in enumerate(LEVELS) for name in names}
 LEVEL |= {"verify": 3.5, "data": 0.5}
@@ -109,7 +110,7 @@ def test_imports_run_one_way():
 
 def test_the_core_needs_jax_numpy_and_optax_alone():
     allowed = {"jax", "numpy", "optax", "jaxcnn"} | set(sys.stdlib_module_names)
-    extras = {"contracts.py": {"jaxtyping"}, "plugin.py": {"pytest"}, "checkpoint.py": {"orbax"}, "sets.py": {"pooch"}, "folder.py": {"PIL"}, "streams.py": {"grain", "absl"}}  # fmt: skip
+    extras = {"contracts.py": {"jaxtyping"}, "plugin.py": {"pytest"}, "checkpoint.py": {"orbax"}, "sets.py": {"pooch"}, "folder.py": {"PIL"}, "streams.py": {"grain", "absl"}, "store.py": {"safetensors"}}  # fmt: skip
     for path, tree in trees(outside="nothing"):
         lazily = {node for f in ast.walk(tree) if isinstance(f, ast.FunctionDef) for node in ast.walk(f)}
         for node in ast.walk(tree):
