@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.command import InputError
+from jaxcnn.command import InputError
 from jaxcnn.data import DataError, DataNotFoundError, load_idx_folder
 from jaxcnn.layers import Layer
 

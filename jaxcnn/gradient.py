@@ -45,7 +45,7 @@ def value_and_grad(
     >>> bool(jnp.allclose(value, same))
     True
     """
-    _check_loss("value_and_grad", loss)
+    check_loss("value_and_grad", loss)
     if microbatch is not None:
         check_counts("value_and_grad", microbatch=microbatch)
 
@@ -109,7 +109,7 @@ def example_norms(model: Layer, loss: Op) -> Callable[..., tuple[tuple[Any, Any]
     >>> losses.shape, norms["dense1"]["kernel"].shape
     ((5,), (5,))
     """
-    _check_loss("example_norms", loss)
+    check_loss("example_norms", loss)
 
     def run(params: Any, state: Any, x: Any, target: Any, key: Any = None, *, train: bool = True) -> Any:
         (y, new_state), residuals = model.forward(params, state, x, key, train=train)
@@ -151,7 +151,8 @@ def activations(
     return {"/".join(path): y for path, y in model.steps(params, state, x, key, train=train)}
 
 
-def _check_loss(function: str, loss: Any) -> None:
+def check_loss(function: str, loss: Any) -> None:
+    """``loss`` is an op."""
     if not isinstance(loss, Op):
         raise TypeError(
             f"{function}: `loss` must be an Op of (output, target), such as ops.softmax_cross_entropy; got {loss!r}"

@@ -25,7 +25,7 @@ AUTODIFF = {
 }
 LEVELS = [
     {"contracts", "errors", "files", "lazy", "memory", "residuals", "thin"},
-    {"window", "precision", "case", "html", "squares"},
+    {"window", "precision", "case", "html", "squares", "lines", "drawing", "command"},
     {"cotangent", "captures"},
     {"op"},
     {"kernels"},
@@ -110,7 +110,7 @@ def test_imports_run_one_way():
 
 def test_the_core_needs_jax_numpy_and_optax_alone():
     allowed = {"jax", "numpy", "optax", "jaxcnn"} | set(sys.stdlib_module_names)
-    extras = {"contracts.py": {"jaxtyping"}, "plugin.py": {"pytest"}, "checkpoint.py": {"orbax"}, "sets.py": {"pooch"}, "folder.py": {"PIL"}, "streams.py": {"grain", "absl"}, "store.py": {"safetensors"}}  # fmt: skip
+    extras = {"contracts.py": {"jaxtyping"}, "plugin.py": {"pytest"}, "checkpoint.py": {"orbax"}, "sets.py": {"pooch"}, "folder.py": {"PIL"}, "streams.py": {"grain", "absl"}, "store.py": {"safetensors"}, "drawing.py": {"matplotlib"}, "draw.py": {"matplotlib"}, "tensorboard.py": {"tensorboardX"}, "progress.py": {"rich"}}  # fmt: skip
     for path, tree in trees(outside="nothing"):
         lazily = {node for f in ast.walk(tree) if isinstance(f, ast.FunctionDef) for node in ast.walk(f)}
         for node in ast.walk(tree):
@@ -127,7 +127,7 @@ import sys, jaxcnn
 [getattr(jaxcnn, name) for name in jaxcnn.__all__]
 jaxcnn.verify.check
 import jaxcnn.verify.command
-print([m for m in ('jaxtyping','beartype','matplotlib','rich','tyro','flax','equinox','hypothesis') if m in sys.modules])
+print([m for m in ('jaxtyping','beartype','matplotlib','rich','tyro','flax','equinox','hypothesis','PIL','grain','orbax','tensorboardX') if m in sys.modules])
 """
     done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -15,13 +15,14 @@ import numpy as np
 import pytest
 from idx_files import NAMES, write_folder, write_idx
 
-from experiments.drawing import save
 from experiments.mnist import pictures, training
 from experiments.mnist.__main__ import main
 from experiments.mnist.config import MNIST_DIR, Config
 from experiments.mnist.report import PICTURES
 from jaxcnn.data import load_idx_folder
+from jaxcnn.drawing import save
 from jaxcnn.files import write_file
+from jaxcnn.train.draw import learning_curves
 
 ROOT = Path(__file__).parents[1]
 
@@ -227,7 +228,9 @@ def test_first_layers_of_both_kinds_are_drawn(tmp_path: Path, shape: tuple[int, 
 
 
 def test_losses_of_zero_are_drawn(tmp_path: Path) -> None:
-    save(pictures.learning_curves([1.0, 0.0, 0.0], [1.0, 1.0], 1, ("a paper", 0.99)), tmp_path / "curves.png")
+    scores = {1: {"accuracy": 1.0}, 2: {"accuracy": 1.0}}
+    figure = learning_curves([1.0, 0.0, 0.0], scores, per_epoch=1, reference={"accuracy": ("a paper", 0.99)})
+    save(figure, tmp_path / "curves.png")
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,7 +4,7 @@ import sys
 from collections.abc import Sequence
 
 from experiments.bench.config import parse
-from experiments.command import claim_file, claim_folder, run
+from jaxcnn.command import claim_file, claim_folder, run
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -15,8 +15,10 @@ from experiments.bench.config import Config
 from experiments.bench.contest import Contest
 from experiments.bench.crew import crew
 from experiments.bench.results import Outcome
-from experiments.drawing import save
-from experiments.files import Log, clear_folder, open_log, write_json
+from experiments.files import clear_folder
+from jaxcnn.drawing import save
+from jaxcnn.files import write_json
+from jaxcnn.lines import Log
 
 
 class Show:
@@ -72,7 +74,7 @@ def _hold(config: Config, every: Sequence[Contest], outcomes: list[Outcome], abo
     columns = BarColumn(bar_width=30), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.description}")
     with (
         tempfile.TemporaryDirectory(prefix="jaxcnn-bench-") as folder,
-        open_log(config.out / results.TURNS) as log,
+        Log(config.out / results.TURNS) as log,
         Progress(*columns, console=console, auto_refresh=False) as progress,
     ):
         show = Show(progress, total, log)

@@ -22,9 +22,9 @@ from experiments import command
 from experiments.bench import networks
 from experiments.bench.networks import NETWORKS
 from experiments.bench.peers import autodiff, explicit, learning
-from experiments.command import InputError, expect
-from experiments.files import write_json
 from jaxcnn import ops, value_and_grad
+from jaxcnn.command import InputError, expect
+from jaxcnn.files import write_json
 
 PEERS = "jaxcnn", "autodiff"
 CHIPS = {1: "v5e:2x2", 8: "v5e:2x4"}  # a slice to take the chips from; the smallest has four

@@ -3,7 +3,8 @@
 import dataclasses
 from pathlib import Path
 
-from experiments.command import Common, expect
+from experiments.command import Common
+from jaxcnn.command import expect
 
 
 @dataclasses.dataclass(frozen=True)

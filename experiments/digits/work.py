@@ -12,13 +12,15 @@ from matplotlib.ticker import MaxNLocator
 
 from experiments.command import MNIST_DIR
 from experiments.digits.config import Config
-from experiments.drawing import ACCENT, PALE, plain_ticks, save, style
-from experiments.files import clear_folder, open_log, write_json
+from experiments.files import clear_folder
 from experiments.images import check_takes, load
 from experiments.progress import bar
 from jaxcnn import layers, ops, train
 from jaxcnn.data.augment import warp
+from jaxcnn.drawing import ACCENT, PALE, plain_ticks, save, style
+from jaxcnn.files import write_json
 from jaxcnn.layers import Serial
+from jaxcnn.lines import Log
 
 FILES = "result.json", "metrics.jsonl", "digits.png"
 PART, SMOOTHING = 10, 0.1
@@ -59,7 +61,7 @@ def run(config: Config) -> str:
     go = jax.jit(jax.vmap(train.make_steps(step), in_axes=(0, None, None, 0, 0)), donate_argnums=0)
     predict = jax.jit(jax.vmap(train.make_predict(model), in_axes=(0, 0, None)))
     singles, together, loss, result = [], [], 0.0, {}
-    with open_log(config.out / "metrics.jsonl") as log, bar(epochs * per_epoch) as advance:
+    with Log(config.out / "metrics.jsonl") as log, bar(epochs * per_epoch) as advance:
         for epoch in range(epochs):
             rows = jnp.stack([train.shuffled(jax.random.fold_in(key, epoch), len(images), batch) for key in orders])
             for start in range(0, per_epoch, PART):

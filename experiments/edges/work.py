@@ -10,12 +10,13 @@ from matplotlib.axes import Axes
 from matplotlib.colors import hsv_to_rgb
 from matplotlib.figure import Figure
 
-from experiments.command import InputError
-from experiments.drawing import ACCENT, REFERENCE, save, style
 from experiments.edges.config import Config
 from experiments.edges.kernels import PIECE, edges, gaussian, learn, sobel
-from experiments.files import clear_folder, write_json
+from experiments.files import clear_folder
 from experiments.progress import track
+from jaxcnn.command import InputError
+from jaxcnn.drawing import ACCENT, REFERENCE, save, style
+from jaxcnn.files import write_json
 
 FILES = "result.json", "edges.png", "learned.png"
 SIDE = 320  # a larger photograph is thinned to about this

@@ -3,7 +3,8 @@
 import dataclasses
 from pathlib import Path
 
-from experiments.command import OnImages, expect
+from experiments.command import OnImages
+from jaxcnn.command import expect
 
 
 @dataclasses.dataclass(frozen=True)

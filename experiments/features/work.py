@@ -6,16 +6,17 @@ import jax
 import numpy as np
 import optax
 
-from experiments.command import InputError
-from experiments.drawing import save
 from experiments.features import pictures
 from experiments.features.config import Config
 from experiments.features.looking import maps, network, randomised, rank_correlation
-from experiments.files import clear_folder, write_json
+from experiments.files import clear_folder
 from experiments.images import Split, check_takes, load
 from experiments.progress import bar
 from jaxcnn import activations, ops, train
+from jaxcnn.command import InputError
+from jaxcnn.drawing import save
 from jaxcnn.explain import maximise, top_patches
+from jaxcnn.files import write_json
 from jaxcnn.layers import Serial
 
 FILES = "result.json", "filters.png", "maps.png", "patches.png", "made.png", "evidence.png", "sanity.png"

@@ -4,7 +4,8 @@ import dataclasses
 import math
 from pathlib import Path
 
-from experiments.command import OnImages, expect
+from experiments.command import OnImages
+from jaxcnn.command import expect
 
 
 @dataclasses.dataclass(frozen=True)

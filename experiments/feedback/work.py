@@ -5,14 +5,16 @@ from typing import Any
 import jax
 import optax
 
-from experiments.drawing import save
 from experiments.feedback import pictures
 from experiments.feedback.config import Config
 from experiments.feedback.ways import Way, angles, ways
-from experiments.files import Log, clear_folder, open_log, write_json
+from experiments.files import clear_folder
 from experiments.images import Images, check_takes, load
 from experiments.progress import bar
 from jaxcnn import ops, train, value_and_grad
+from jaxcnn.drawing import save
+from jaxcnn.files import write_json
+from jaxcnn.lines import Log
 
 FILES = "result.json", "metrics.jsonl", "errors.png", "angles.png"
 LOOK = 25  # steps from one look at the angle to the next
@@ -28,7 +30,7 @@ def run(config: Config) -> str:
     clear_folder(config.out, FILES)
     epochs, found = 1 if config.smoke else config.epochs, {}
     with (
-        open_log(config.out / "metrics.jsonl") as log,
+        Log(config.out / "metrics.jsonl") as log,
         bar(len(tried) * epochs * (len(data.train[0]) // batch)) as advance,
     ):
         for name, way in tried.items():

@@ -4,8 +4,9 @@ import sys
 import time
 from collections.abc import Sequence
 
-from experiments.command import claim_folder, parse, run
+from experiments.command import parse
 from experiments.mnist.config import Config
+from jaxcnn.command import claim_folder, run
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

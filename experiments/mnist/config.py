@@ -5,7 +5,8 @@ import math
 from pathlib import Path
 from typing import Literal
 
-from experiments.command import LARGEST_SEED, MNIST_DIR, InputError, expect
+from experiments.command import MNIST_DIR
+from jaxcnn.command import LARGEST_SEED, InputError, expect
 
 
 @dataclasses.dataclass(frozen=True)

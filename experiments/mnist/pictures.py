@@ -1,4 +1,4 @@
-"""What a run looks like: how it learned, what its first layer looks for, and which images it gets wrong."""
+"""What a network has learned: what its first layer looks for, and which images it gets wrong."""
 
 import math
 from collections.abc import Sequence
@@ -8,67 +8,11 @@ from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, NullFormatter
 
-from experiments.drawing import ACCENT, INK, PALE, REFERENCE, style
+from jaxcnn.drawing import INK
 
-SMALLEST_LOSS = 1e-8  # a loss of exactly 0 has no place on a logarithmic axis
 MOST_FILTERS = 64
 MOST_MISTAKES = 25
-
-
-def learning_curves(
-    losses: Sequence[float], accuracies: Sequence[float], steps_per_epoch: int, reference: tuple[str, float] | None
-) -> Figure:
-    """Training loss by step; test accuracy by epoch, beside a ``reference`` (name, accuracy) where there is one."""
-    figure = Figure(figsize=(11, 4.4), layout="constrained")
-    left, right = figure.subplots(1, 2)
-    _draw_losses(left, np.asarray(losses), steps_per_epoch)
-    _draw_accuracies(right, 100 * np.asarray(accuracies), reference)
-    return figure
-
-
-def _draw_losses(ax: Axes, losses: np.ndarray, steps_per_epoch: int) -> None:
-    window = np.ones(max(1, min(100, len(losses) // 20)))
-    smooth = np.convolve(losses, window, "same") / np.convolve(np.ones_like(losses), window, "same")
-    style(ax, f"Training loss: {smooth[-1]:.3g} at the end", "step", "cross entropy")
-    steps = np.arange(1, len(losses) + 1)
-    losses, smooth = np.maximum(losses, SMALLEST_LOSS), np.maximum(smooth, SMALLEST_LOSS)
-    ax.plot(steps, losses, color=PALE, linewidth=0.7, label="each step")
-    ax.plot(steps, smooth, color=ACCENT, linewidth=1.8, label=f"mean of {len(window)} steps")
-    ax.set_yscale("log")
-    # a single easy batch can reach 1e-6, which would squeeze everything else
-    ax.set_ylim(bottom=max(losses.min(), 0.1 * smooth.min()))
-    low, high = ax.get_ylim()
-    ax.yaxis.set_major_formatter("{x:g}")
-    ax.yaxis.set_minor_formatter("{x:g}" if high < 10 * low else NullFormatter())
-    for end in range(steps_per_epoch, len(losses), steps_per_epoch):
-        ax.axvline(end, color=INK, linewidth=0.6, alpha=0.25)
-    ax.legend(frameon=False)
-
-
-def _draw_accuracies(ax: Axes, percent: np.ndarray, reference: tuple[str, float] | None) -> None:
-    if not len(percent):
-        ax.set_title("Test accuracy: no epoch was finished", loc="left", color=INK, fontsize=12)
-        ax.set_axis_off()
-        return
-    style(ax, f"Test accuracy: {percent[-1]:.2f} % at the end", "epoch", "accuracy, %")
-    epochs = np.arange(1, len(percent) + 1)
-    ax.plot(epochs, percent, "o-", color=ACCENT, linewidth=1.8, markersize=5)
-    for epoch, value in zip(epochs, percent, strict=True) if len(percent) <= 12 else ():
-        ax.annotate(f"{value:.2f}", (epoch, value), (5, -11), textcoords="offset points", fontsize=8, color=INK)
-    shown = list(percent)
-    ax.set_xlim(0.5, len(percent) + 0.5)
-    ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-    if reference:
-        name, value = reference[0], 100 * reference[1]
-        shown.append(value)
-        ax.axhline(value, color=REFERENCE, linewidth=1.2, linestyle="--")
-        ax.annotate(
-            f"{name}: {value:.2f} %", (0.55, value), (0, 4), textcoords="offset points", fontsize=9, color=REFERENCE
-        )
-    room = max(0.2 * (max(shown) - min(shown)), 0.1)
-    ax.set_ylim(min(shown) - room, min(max(shown) + room, 100 + 0.1 * room))
 
 
 def filters(kernel: np.ndarray, image_shape: tuple[int, int]) -> Figure:

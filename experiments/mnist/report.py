@@ -6,13 +6,16 @@ import jax
 import numpy as np
 from rich.console import Console
 
-from experiments.command import InputError
-from experiments.drawing import save
-from experiments.files import clear_folder, open_log, write_json
+from experiments.files import clear_folder
 from experiments.mnist import pictures, training
 from experiments.mnist.config import MNIST_DIR, Config
 from jaxcnn import ops
+from jaxcnn.command import InputError
 from jaxcnn.data import DataError, Dataset, load_idx_folder
+from jaxcnn.drawing import save
+from jaxcnn.files import write_json
+from jaxcnn.lines import Log
+from jaxcnn.train.draw import learning_curves
 
 RESULT, METRICS = "result.json", "metrics.jsonl"
 PICTURES = "learning_curves.png", "filters.png", "mistakes.png"
@@ -47,7 +50,7 @@ def run(config: Config, start: float) -> training.Record:
     )
     record = training.Record(trainer.steps_per_epoch)
     clear_folder(config.out, (RESULT, METRICS, *PICTURES))
-    with open_log(config.out / METRICS) as log:
+    with Log(config.out / METRICS) as log:
         training.run(trainer, config, record, log, console, start)
     result = {
         "test_accuracy": record.accuracies[-1] if record.accuracies else None,
@@ -78,10 +81,10 @@ def draw(config: Config, data: Dataset, trainer: training.Trainer, record: train
     embedded = config.data_dir.resolve() == MNIST_DIR.resolve()
     curves, filters, mistakes = (config.out / name for name in PICTURES)
     if record.losses:
-        figure = pictures.learning_curves(
-            record.losses, record.accuracies, record.steps_per_epoch, PAPER if embedded else None
-        )
-        save(figure, curves)
+        per_epoch = record.steps_per_epoch
+        scores = {number * per_epoch: {"accuracy": value} for number, value in enumerate(record.accuracies, start=1)}
+        reference = {"accuracy": PAPER} if embedded else {}
+        save(learning_curves(record.losses, scores, per_epoch=per_epoch, reference=reference), curves)
     if record.params is None or record.logits is None:
         return
     image_shape = data.train_images.shape[1], data.train_images.shape[2]

@@ -13,14 +13,14 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from experiments.command import InputError, RunError
-from experiments.files import Log
 from experiments.images import check_takes, standardiser
 from experiments.mnist.config import Config
 from jaxcnn import models, ops, train
+from jaxcnn.command import InputError, RunError
 from jaxcnn.data import Dataset
 from jaxcnn.layers import Layer
 from jaxcnn.layers.compose import Serial
+from jaxcnn.lines import Log
 
 LOG_EVERY = 50
 TEST_BATCH = 500

@@ -5,14 +5,16 @@ from typing import Any
 import jax
 import numpy as np
 
-from experiments.drawing import save
-from experiments.files import Log, clear_folder, open_log, write_json
+from experiments.files import clear_folder
 from experiments.images import Images, load
 from experiments.progress import bar
 from experiments.recurrent import pictures
 from experiments.recurrent.config import Config
 from experiments.recurrent.tasks import CLIP, adder, draw_sums, optimizer, reader, through_time, trainer
 from jaxcnn import ops
+from jaxcnn.drawing import save
+from jaxcnn.files import write_json
+from jaxcnn.lines import Log
 
 FILES = "result.json", "metrics.jsonl", "digits.png", "adding.png"
 BATCH, SUMS, PART = 128, 64, 50
@@ -24,7 +26,7 @@ def run(config: Config) -> str:
     few = (2 * BATCH, 200) if config.smoke else (None, None)
     data = load(config.data_dir, train=few[0], test=few[1], batch=BATCH)
     clear_folder(config.out, FILES)
-    with open_log(config.out / "metrics.jsonl") as log:
+    with Log(config.out / "metrics.jsonl") as log:
         digits = read_digits(config, data, log)
         adding = {name: add(config, log, clip=clip) for name, clip in (("clipped", True), ("as they come", False))}
     write_json(config.out / "result.json", {

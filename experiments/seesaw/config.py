@@ -4,7 +4,8 @@ import dataclasses
 import math
 from pathlib import Path
 
-from experiments.command import Common, expect
+from experiments.command import Common
+from jaxcnn.command import expect
 
 
 @dataclasses.dataclass(frozen=True)

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from experiments.drawing import ACCENT, INK, REFERENCE, plain_ticks, style
+from jaxcnn.drawing import ACCENT, INK, REFERENCE, plain_ticks, style
 
 COLOURS: dict[str, str] = dict(
     zip(("MLP, sigmoid", "MLP, softmax", "CNN, softmax"), ("#64748b", REFERENCE, ACCENT), strict=True)

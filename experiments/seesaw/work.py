@@ -10,12 +10,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.drawing import save
-from experiments.files import clear_folder, write_json
+from experiments.files import clear_folder
 from experiments.progress import track
 from experiments.seesaw import pictures
 from experiments.seesaw.config import Config
 from experiments.seesaw.training import NETWORKS, WEIGHTS, program
+from jaxcnn.drawing import save
+from jaxcnn.files import write_json
 
 DOCUMENT = {"MLP, sigmoid": None, "MLP, softmax": 324, "CNN, softmax": 261}  # sigmoid: 0.023 after 1000 epochs
 FILES = "result.json", "epochs.png", "settings.png"

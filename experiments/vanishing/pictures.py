@@ -7,8 +7,8 @@ from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from experiments.drawing import style
 from experiments.vanishing.measure import Measured, best
+from jaxcnn.drawing import style
 
 Found = Mapping[tuple[str, int], tuple[Measured, Measured]]
 WHEN = "at the start", "after training"

@@ -6,13 +6,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.drawing import save
-from experiments.files import clear_folder, open_log, write_json
+from experiments.files import clear_folder
 from experiments.images import load
 from experiments.progress import track
 from experiments.vanishing import pictures
 from experiments.vanishing.config import Config
 from experiments.vanishing.measure import BATCH, Measured, before_and_after, best
+from jaxcnn.drawing import save
+from jaxcnn.files import write_json
+from jaxcnn.lines import Log
 
 ACTIVATIONS = "sigmoid", "tanh", "relu", "softplus"
 DEPTHS = 2, 5, 10, 20, 50
@@ -27,7 +29,7 @@ def run(config: Config) -> str:
     depths, steps = ((3,), 2) if config.smoke else (DEPTHS, config.steps)
     jobs = [(activation, depth) for activation in ACTIVATIONS for depth in depths]
     found: dict[tuple[str, int], tuple[Measured, Measured]] = {}
-    with open_log(config.out / "metrics.jsonl") as log:
+    with Log(config.out / "metrics.jsonl") as log:
         for activation, depth in track(jobs, "{0[0]}, {0[1]} layers".format):
             start, end = before_and_after(
                 activation, depth, jnp.array(SCALES), steps, data, jax.random.key(config.seed)

@@ -4,7 +4,8 @@ import dataclasses
 from pathlib import Path
 from typing import Literal
 
-from experiments.command import MNIST_DIR, InputError, OnImages, expect
+from experiments.command import MNIST_DIR, OnImages
+from jaxcnn.command import InputError, expect
 
 
 @dataclasses.dataclass(frozen=True)

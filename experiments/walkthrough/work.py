@@ -7,15 +7,15 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from experiments.command import InputError
-from experiments.files import clear_folder, write_json
+from experiments.files import clear_folder
 from experiments.images import check_takes, load
 from experiments.progress import bar
 from experiments.walkthrough import page, sample
 from experiments.walkthrough.config import Config
 from experiments.walkthrough.walk import Walk, walk
 from jaxcnn import models, ops, train
-from jaxcnn.files import write_file
+from jaxcnn.command import InputError
+from jaxcnn.files import write_file, write_json
 
 FILES = "result.json", "walkthrough.html"
 

@@ -11,6 +11,8 @@ from jaxcnn.train.epoch import make_epoch, make_steps, shuffled
 from jaxcnn.train.evaluate import accuracy, make_evaluate
 from jaxcnn.train.fit import DivergedError, Report, fit
 from jaxcnn.train.layout import Layout
+from jaxcnn.train.logs import JsonLines
 from jaxcnn.train.step import TrainState, create, make_predict, make_step
+from jaxcnn.train.watch import Norms, make_norms
 
-__all__ = ["DivergedError", "EarlyStopping", "Finding", "Layout", "Policy", "Report", "TrainState", "accuracy", "autopsy", "create", "fit", "make_epoch", "make_evaluate", "make_predict", "make_step", "make_steps", "shuffled"]  # fmt: skip
+__all__ = ["DivergedError", "EarlyStopping", "Finding", "JsonLines", "Layout", "Norms", "Policy", "Report", "TrainState", "accuracy", "autopsy", "create", "fit", "make_epoch", "make_evaluate", "make_norms", "make_predict", "make_step", "make_steps", "shuffled"]  # fmt: skip

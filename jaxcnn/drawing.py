@@ -1,15 +1,28 @@
-"""How the pictures of all experiments look, and how they are saved."""
+"""How all pictures look, and how they are saved. Needs matplotlib, of the extra ``jaxcnn[train]``.
+
+>>> import pathlib, tempfile
+>>> from matplotlib.figure import Figure
+>>> figure = Figure()
+>>> style(figure.subplots(), "A title", "step", "loss")
+>>> with tempfile.TemporaryDirectory() as folder:
+...     save(figure, pathlib.Path(folder) / "a.png")
+...     (pathlib.Path(folder) / "a.png").read_bytes()[:4]
+b'\\x89PNG'
+"""
 
 import io
 from pathlib import Path
 from typing import Literal
 
-from matplotlib.axes import Axes
-from matplotlib.axis import Axis
-from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullLocator
-
 from jaxcnn.files import write_file
+
+try:
+    from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import LogLocator, NullLocator
+except ImportError as error:
+    raise ImportError("pictures are drawn by matplotlib: pip install 'jaxcnn[train]'") from error
 
 INK, PALE, ACCENT, REFERENCE = "#1f2937", "#b9c6de", "#2455a4", "#c2410c"
 

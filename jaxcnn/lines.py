@@ -1,0 +1,71 @@
+"""A log of JSON objects, one a line: it can be followed while it grows, and a crash costs no more than the last line.
+
+>>> import tempfile, pathlib
+>>> with tempfile.TemporaryDirectory() as folder:
+...     path = pathlib.Path(folder) / "log.jsonl"
+...     with Log(path) as log:
+...         log.write(step=1, loss=0.5)
+...         log.write(step=2, loss=float("nan"))
+...     with Log(path, resume_at=1) as log:
+...         log.write(step=2, loss=0.25)
+...     read_lines(path)
+[{'step': 1, 'loss': 0.5}, {'step': 2, 'loss': 0.25}]
+"""
+
+import json
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from jaxcnn.errors import setting_error
+from jaxcnn.files import to_json, write_file
+
+
+class Log:
+    """The log in ``path``, from empty; with ``resume_at`` what is there stays, but for lines that have a "step" beyond it.
+
+    Every line is flushed as it is written. NaN and infinity, which JSON does not have, are written as null.
+
+    Raises ValueError for a ``resume_at`` that is no integer ≥ 0, or a file that is not such a log; OSError where it cannot be written.
+    """
+
+    def __init__(self, path: str | Path, *, resume_at: int | None = None) -> None:
+        if resume_at is not None and (isinstance(resume_at, bool) or not isinstance(resume_at, int) or resume_at < 0):
+            raise setting_error("Log", "resume_at", "None or an integer ≥ 0, the step from which the run goes on", resume_at)  # fmt: skip
+        self.path = Path(path)
+        lines = read_lines(self.path) if resume_at is not None and self.path.exists() else []
+        self.kept = [line for line in lines if resume_at is None or line.get("step", 0) <= resume_at]
+        if lines:
+            write_file(self.path, "".join(to_json(line) + "\n" for line in self.kept))
+        self._stream = self.path.open("a" if lines else "w", encoding="utf-8")
+
+    def write(self, **fields: Any) -> None:
+        """Add a line."""
+        self._stream.write(to_json(fields) + "\n")
+        self._stream.flush()
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._stream.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:  # fmt: skip
+        self.close()
+
+
+def read_lines(path: str | Path) -> list[dict[str, Any]]:
+    """The objects in a log, without a last line that is only half there. Raises ValueError for a file that is not such a log."""
+    texts = Path(path).read_bytes().decode(errors="replace").split("\n")
+    found = []
+    for number, text in enumerate(texts, start=1):
+        try:
+            line = json.loads(text or "{}")
+        except ValueError:
+            line = None
+        if isinstance(line, dict):
+            found += [line] if line else []
+        elif number < len(texts):
+            raise ValueError(f"{path}: line {number} is no JSON object ({text[:40]!r}); give another file, or remove that line")  # fmt: skip
+    return found

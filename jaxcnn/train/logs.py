@@ -1,0 +1,69 @@
+"""What :func:`jaxcnn.train.fit` reports, as a log of JSON objects, one a line.
+
+    {"step": 50, "steps": 4680, "epoch": 0.107, "loss": 1.38, "losses": […], "seconds": 3.1, "images_per_second": 4210.0, "scores": {"accuracy": 0.87}, "norms": {"delta": {…}, …}}
+
+>>> import pathlib, tempfile, numpy as np
+>>> from jaxcnn.lines import read_lines
+>>> from jaxcnn.train.fit import Report
+>>> with tempfile.TemporaryDirectory() as folder:
+...     path = pathlib.Path(folder) / "metrics.jsonl"
+...     with JsonLines(path) as log:
+...         log(Report(2, 9, 1.0, np.array([0.75, 0.25]), {"accuracy": 0.5}))
+...     line = read_lines(path)[0]
+>>> line["step"], line["loss"], line["losses"], line["scores"]
+(2, 0.5, [0.75, 0.25], {'accuracy': 0.5})
+"""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxcnn.errors import check_counts
+from jaxcnn.lines import Log
+from jaxcnn.train.fit import Report
+from jaxcnn.train.watch import Norms
+
+
+class JsonLines(Log):
+    """A callback that writes a line for every report, and is a :class:`jaxcnn.lines.Log` for whatever else is to be kept.
+
+    Args:
+        resume_at: the step from which a run goes on. Lines of later steps, and a last line that is only half there, are dropped; "seconds" go on from the last line kept.
+        batch_size: for "images_per_second", counted from report to report with all that the run does in between, in the first also compiling.
+        norms: what it measured for this report's step is written, too; give it to the run before the log.
+
+    Raises ValueError for a setting out of range, or a file that is no such log.
+    """
+
+    def __init__(
+        self, path: str | Path, *, resume_at: int | None = None, batch_size: int | None = None, norms: Norms | None = None
+    ) -> None:  # fmt: skip
+        if batch_size is not None:
+            check_counts("JsonLines", batch_size=batch_size)
+        super().__init__(path, resume_at=resume_at)
+        self._batch_size, self._norms, self._at = batch_size, norms, time.perf_counter()
+        self._seconds = self.kept[-1].get("seconds", 0.0) if self.kept else 0.0
+
+    def __call__(self, report: Report, state: Any = None) -> None:
+        """Write a line."""
+        passed, self._at = time.perf_counter() - self._at, time.perf_counter()
+        self._seconds += passed
+        line = as_line(report) | {"seconds": round(self._seconds, 3)}
+        if self._batch_size is not None:
+            line["images_per_second"] = round(len(report.losses) * self._batch_size / passed, 1)
+        if self._norms is not None and report.step in self._norms.rows:
+            line["norms"] = {k: {n: _short(v) for n, v in row.items()} for k, row in self._norms.rows[report.step].items()}  # fmt: skip
+        self.write(**line)
+
+
+def as_line(report: Report) -> dict[str, Any]:
+    """What is in a report, as JSON: "scores" only where there are some."""
+    line = {"step": report.step, "steps": report.steps, "epoch": report.epoch, "loss": _short(report.loss), "losses": [_short(loss) for loss in report.losses]}  # fmt: skip
+    return line | ({} if report.scores is None else {"scores": dict(report.scores)})
+
+
+def _short(value: Any) -> float:
+    """The float that has the fewest digits of all that are the same float32."""
+    return float(str(np.float32(value)))
