@@ -183,3 +183,43 @@ def test_early_stopping_refuses_what_it_cannot_do() -> None:
         train.EarlyStopping("accuracy", patience=0)
     with pytest.raises(KeyError, match="there is no score `loss`; there is accuracy"):
         fit(steps=1, test=(X, LABELS), callbacks=[train.EarlyStopping("loss")])
+
+
+def test_several_runs_at_once_are_each_as_it_would_be_alone() -> None:
+    keys = jax.random.split(KEY, 2)
+    settings: Any = {"optimizer": optax.sgd(0.1), "epochs": 2, "average": 0.9, "test": (X, LABELS)}
+    state, reports = fit(key=keys, **settings)
+    for number, key in enumerate(keys):
+        alone, own = fit(key=key, **settings)
+        for a, b in zip(jax.tree.leaves(alone), jax.tree.leaves(state), strict=True):
+            np.testing.assert_allclose(a, b[number], rtol=1e-3, atol=1e-4)
+        np.testing.assert_allclose(reports[-1].losses[:, number], own[-1].losses, rtol=1e-3)
+        assert reports[-1].each["accuracy"][number] == own[-1].scores["accuracy"]
+    assert reports[-1].scores == {"accuracy": pytest.approx(np.mean(reports[-1].each["accuracy"]))}
+
+
+def test_several_runs_go_on_to_the_bit() -> None:
+    keys = jax.random.split(KEY, 2)
+    whole, _ = fit(key=keys, steps=8)
+    half, _ = fit(key=keys, steps=3)
+    again, _ = fit(key=keys, steps=8, start=half)
+    assert bits(whole) == bits(again)
+
+
+def test_several_runs_need_arrays() -> None:
+    with pytest.raises(ValueError, match="several runs at once .* need `data` as arrays"):
+        fit(key=jax.random.split(KEY, 2), data=iter([(X, LABELS)]), steps=1)
+
+
+def test_a_step_that_is_not_finite_can_be_skipped() -> None:
+    x = X.copy()
+    x[3] = np.nan
+    with pytest.raises(train.DivergedError, match="input"):
+        fit(data=(x[:20], LABELS[:20]), epochs=1)
+    with pytest.raises(train.DivergedError, match="input"):
+        fit(data=(x[:20], LABELS[:20]), epochs=1, key=jax.random.split(KEY, 2))
+    state, reports = fit(data=(x[:20], LABELS[:20]), epochs=2, not_finite="skip")
+    losses = np.concatenate([report.losses for report in reports])
+    assert np.isnan(losses).sum() == 2  # once an epoch
+    assert all(np.isfinite(report.loss) for report in reports)
+    assert all(bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves(state.params))

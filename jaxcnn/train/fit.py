@@ -8,11 +8,13 @@
 (15, {'accuracy': 1.0})
 """
 
+import functools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 
@@ -21,16 +23,17 @@ from jaxcnn.layers import Layer
 from jaxcnn.op import Op
 from jaxcnn.precision import Policy
 from jaxcnn.train.autopsy import Finding, autopsy
-from jaxcnn.train.evaluate import Measure, accuracy, make_evaluate
+from jaxcnn.train.evaluate import Evaluate, Measure, accuracy, make_evaluate
 from jaxcnn.train.layout import Layout
-from jaxcnn.train.source import Arrays, Batches, Shuffled
+from jaxcnn.train.source import Arrays, Batches, Shuffled, Together
 from jaxcnn.train.step import Augment, Prepare, TrainState, create, make_inputs, make_step
 
 
 class Report(NamedTuple):
     """Where a run is: ``step`` of ``steps`` steps are taken, ``epoch`` epochs (NaN where that is unknown).
 
-    ``losses`` are those of the steps since the last report; ``scores`` those of the test set, where it was looked at now, else None.
+    ``losses`` (steps,) are those of the steps since the last report; ``scores`` those of the test set, where it was looked at now, else None. Of several runs at once ``losses`` are
+    (steps, runs), ``scores`` means over the runs, and ``each`` has those of every run.
     """
 
     step: int
@@ -38,11 +41,13 @@ class Report(NamedTuple):
     epoch: float
     losses: np.ndarray
     scores: dict[str, float] | None
+    each: dict[str, list[float]] | None = None
 
     @property
     def loss(self) -> float:
-        """The mean of ``losses``."""
-        return float(self.losses.mean())
+        """The mean of the ``losses`` that are finite; NaN where none is."""
+        finite = self.losses[np.isfinite(self.losses)]
+        return float(finite.mean()) if finite.size else math.nan
 
 
 Callback: TypeAlias = Callable[[Report, TrainState], Any]
@@ -71,6 +76,7 @@ def fit(
     test: Arrays | None = None, measures: Mapping[str, Measure] | None = None, evaluate_every: int | None = None,
     prepare: Prepare | None = None, prepare_target: Prepare | None = None, augment: Augment | None = None,
     microbatch: int | None = None, average: float | None = None, policy: Policy | None = None, layout: Layout | None = None,
+    not_finite: Literal["stop", "skip"] = "stop",
     report_every: int = 50, callbacks: Sequence[Callback] = (), start: TrainState | None = None,
 ) -> tuple[TrainState, list[Report]]:  # fmt: skip
     """Train ``model``; its last train state, and all reports.
@@ -80,47 +86,75 @@ def fit(
 
     Args:
         data: arrays (x, target) of all examples, kept on the device and shuffled anew in every epoch; or an iterator of batches (x, target), of each process its own part.
+        key: of all that is drawn. An array of keys (n,) makes n runs at once, by ``vmap``, each with its own parameters and order of the examples, as it would be alone; the train
+            state then has an axis (n,) in front of every array.
         epochs, steps: how long, by one of the two; for an iterator by ``steps``.
         test: examples to look at every ``evaluate_every`` steps (an epoch; for an iterator never, unless given) and at the end, by ``measures`` (accuracy).
+        not_finite: whether a step whose loss or gradient is not finite, which changes nothing, ends the run.
         report_every: steps in one compiled program, from one report to the next.
         start: a train state to go on from; its ``step`` says where. Its buffers are reused: take the one that is returned.
         prepare, prepare_target, augment, microbatch, average, policy, layout: see :func:`jaxcnn.train.make_step`. With ``average`` the averaged parameters are tested.
 
     Raises:
         ValueError: a setting is out of range, or x and target differ in length.
-        DivergedError: a loss or a gradient is not finite.
+        DivergedError: a loss or a gradient is not finite, unless ``not_finite="skip"``.
     """
     check_counts("fit", batch_size=batch_size, report_every=report_every)
     given = {"epochs": epochs, "steps": steps, "evaluate_every": evaluate_every}
     check_counts("fit", **{name: value for name, value in given.items() if value is not None})
-    first, rest = jax.random.split(key)
-    source = Batches(data, rest, layout) if isinstance(data, Iterator) else Shuffled(data, batch_size, report_every, rest, layout)  # fmt: skip
+    several = jnp.ndim(key) > 0 and jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
+    if several and (isinstance(data, Iterator) or layout is not None):
+        raise ValueError("fit: several runs at once (`key` is an array) need `data` as arrays, and no `layout`")
+    keys = jax.vmap(jax.random.split)(key) if several else jax.random.split(key)
+    first, rest = keys[..., 0], keys[..., 1]
+    if isinstance(data, Iterator):
+        source = Batches(data, rest, layout)
+    else:
+        source = (Together if several else Shuffled)(data, batch_size, report_every, rest, layout)
     total, looks = _steps(epochs, steps, source.per_epoch), evaluate_every or source.per_epoch or 0
     step = make_step(model, loss, optimizer, prepare, prepare_target, augment=augment, microbatch=microbatch, average=average, guard=True, policy=policy, layout=layout)  # fmt: skip
     run, inputs = source.runner(step), make_inputs(prepare, prepare_target, augment)
-    evaluate = make_evaluate(
-        model, {"accuracy": accuracy} if measures is None else measures, prepare, policy=policy, layout=layout
-    )
+    evaluate = make_evaluate(model, {"accuracy": accuracy} if measures is None else measures, prepare, policy=policy, layout=layout)  # fmt: skip
     if start is None:
         shape = source.example.shape if prepare is None else jax.eval_shape(prepare, source.example).shape
-        start = create(model, optimizer, first, shape[1:], average=average is not None, policy=policy, layout=layout)
-    state, at, reports = start, int(start.step), []
+        new = functools.partial(create, model, optimizer, input_shape=shape[1:], average=average is not None, policy=policy, layout=layout)  # fmt: skip
+        start = jax.vmap(new)(first) if several else new(first)
+    state, at, reports = start, int(np.ravel(start.step)[0]), []
     while at < total:
         count = min(report_every, total - at, looks - at % looks if looks else total)
         state, metrics = run(state, at, count)
         losses, finite = (np.asarray(metrics[name])[:count] for name in ("loss", "finite"))
-        if not finite.all():
-            bad = int(finite.argmin())
-            x, target, own_key = inputs(*source.batch(at + bad), source.step_key, at + bad)
-            finding = autopsy(model, loss, state.params, state.state, x, target, own_key, policy=policy)
-            raise DivergedError(at + bad, float(losses[bad]), state, finding)
-        at, scores = at + count, None
+        if not finite.all() and not_finite == "stop":
+            bad, *which = np.argwhere(~finite)[0].tolist()  # and of which run, if there are several
+            own = _of(state, *which)
+            x, target, own_key = inputs(*source.batch(at + bad, *which), source.step_key[*which], at + bad)
+            finding = autopsy(model, loss, own.params, own.state, x, target, own_key, policy=policy)
+            raise DivergedError(at + bad, float(losses[bad, *which]), state, finding)
+        at, scores, each = at + count, None, None
         if test is not None and (at == total or (looks and at % looks == 0)):
-            scores = evaluate(state.params if state.average is None else state.average, state.state, *test)
-        reports.append(Report(at, total, at / source.per_epoch if source.per_epoch else math.nan, losses, scores))
+            each, scores = _scores(evaluate, state, test, len(key) if several else None)
+        reports.append(Report(at, total, at / source.per_epoch if source.per_epoch else math.nan, losses, scores, each))
         if True in [callback(reports[-1], state) for callback in callbacks]:
             break
     return state, reports
+
+
+def _of(state: TrainState, *which: int) -> TrainState:
+    """The train state of one run of several."""
+    return jax.tree.map(lambda leaf: leaf[*which], state) if which else state
+
+
+def _scores(evaluate: Evaluate, state: TrainState, test: Arrays, runs: int | None) -> tuple[dict[str, list[float]] | None, dict[str, float]]:  # fmt: skip
+    """Those of each of several runs, and their means; or None, and those of the one run."""
+
+    def of(own: TrainState) -> dict[str, float]:
+        return evaluate(own.params if own.average is None else own.average, own.state, *test)
+
+    if runs is None:
+        return None, of(state)
+    found = [of(_of(state, number)) for number in range(runs)]
+    each = {name: [scores[name] for scores in found] for name in found[0]}
+    return each, {name: float(np.mean(values)) for name, values in each.items()}
 
 
 def _steps(epochs: int | None, steps: int | None, per_epoch: int | None) -> int:

@@ -66,6 +66,32 @@ class Shuffled:
         )
 
 
+class Together:
+    """The same examples for several runs at once, to each in an order of its own: as :class:`Shuffled` has it for each of ``keys``."""
+
+    def __init__(self, data: Arrays, batch_size: int, most: int, keys: jax.Array, layout: Layout | None = None) -> None:
+        data = jax.tree.map(jnp.asarray, data)
+        self._alone = [Shuffled(data, batch_size, most, key, layout) for key in keys]
+        self.step_key = jnp.stack([alone.step_key for alone in self._alone])
+        self.per_epoch, self.example = self._alone[0].per_epoch, self._alone[0].example
+
+    def batch(self, number: int, run: int) -> Arrays:
+        """What is in the step of that number of that run."""
+        return self._alone[run].batch(number)
+
+    def runner(self, step: jax.stages.Wrapped) -> Run:
+        """All steps of all runs in one compiled program; metrics (steps, runs)."""
+        x, target = self._alone[0].x, self._alone[0].target
+        steps = jax.jit(jax.vmap(make_steps(step), in_axes=(0, None, None, 0, 0, None)), donate_argnums=0)
+
+        def run(state: TrainState, at: int, count: int) -> tuple[TrainState, Metrics]:
+            rows = np.stack([alone.rows(at, count) for alone in self._alone])
+            state, metrics = steps(state, x, target, rows, self.step_key, jnp.int32(count))
+            return state, {name: value.swapaxes(0, 1) for name, value in metrics.items()}
+
+        return run
+
+
 class Batches:
     """What an iterator hands out: (x, target), batch by batch, or this process's part of them. The number of examples is unknown, and so is what an epoch is."""
 
