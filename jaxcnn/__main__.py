@@ -1,10 +1,10 @@
-"""``python -m jaxcnn ops``: the table of ops. ``python -m jaxcnn verify``: the proof of each."""
+"""``python -m jaxcnn``: ops (the table), verify (the proof of each), precision (what 16 bits cost), train, eval, predict."""
 
 import argparse
 import os
 import sys
 
-from jaxcnn.verify import command
+from jaxcnn.verify import command, precision_command
 
 CLOSED = 128 + 13  # what a shell says of a command that SIGPIPE ended
 
@@ -23,12 +23,16 @@ def main(arguments: list[str] | None = None) -> int:
         "verify", help="prove the gradient of every op, or of a function of your own; exit status 0 if all checks hold"
     )
     command.add_options(verify)
+    precision = commands.add_parser(
+        "precision", help="what 16 bits cost: value and gradient of every op against float64; exit status 0 if all are within their bounds"
+    )  # fmt: skip
+    precision_command.add_options(precision)
     chosen = parser.parse_args(arguments)
     # JAX takes seconds to import, which --help and a mistyped option need not wait for
-    if chosen.command == "verify":
+    if chosen.command in ("verify", "precision"):
         from jaxcnn.ops import OPS
 
-        return command.run(chosen, OPS, "jaxcnn.ops:OPS")
+        return command.run(chosen, OPS, "jaxcnn.ops:OPS") if chosen.command == "verify" else precision_command.run(chosen, OPS)  # fmt: skip
     from jaxcnn.table import markdown, text
 
     print(markdown() if chosen.markdown else text())

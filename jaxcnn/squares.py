@@ -18,17 +18,17 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jaxcnn.wide import wide
+
 
 def of_rows(g: jax.Array) -> jax.Array:
     """Σ g² over all axes but the first; 16-bit numbers are added in float32."""
-    wide = g.astype(jnp.promote_types(g.dtype, jnp.float32))
-    return jnp.square(wide).sum(tuple(range(1, g.ndim)))
+    return jnp.square(wide(g)).sum(tuple(range(1, g.ndim)))
 
 
 def of_outer_products(a: jax.Array, b: jax.Array) -> jax.Array:
     """‖Σ_p a[n,p] b[n,p]ᵀ‖² of a (n, p, i) and b (n, p, o): (n,), by whichever of the two roads is shorter."""
-    wide = jnp.promote_types(a.dtype, jnp.float32)
-    a, b = a.astype(wide), b.astype(wide)
+    a, b = wide(a), wide(b)
     places, i, o = a.shape[1], a.shape[2], b.shape[2]
     if places == 1:
         return of_rows(a) * of_rows(b)

@@ -24,7 +24,7 @@ AUTODIFF = {
     "hessian",
 }
 LEVELS = [
-    {"contracts", "errors", "files", "lazy", "memory", "residuals", "thin"},
+    {"contracts", "errors", "files", "lazy", "memory", "residuals", "thin", "wide"},
     {"window", "precision", "case", "html", "squares", "lines", "drawing", "command"},
     {"cotangent", "captures"},
     {"op"},

@@ -25,6 +25,7 @@ from jaxcnn.cotangent import Static
 from jaxcnn.op import Op
 from jaxcnn.ops.patches import geometry
 from jaxcnn.ops.patches import reference as gather
+from jaxcnn.wide import wide
 from jaxcnn.window import Ints, Padding, Window, add_taps, taps_of
 
 
@@ -38,9 +39,8 @@ def forward(
     count_include_pad: bool = True,
 ) -> tuple[Float[Array, "n *places c"], Static]:
     over = geometry("avg_pool", x, window, stride, padding, 1)
-    wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))  # 16-bit inputs are summed in 32
-    total = sum(seen for _, seen in taps_of(wide, over))
-    return (total * _weights(over, count_include_pad, wide.dtype)).astype(x.dtype), Static(over)
+    total = sum(seen for _, seen in taps_of(wide(x), over))
+    return (total * _weights(over, count_include_pad, wide(x).dtype)).astype(x.dtype), Static(over)
 
 
 def backward(
@@ -54,8 +54,7 @@ def backward(
     count_include_pad: bool = True,
 ) -> tuple[Float[Array, "n *space c"]]:
     over: Window = residuals.value  # pyright: ignore[reportAssignmentType]
-    wide = dy.astype(jnp.promote_types(dy.dtype, jnp.float32))
-    share = wide * _weights(over, count_include_pad, wide.dtype)
+    share = wide(dy) * _weights(over, count_include_pad, wide(dy).dtype)
     # dx[n,q,c] = Σ_{p,k : p·s + k − lo = q} dy[n,p,c] / N[p]
     return (add_taps(((tap, share) for tap in over.offsets()), over).astype(dy.dtype),)
 

@@ -18,6 +18,7 @@ from jaxcnn.contracts import Array, Float
 from jaxcnn.errors import check_axis_size, check_rank, check_same_dtype
 from jaxcnn.op import Op
 from jaxcnn.squares import of_rows
+from jaxcnn.wide import wide
 
 
 def forward(x: Float[Array, "*n c"], b: Float[Array, " c"], /) -> tuple[Float[Array, "*n c"], tuple[()]]:
@@ -37,7 +38,7 @@ def backward(residuals: tuple[()], dy: Float[Array, "*n c"], /) -> tuple[Float[A
 
 
 def squares(residuals: tuple[()], dy: Float[Array, "*n c"], /) -> tuple[None, Float[Array, " n"]]:
-    return None, of_rows(dy.sum(tuple(range(1, dy.ndim - 1))))
+    return None, of_rows(wide(dy).sum(tuple(range(1, dy.ndim - 1))))
 
 
 def reference(x: Array, b: Array) -> Array:

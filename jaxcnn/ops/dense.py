@@ -20,6 +20,7 @@ from jaxcnn.contracts import Array, Float
 from jaxcnn.errors import check_axis_size, check_rank, check_same_dtype, shape_error
 from jaxcnn.op import Op
 from jaxcnn.squares import of_outer_products, of_rows
+from jaxcnn.wide import product, wide
 
 Residuals = tuple[Float[Array, "*n i"], Float[Array, "i o"], Float[Array, " o"] | None]
 
@@ -34,12 +35,12 @@ def forward(
     if x.shape[-1] != w.shape[0]:
         raise shape_error("dense", f"`w` expects {w.shape[0]} input features but `x` has {x.shape[-1]}",
                           x=(x, "… i"), w=(w, "i o"))  # fmt: skip
-    y = x @ w
+    y = product(x, w)
     if b is not None:
         check_rank("dense", "b", b, "o")
         check_axis_size("dense", "b", b, "o", 0, w.shape[1], "`w` has outputs")
-        y = y + b
-    return y, (x, w, b)
+        y = y + wide(b)
+    return y.astype(x.dtype), (x, w, b)
 
 
 def backward(
@@ -49,13 +50,13 @@ def backward(
 ) -> tuple[Float[Array, "*n i"], Float[Array, "i o"], Float[Array, " o"] | None]:
     x, w, b = residuals
     # dx[…,i] = Σ_o dy[…,o] w[i,o]
-    dx = dy @ w.T
+    dx = product(dy, w.T)
     # dw[i,o] = Σ_… x[…,i] dy[…,o]
     rows, drows = x.reshape(-1, x.shape[-1]), dy.reshape(-1, dy.shape[-1])
-    dw = rows.T @ drows
+    dw = product(rows.T, drows)
     # db[o] = Σ_… dy[…,o]
     db = None if b is None else drows.sum(0)
-    return dx, dw, db
+    return dx.astype(x.dtype), dw.astype(w.dtype), db
 
 
 def squares(
@@ -64,7 +65,7 @@ def squares(
     x, _, b = residuals
     n = dy.shape[0]
     x, dy = x.reshape(n, -1, x.shape[-1]), dy.reshape(n, -1, dy.shape[-1])
-    return None, of_outer_products(x, dy), None if b is None else of_rows(dy.sum(1))
+    return None, of_outer_products(x, dy), None if b is None else of_rows(wide(dy).sum(1))
 
 
 def reference(x: Array, w: Array, b: Array | None = None) -> Array:

@@ -12,7 +12,7 @@ k runs along the last axis; all leading axes are examples. ``softmax_cross_entro
 [0, k) gives NaN) or rows t, which need not sum to 1. Targets of a floating dtype have a gradient too; integers have none. Safe for scores up to ±1e4 and beyond, value
 and gradient: no logarithm is taken of a number that can round to 0. Sums in float32 for 16-bit inputs.
 
-Kept: ln p and the targets; σ's score and target; the difference y − t; w. Kinks: kl_divergence at p = 0, where 0·ln 0 counts as the constant 0. Raise ValueError for
+Kept: ln p (float32 for 16-bit scores: of many classes 16 bits would lose p = e^ln p) and the targets; σ's score and target; the difference y − t; w. Kinks: kl_divergence at p = 0, where 0·ln 0 counts as the constant 0. Raise ValueError for
 shapes that do not fit, TypeError for scores that are not floating. Source: SEEDS.md S1.1, S1.2, S2.2, S3.1.
 
 >>> import jax, jax.numpy as jnp
@@ -35,6 +35,7 @@ from jaxcnn.contracts import Array, Float, Shaped
 from jaxcnn.errors import check_floating, check_rank, setting_error, shape_error
 from jaxcnn.op import Op
 from jaxcnn.ops.softmax import log_softmax
+from jaxcnn.wide import wide
 
 Scores = Float[Array, "*n k"]
 Targets = Shaped[Array, "..."]
@@ -66,25 +67,25 @@ def softmax_cross_entropy_forward(
             op, "integer `labels` must have the shape of `logits` without its last axis; for rows of probabilities pass floats",
             logits=(logits, "… k"), labels=(labels, "…"),
         )  # fmt: skip
-    log_p, _ = log_softmax.forward(logits)
-    rows_ = labels.astype(logits.dtype) if _is_floating(labels) else _one_hot(labels, logits)
+    log_p, _ = log_softmax.forward(wide(logits))
+    rows_ = labels.astype(log_p.dtype) if _is_floating(labels) else _one_hot(labels, log_p)
     loss = -_weighted(rows_, log_p).sum(-1)
     if not _is_floating(labels):
         loss = jnp.where((labels >= 0) & (labels < logits.shape[-1]), loss, jnp.nan)
-    return loss, (log_p, labels)
+    return loss.astype(logits.dtype), (log_p, labels)
 
 
 def softmax_cross_entropy_backward(
     residuals: tuple[Scores, Targets], dy: Float[Array, "*n"], /
 ) -> tuple[Scores, Targets | None]:
     log_p, labels = residuals
-    d = dy[..., None]
+    d = wide(dy)[..., None]
     if not _is_floating(labels):
-        return (jnp.exp(log_p) - _one_hot(labels, log_p)) * d, None
+        return ((jnp.exp(log_p) - _one_hot(labels, log_p)) * d).astype(dy.dtype), None
     # dz = p·Σt − t,  dt = −ln p
     t = labels.astype(log_p.dtype)
     dlogits = (jnp.exp(log_p) * t.sum(-1, keepdims=True) - t) * d
-    return dlogits, (-log_p * d).astype(labels.dtype)
+    return dlogits.astype(dy.dtype), (-log_p * d).astype(labels.dtype)
 
 
 def _weighted(p: Array, log_q: Array) -> Array:
@@ -101,36 +102,39 @@ def sigmoid_cross_entropy_forward(
     logits: Scores, labels: Targets, /
 ) -> tuple[Float[Array, "*n"], tuple[Scores, Targets]]:
     _check_rows("sigmoid_cross_entropy", "logits", logits, "labels", labels)
-    t = labels.astype(logits.dtype)
+    z = wide(logits)
+    t = labels.astype(z.dtype)
     # −t ln σ(z) − (1 − t) ln(1 − σ(z)) = max(z, 0) − z t + ln(1 + e^−|z|)
-    loss = jnp.maximum(logits, 0) - logits * t + jnp.log1p(jnp.exp(-jnp.abs(logits)))
-    return loss.sum(-1), (logits, labels)
+    loss = jnp.maximum(z, 0) - z * t + jnp.log1p(jnp.exp(-jnp.abs(z)))
+    return loss.sum(-1).astype(logits.dtype), (logits, labels)
 
 
 def sigmoid_cross_entropy_backward(
     residuals: tuple[Scores, Targets], dy: Float[Array, "*n"], /
 ) -> tuple[Scores, Targets | None]:
     logits, labels = residuals
-    d = dy[..., None]
+    z, d = wide(logits), wide(dy)[..., None]
     # dz = σ(z) − t,  dt = −z
-    dlogits = (lax.logistic(logits) - labels.astype(logits.dtype)) * d
-    return dlogits, (-logits * d).astype(labels.dtype) if _is_floating(labels) else None
+    dlogits = (lax.logistic(z) - labels.astype(z.dtype)) * d
+    return dlogits.astype(logits.dtype), (-z * d).astype(labels.dtype) if _is_floating(labels) else None
 
 
 def kl_divergence_forward(logits: Scores, p: Scores, /) -> tuple[Float[Array, "*n"], tuple[Scores, Scores]]:
     check_floating("kl_divergence", p=p)
     _check_rows("kl_divergence", "logits", logits, "p", p)
-    log_q, _ = log_softmax.forward(logits)
-    return (p * _log_or_zero(p) - _weighted(p, log_q)).sum(-1).astype(logits.dtype), (log_q, p)
+    log_q, _ = log_softmax.forward(wide(logits))
+    wide_p = wide(p)
+    loss = (wide_p * _log_or_zero(wide_p) - _weighted(wide_p, log_q)).sum(-1)
+    return loss.astype(logits.dtype), (log_q, p)
 
 
 def kl_divergence_backward(residuals: tuple[Scores, Scores], dy: Float[Array, "*n"], /) -> tuple[Scores, Scores]:
-    log_q, p = residuals
-    d = dy[..., None]
+    log_q, given = residuals
+    p, d = wide(given), wide(dy)[..., None]
     # dz = q·Σp − p,  dp = ln p + 1 − ln q
     dlogits = (jnp.exp(log_q) * p.sum(-1, keepdims=True) - p) * d
     dp = jnp.where(p > 0, _log_or_zero(p) + 1 - log_q, -log_q) * d
-    return dlogits.astype(log_q.dtype), dp.astype(p.dtype)
+    return dlogits.astype(dy.dtype), dp.astype(given.dtype)
 
 
 def _log_or_zero(p: Array) -> Array:
@@ -143,11 +147,12 @@ def squared_error_forward(
     _check_rows("squared_error", "y", y, "t", t)
     if isinstance(scale, bool) or not isinstance(scale, int | float):
         raise setting_error("squared_error", "scale", "a number", scale)
-    difference = y - t.astype(y.dtype)
+    difference = wide(y) - t.astype(wide(y).dtype)
     target = (
         (t[..., :0],) if _is_floating(t) else ()
     )  # no numbers: only the dtype that the target's cotangent must have
-    return scale * jnp.square(difference).sum(-1), (difference, target)
+    loss = scale * jnp.square(difference).sum(-1)
+    return loss.astype(y.dtype), (difference.astype(y.dtype), target)
 
 
 def squared_error_backward(
@@ -155,13 +160,13 @@ def squared_error_backward(
 ) -> tuple[Scores, Targets | None]:
     difference, target = residuals
     # dy = 2·scale·(y − t),  dt = −dy
-    dy = 2 * scale * difference * d[..., None]
-    return dy, -dy.astype(target[0].dtype) if target else None
+    dy = 2 * scale * wide(difference) * wide(d)[..., None]
+    return dy.astype(difference.dtype), -dy.astype(target[0].dtype) if target else None
 
 
 def l2_forward(w: Float[Array, "*n"], /) -> tuple[Float[Array, ""], Float[Array, "*n"]]:
     check_floating("l2", w=w)
-    return jnp.square(w).sum() / 2, w
+    return (jnp.square(wide(w)).sum() / 2).astype(w.dtype), w
 
 
 def l2_backward(w: Float[Array, "*n"], dy: Float[Array, ""], /) -> tuple[Float[Array, "*n"]]:

@@ -37,16 +37,13 @@ from jaxcnn.contracts import Array, Float
 from jaxcnn.errors import check_axis_size, check_floating, check_rank, setting_error
 from jaxcnn.op import Op
 from jaxcnn.squares import by_example
+from jaxcnn.wide import wide
 
 Names = tuple[str, ...]
 Channels = Float[Array, " c"]
 Moments = tuple[Float[Array, "..."], Float[Array, "..."]]
 Residuals = tuple[Float[Array, "*n c"], Channels, Channels, Moments]
 Gradients = tuple[Float[Array, "*n c"], Channels, Channels]
-
-
-def _wide(x: Array) -> Array:
-    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
 
 def _mean(x: Array, axes: Sequence[int], across: Names = ()) -> Array:
@@ -62,7 +59,7 @@ def _moments(x: Array, axes: Sequence[int], across: Names = ()) -> tuple[Array, 
 
 
 def _apply(x: Array, mean: Array, rstd: Array, scale: Array, shift: Array) -> Array:
-    return ((_wide(x) - mean) * rstd * _wide(scale) + _wide(shift)).astype(x.dtype)
+    return ((wide(x) - mean) * rstd * wide(scale) + wide(shift)).astype(x.dtype)
 
 
 def _standardize_gradient(g: Array, x_hat: Array, rstd: Array, axes: Sequence[int], across: Names = ()) -> Array:
@@ -82,7 +79,7 @@ def batch_norm_forward(
     _check("batch_norm", x, eps, scale=scale, shift=shift)
     if not isinstance(across, tuple) or not all(isinstance(name, str) for name in across):
         raise setting_error("batch_norm", "across", "a tuple of names of mesh axes", across)
-    mean, var = _moments(_wide(x), range(x.ndim - 1), across)
+    mean, var = _moments(wide(x), range(x.ndim - 1), across)
     rstd = lax.rsqrt(var + eps)
     y = _apply(x, mean, rstd, scale, shift)
     return (y, mean.reshape(-1), var.reshape(-1)), (x, scale, shift, (mean, rstd))
@@ -94,10 +91,10 @@ def batch_norm_backward(
     x, scale, shift, (mean, rstd) = residuals
     dy, dmean, dvar = cotangents
     axes, count = tuple(range(x.ndim - 1)), x.size // x.shape[-1] * (lax.axis_size(across) if across else 1)
-    centred, dy = _wide(x) - mean, _wide(dy)
+    centred, dy = wide(x) - mean, wide(dy)
     x_hat = centred * rstd
     # dx = r (g − mean g − x̂ · mean(g ⊙ x̂)) + dμ/N + dv · 2(x − μ)/N
-    dx = _standardize_gradient(dy * _wide(scale), x_hat, rstd, axes, across)
+    dx = _standardize_gradient(dy * wide(scale), x_hat, rstd, axes, across)
     dx = dx + dmean / count + dvar * 2 * centred / count
     # dscale = Σ dy ⊙ x̂,  dshift = Σ dy
     return dx.astype(x.dtype), *_channel_sums(dy, x_hat, scale, shift)
@@ -107,15 +104,15 @@ def layer_norm_forward(
     x: Float[Array, "*n c"], scale: Channels, shift: Channels, /, *, eps: float = 1e-5
 ) -> tuple[Float[Array, "*n c"], Residuals]:
     _check("layer_norm", x, eps, scale=scale, shift=shift)
-    mean, var = _moments(_wide(x), (-1,))
+    mean, var = _moments(wide(x), (-1,))
     rstd = lax.rsqrt(var + eps)
     return _apply(x, mean, rstd, scale, shift), (x, scale, shift, (mean, rstd))
 
 
 def layer_norm_backward(residuals: Residuals, dy: Float[Array, "*n c"], /, *, eps: float = 1e-5) -> Gradients:
     x, scale, shift, (mean, rstd) = residuals
-    x_hat, dy = (_wide(x) - mean) * rstd, _wide(dy)
-    dx = _standardize_gradient(dy * _wide(scale), x_hat, rstd, (-1,))
+    x_hat, dy = (wide(x) - mean) * rstd, wide(dy)
+    dx = _standardize_gradient(dy * wide(scale), x_hat, rstd, (-1,))
     return dx.astype(x.dtype), *_channel_sums(dy, x_hat, scale, shift)
 
 
@@ -126,19 +123,19 @@ def group_norm_forward(
     check_rank("group_norm", "x", x, "n c", at_least=True)
     if not isinstance(groups, int) or isinstance(groups, bool) or groups < 1 or x.shape[-1] % groups:
         raise setting_error("group_norm", "groups", f"a divisor of the {x.shape[-1]} channels of `x`", groups)
-    grouped = _grouped(_wide(x), groups)
+    grouped = _grouped(wide(x), groups)
     mean, var = _moments(grouped, _group_axes(x))
     rstd = lax.rsqrt(var + eps)
     x_hat = ((grouped - mean) * rstd).reshape(x.shape)
-    return (x_hat * _wide(scale) + _wide(shift)).astype(x.dtype), (x, scale, shift, (mean, rstd))
+    return (x_hat * wide(scale) + wide(shift)).astype(x.dtype), (x, scale, shift, (mean, rstd))
 
 
 def group_norm_backward(
     residuals: Residuals, dy: Float[Array, "*n c"], /, *, groups: int, eps: float = 1e-5
 ) -> Gradients:
     x, scale, shift, (mean, rstd) = residuals
-    x_hat, dy = (_grouped(_wide(x), groups) - mean) * rstd, _wide(dy)
-    dx = _standardize_gradient(_grouped(dy * _wide(scale), groups), x_hat, rstd, _group_axes(x))
+    x_hat, dy = (_grouped(wide(x), groups) - mean) * rstd, wide(dy)
+    dx = _standardize_gradient(_grouped(dy * wide(scale), groups), x_hat, rstd, _group_axes(x))
     return dx.reshape(x.shape).astype(x.dtype), *_channel_sums(dy, x_hat.reshape(x.shape), scale, shift)
 
 
@@ -156,7 +153,7 @@ def frozen_norm_forward(
     x: Float[Array, "*n c"], scale: Channels, shift: Channels, mean: Channels, var: Channels, /, *, eps: float = 1e-5
 ) -> tuple[Float[Array, "*n c"], tuple[Float[Array, "*n c"], Channels, Channels, Channels, Channels]]:
     _check("frozen_norm", x, eps, scale=scale, shift=shift, mean=mean, var=var)
-    y = _apply(x, _wide(mean), lax.rsqrt(_wide(var) + eps), scale, shift)
+    y = _apply(x, wide(mean), lax.rsqrt(wide(var) + eps), scale, shift)
     return y, (x, scale, shift, mean, var)
 
 
@@ -168,13 +165,13 @@ def frozen_norm_backward(
     eps: float = 1e-5,
 ) -> tuple[Float[Array, "*n c"], Channels, Channels, Channels, Channels]:
     x, scale, shift, mean, var = residuals
-    rstd, dy = lax.rsqrt(_wide(var) + eps), _wide(dy)
-    x_hat = (_wide(x) - _wide(mean)) * rstd
-    dx = dy * _wide(scale) * rstd
+    rstd, dy = lax.rsqrt(wide(var) + eps), wide(dy)
+    x_hat = (wide(x) - wide(mean)) * rstd
+    dx = dy * wide(scale) * rstd
     dscale, dshift = _channel_sums(dy, x_hat, scale, shift)
     # dμ = −Σ dx;  dv = −½ r² scale Σ dy ⊙ x̂
     dmean = -dx.sum(tuple(range(x.ndim - 1))).astype(mean.dtype)
-    dvar = (-0.5 * rstd**2 * _wide(scale) * (dy * x_hat).sum(tuple(range(x.ndim - 1)))).astype(var.dtype)
+    dvar = (-0.5 * rstd**2 * wide(scale) * (dy * x_hat).sum(tuple(range(x.ndim - 1)))).astype(var.dtype)
     return dx.astype(x.dtype), dscale, dshift, dmean, dvar
 
 

@@ -10,13 +10,15 @@ n example, i input, h hidden unit; f′ is written in terms of the output h[t], 
 weight gradients, are one matrix product over all steps; only the recursion itself is sequential.
 
 Shapes: x (n, t, i), h0 (n, h), wx (i, h), wh (h, h), b (h) → all states (n, t, h). Kept: x, h0, wx, wh and the states; no pre-activations. Kinks: those of f
-(relu: 0 at 0). Raises ValueError for shapes or activations that do not fit, TypeError for dtypes that differ. Source: SEEDS.md S4.4.
+(relu: 0 at 0). The recursion and all sums are in float32 for 16-bit inputs. Raises ValueError for shapes or activations that do not fit, TypeError for dtypes that differ. Source: SEEDS.md S4.4.
 
 >>> import jax.numpy as jnp
 >>> one = jnp.ones((1, 1))
 >>> rnn(jnp.ones((1, 3, 1)), jnp.zeros((1, 1)), one, one, jnp.zeros(1), activation="relu")[0, :, 0]
 Array([1., 2., 3.], dtype=float32)
 """
+
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -29,6 +31,7 @@ from jaxcnn.errors import check_axis_size, check_rank, check_same_dtype, setting
 from jaxcnn.op import Op
 from jaxcnn.ops.activations import relu, sigmoid, softplus, tanh
 from jaxcnn.squares import of_outer_products, of_rows
+from jaxcnn.wide import product, wide
 
 ACTIVATIONS = {op.name: op for op in (tanh, sigmoid, relu, softplus)}  # those whose derivative reads the output alone
 
@@ -48,14 +51,14 @@ def forward(
     activation: str = "tanh",
 ) -> tuple[Float[Array, "n t h"], Residuals]:
     _check(x, h0, wx, wh, b, activation)
-    f = ACTIVATIONS[activation].forward
+    f, recurrent = ACTIVATIONS[activation].forward, wide(wh)
 
     def step(h: Array, driven: Array) -> tuple[Array, Array]:
-        h, _ = f(driven + h @ wh)
-        return h, h
+        h, _ = f(driven + h @ recurrent)
+        return h, h.astype(x.dtype)
 
-    driven = x @ wx + b
-    _, states = lax.scan(step, match_varying(h0, driven, wh), driven.swapaxes(0, 1))
+    driven = product(x, wx) + wide(b)
+    _, states = lax.scan(step, match_varying(wide(h0), driven, wh), driven.swapaxes(0, 1))
     y = states.swapaxes(0, 1)
     return y, (x, h0, wx, wh, y)
 
@@ -65,27 +68,28 @@ def backward(
 ) -> tuple[Float[Array, "n t i"], Float[Array, "n h"], Float[Array, "i h"], Float[Array, "h h"], Float[Array, " h"]]:
     x, _, wx, _, _ = residuals
     delta, before, dh0 = _through_time(residuals, dy, activation)
+    in_wide = functools.partial(jnp.einsum, preferred_element_type=dh0.dtype)
     # dx[t] = δ[t] wxᵀ;  dh0 = δ[1] whᵀ is what the recursion carries out
-    dx = delta @ wx.T
+    dx = product(delta, wx.T).astype(x.dtype)
     # dwx = Σ x[t]ᵀ δ[t];  dwh = Σ h[t−1]ᵀ δ[t];  db = Σ δ[t]
-    dwx = jnp.einsum("nti,nth->ih", x, delta)
-    dwh = jnp.einsum("nth,ntk->hk", before, delta)
+    dwx = in_wide("nti,nth->ih", x, delta).astype(x.dtype)
+    dwh = in_wide("nth,ntk->hk", before, delta).astype(x.dtype)
     db = delta.sum((0, 1))
-    return dx, dh0, dwx, dwh, db
+    return dx, dh0.astype(x.dtype), dwx, dwh, db
 
 
 def _through_time(residuals: Residuals, dy: Array, activation: str) -> tuple[Array, Array, Array]:
-    """δ (n, t, h), the states before each step, and dh0."""
+    """δ (n, t, h), the states before each step, and dh0, still in float32."""
     _, h0, _, wh, y = residuals
-    pull = ACTIVATIONS[activation].backward
+    pull, back = ACTIVATIONS[activation].backward, wide(wh).T
 
     def step(carried: Array, at_t: tuple[Array, Array]) -> tuple[Array, Array]:
         h, d = at_t
-        (delta,) = pull(h, d + carried)
-        return delta @ wh.T, delta
+        (delta,) = pull(wide(h), wide(d) + carried)
+        return delta @ back, delta.astype(d.dtype)
 
     # δ[t] = (dy[t] + δ[t+1] whᵀ) ⊙ f′(h[t])
-    none_yet = match_varying(jnp.zeros_like(h0), dy, y, wh)
+    none_yet = match_varying(jnp.zeros_like(wide(h0)), dy, y, wh)
     dh0, deltas = lax.scan(step, none_yet, (y.swapaxes(0, 1), dy.swapaxes(0, 1)), reverse=True)
     return deltas.swapaxes(0, 1), jnp.concatenate([h0[:, None], y[:, :-1]], axis=1), dh0
 
@@ -94,7 +98,13 @@ def squares(
     residuals: Residuals, dy: Float[Array, "n t h"], /, *, activation: str = "tanh"
 ) -> tuple[None, None, Float[Array, " n"], Float[Array, " n"], Float[Array, " n"]]:
     delta, before, _ = _through_time(residuals, dy, activation)
-    return None, None, of_outer_products(residuals[0], delta), of_outer_products(before, delta), of_rows(delta.sum(1))
+    return (
+        None,
+        None,
+        of_outer_products(residuals[0], delta),
+        of_outer_products(before, delta),
+        of_rows(wide(delta).sum(1)),
+    )
 
 
 def _check(x: Array, h0: Array, wx: Array, wh: Array, b: Array, activation: str) -> None:

@@ -20,6 +20,7 @@ from jaxcnn.case import Bad, Case, normal, values, zeros
 from jaxcnn.contracts import Array, Float
 from jaxcnn.errors import check_floating, setting_error
 from jaxcnn.op import Op
+from jaxcnn.wide import wide
 
 
 def _shifted(op: str, x: Array, axis: int) -> Array:
@@ -27,23 +28,25 @@ def _shifted(op: str, x: Array, axis: int) -> Array:
     if not isinstance(axis, int) or isinstance(axis, bool) or not -x.ndim <= axis < x.ndim:
         raise setting_error(op, "axis", f"an integer from {-x.ndim} to {x.ndim - 1}", axis)
     # Any constant gives the same answer, so the maximum is one: no derivative flows through it.
+    x = wide(x)
     return x - lax.stop_gradient(x.max(axis, keepdims=True))
 
 
 def softmax_forward(x: Float[Array, "*n"], /, *, axis: int = -1) -> tuple[Float[Array, "*n"], Float[Array, "*n"]]:
     weights = jnp.exp(_shifted("softmax", x, axis))
-    y = weights / weights.sum(axis, keepdims=True)
+    y = (weights / weights.sum(axis, keepdims=True)).astype(x.dtype)
     return y, y
 
 
 def softmax_backward(y: Float[Array, "*n"], dy: Float[Array, "*n"], /, *, axis: int = -1) -> tuple[Float[Array, "*n"]]:
     # dx[k] = y[k] (dy[k] − Σ_j y[j] dy[j])
-    return (y * (dy - (y * dy).sum(axis, keepdims=True)),)
+    dtype, y, dy = y.dtype, wide(y), wide(dy)
+    return ((y * (dy - (y * dy).sum(axis, keepdims=True))).astype(dtype),)
 
 
 def log_softmax_forward(x: Float[Array, "*n"], /, *, axis: int = -1) -> tuple[Float[Array, "*n"], Float[Array, "*n"]]:
     shifted = _shifted("log_softmax", x, axis)
-    y = shifted - jnp.log(jnp.exp(shifted).sum(axis, keepdims=True))
+    y = (shifted - jnp.log(jnp.exp(shifted).sum(axis, keepdims=True))).astype(x.dtype)
     return y, y
 
 
@@ -51,7 +54,8 @@ def log_softmax_backward(
     y: Float[Array, "*n"], dy: Float[Array, "*n"], /, *, axis: int = -1
 ) -> tuple[Float[Array, "*n"]]:
     # dx[k] = dy[k] − e^{y[k]} Σ_j dy[j]
-    return (dy - jnp.exp(y) * dy.sum(axis, keepdims=True),)
+    dtype, y, dy = y.dtype, wide(y), wide(dy)
+    return ((dy - jnp.exp(y) * dy.sum(axis, keepdims=True)).astype(dtype),)
 
 
 CASES = (

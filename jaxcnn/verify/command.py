@@ -60,7 +60,7 @@ def run(chosen: argparse.Namespace, ops: Sequence[Any], where: str) -> int:
     start = time.perf_counter()
     try:
         tasks = _function(chosen) if chosen.module else _ops(chosen, ops)
-        _check_files(chosen)
+        check_files(chosen.json, chosen.html)
         if chosen.jobs < 1:
             raise UsageError(f"--jobs {chosen.jobs}: expected 1 or more")
         setup = {"ops": "" if chosen.module else where, "platform": chosen.platform, "devices": DEVICES}
@@ -112,14 +112,18 @@ def _ops(chosen: argparse.Namespace, ops: Sequence[Any]) -> list[Task]:
     for option in ("shapes", "reference", "setting"):
         if getattr(chosen, option):
             raise UsageError(f"--{option} goes with --module; ops bring their own")
+    return plan(pick(chosen.op, ops), seed=chosen.seed, dtypes=_dtypes(chosen), full=chosen.full)
+
+
+def pick(names: Sequence[str] | None, ops: Sequence[Any]) -> list[Any]:
+    """The ops of these names, in their order; all of them where no name is given."""
     known = [op.name for op in ops]
-    for name in chosen.op or ():
+    for name in names or ():
         if name not in known:
             near = difflib.get_close_matches(name, known, n=3)
             hint = f"did you mean {' or '.join(near)}?" if near else f"ops: {', '.join(known)}"
             raise UsageError(f"--op {name}: there is no such op; {hint}")
-    some = [op for op in ops if not chosen.op or op.name in chosen.op]
-    return plan(some, seed=chosen.seed, dtypes=_dtypes(chosen), full=chosen.full)
+    return [op for op in ops if not names or op.name in names]
 
 
 def _function(chosen: argparse.Namespace) -> list[Task]:
@@ -152,9 +156,9 @@ def _dtypes(chosen: argparse.Namespace) -> list[str]:
     return chosen.dtype or ["float32", "bfloat16"]
 
 
-def _check_files(chosen: argparse.Namespace) -> None:
+def check_files(*paths: Path | None) -> None:
     """Before minutes of work, rather than after."""
-    for path in (chosen.json, chosen.html):
+    for path in paths:
         if path is not None and (path.is_dir() or not path.resolve().parent.is_dir()):
             raise UsageError(f"{path}: {'is a folder' if path.is_dir() else 'its folder does not exist'}")
 

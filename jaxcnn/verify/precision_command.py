@@ -1,0 +1,82 @@
+"""``python -m jaxcnn precision``: the table of :mod:`jaxcnn.verify.precision`, for every op; exit status 0 only if all are within their bounds.
+
+>>> parser = argparse.ArgumentParser()
+>>> add_options(parser)
+>>> parser.parse_args(["--op", "relu"]).policy
+'bfloat16'
+"""
+
+import argparse
+import json
+import math
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from jaxcnn.files import write_file
+from jaxcnn.verify.command import BAD_USAGE, FAILED, HOLDS, check_files, pick
+from jaxcnn.verify.draws import UsageError
+
+HEADER = ("op", "array", "error", "eps", "bound", "", "worst case")
+LINE = "{:<22} {:<9} {:>9} {:>8} {:>6}  {:<3}{}"
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """The options of the command."""
+    add = parser.add_argument
+    add("--policy", choices=["bfloat16", "float16", "float32"], default="bfloat16",
+        help="compute in this dtype (default: %(default)s)")  # fmt: skip
+    add("--op", action="append", metavar="NAME", help="measure this op alone (may be repeated)")
+    add("--seed", type=int, default=0, metavar="N", help="draw inputs and cotangents from this seed (default: 0)")
+    out = parser.add_mutually_exclusive_group()
+    out.add_argument("--markdown", action="store_true", help="as a Markdown table")
+    out.add_argument("--json", type=Path, metavar="FILE", help="write every array of every case there too")
+
+
+def run(chosen: argparse.Namespace, ops: Sequence[Any]) -> int:
+    """Do what the options say, op after op; returns the exit status."""
+    try:
+        some = pick(chosen.op, ops)
+        check_files(chosen.json)
+    except UsageError as problem:
+        print(f"error: {problem}", file=sys.stderr)
+        return BAD_USAGE
+    from jaxcnn.precision import Policy
+    from jaxcnn.verify.precision import errors, worst
+
+    show = _markdown if chosen.markdown else LINE.format
+    print(show(*HEADER))
+    if chosen.markdown:
+        print("|---" * len(HEADER) + "|")
+    rows = []
+    for op in some:
+        found = errors(op, Policy(chosen.policy), seed=chosen.seed)
+        for row in worst(found):
+            print(show(*_cells(row)), flush=True)
+        rows += found
+    failed = list(dict.fromkeys(row.op for row in rows if not row.ok))
+    if chosen.json:
+        listed = [{**row._asdict(), "ok": row.ok, **{k: _number(getattr(row, k)) for k in ("error", "eps")}} for row in rows]  # fmt: skip
+        found = {"ok": not failed, "policy": chosen.policy, "seed": chosen.seed, "rows": listed}
+        write_file(chosen.json, json.dumps(found, indent=1, allow_nan=False) + "\n")
+    if failed:
+        print(f"beyond their bounds in {chosen.policy}: {', '.join(failed)}", file=sys.stderr)
+    return FAILED if failed else HOLDS
+
+
+def _cells(row: Any) -> tuple[str, ...]:
+    if row.lost:
+        size, eps = "not finite", f"{row.lost} lost"
+    else:
+        size, eps = f"{row.error:.1e}", f"{row.eps:.2f}"
+    return row.op, row.array, size, eps, f"{row.bound:.0f}", "✓" if row.ok else "✗", row.case
+
+
+def _markdown(*cells: str) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _number(value: float) -> float | None:
+    """JSON has no infinity: null."""
+    return value if math.isfinite(value) else None
