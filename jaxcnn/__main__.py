@@ -6,6 +6,11 @@ import sys
 
 from jaxcnn.verify import command, precision_command
 
+RUNS = {
+    "train": "train a model on images, with checkpoints; Ctrl-C saves, --resume goes on",
+    "eval": "test a trained model, class by class",
+    "predict": "what a trained model sees in image files",
+}
 CLOSED = 128 + 13  # what a shell says of a command that SIGPIPE ended
 
 
@@ -27,6 +32,15 @@ def main(arguments: list[str] | None = None) -> int:
         "precision", help="what 16 bits cost: value and gradient of every op against float64; exit status 0 if all are within their bounds"
     )  # fmt: skip
     precision_command.add_options(precision)
+    for name, what in RUNS.items():  # with options of their own, told of by `python -m jaxcnn NAME --help`
+        commands.add_parser(name, help=what, add_help=False)
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments and arguments[0] in RUNS:
+        try:
+            from jaxcnn.runs.command import main as begin
+        except ImportError as error:
+            parser.error(f"{arguments[0]} needs more than the core ({error}): pip install 'jaxcnn[train]'")
+        return begin(arguments[0], arguments[1:])
     chosen = parser.parse_args(arguments)
     # JAX takes seconds to import, which --help and a mistyped option need not wait for
     if chosen.command in ("verify", "precision"):

@@ -23,6 +23,7 @@ CHECKED = (
     "op",
     "ops",
     "residuals",
+    "runs",
     "squares",
     "train",
     "weights",

@@ -35,6 +35,7 @@ LEVELS = [
     {"models", "gradient", "table"},
     {"explain", "train"},
     {"weights"},
+    {"runs"},
 ]
 LEVEL = {name: number for number, names in enumerate(LEVELS) for name in names}
 LEVEL |= {"verify": 3.5, "data": 0.5}
@@ -110,14 +111,18 @@ def test_imports_run_one_way():
 
 def test_the_core_needs_jax_numpy_and_optax_alone():
     allowed = {"jax", "numpy", "optax", "jaxcnn"} | set(sys.stdlib_module_names)
-    extras = {"contracts.py": {"jaxtyping"}, "plugin.py": {"pytest"}, "checkpoint.py": {"orbax"}, "sets.py": {"pooch"}, "folder.py": {"PIL"}, "streams.py": {"grain", "absl"}, "store.py": {"safetensors"}, "drawing.py": {"matplotlib"}, "draw.py": {"matplotlib"}, "tensorboard.py": {"tensorboardX"}, "progress.py": {"rich"}}  # fmt: skip
+    extras = {"contracts.py": {"jaxtyping"}, "plugin.py": {"pytest"}, "checkpoint.py": {"orbax"}, "sets.py": {"pooch"}, "folder.py": {"PIL"}, "streams.py": {"grain", "absl"}, "store.py": {"safetensors"}, "drawing.py": {"matplotlib"}, "draw.py": {"matplotlib"}, "tensorboard.py": {"tensorboardX"}, "progress.py": {"rich"}, "runs/work.py": {"rich"}, "runs/command.py": {"tyro"}, "runs/config.py": {"yaml"}}  # fmt: skip
     for path, tree in trees(outside="nothing"):
         lazily = {node for f in ast.walk(tree) if isinstance(f, ast.FunctionDef) for node in ast.walk(f)}
         for node in ast.walk(tree):
             modules = [a.name for a in node.names] if isinstance(node, ast.Import) else []
             if isinstance(node, ast.ImportFrom):
                 modules = [node.module or ""]
-            outside = {m.split(".")[0] for m in modules} - allowed - extras.get(path.name, set())
+            outside = (
+                {m.split(".")[0] for m in modules}
+                - allowed
+                - extras.get(path.name, extras.get(path.relative_to(ROOT).as_posix(), set()))
+            )
             assert outside <= ({"rich"} if node in lazily else set()), f"{path} imports {outside}"
 
 

@@ -207,7 +207,7 @@ def test_several_runs_go_on_to_the_bit() -> None:
 
 
 def test_several_runs_need_arrays() -> None:
-    with pytest.raises(ValueError, match="several runs at once .* need `data` as arrays"):
+    with pytest.raises(ValueError, match=r"several runs at once .* need `data` as arrays"):
         fit(key=jax.random.split(KEY, 2), data=iter([(X, LABELS)]), steps=1)
 
 

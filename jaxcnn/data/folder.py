@@ -105,6 +105,14 @@ class ImageFolder:
         return image, self.labels[index]
 
 
+def read_image(path: str | os.PathLike[str], *, size: tuple[int, int] | None = None, grey: bool = False) -> np.ndarray:
+    """The pixels of a file, uint8: (h, w) if ``grey``, else (h, w, 3); of ``size`` (height, width), if given.
+
+    Raises DataNotFoundError where there is no such file, DataError where it is no image.
+    """
+    return _open(Path(path), lambda image: _pixels(image, size, grey))
+
+
 def _all(folder: ImageFolder) -> Part:
     images = [folder[index][0] for index in range(len(folder))]
     return str(folder.paths[0].parent.parent), np.stack(images), np.array(folder.labels, np.int32)
@@ -129,6 +137,8 @@ def _open(path: Path, use: Any) -> Any:
         raise DataError(f"{path}: more than {Image.MAX_IMAGE_PIXELS} pixels when decoded; leave it out, or raise PIL.Image.MAX_IMAGE_PIXELS") from None  # fmt: skip
     except DataError:
         raise
+    except FileNotFoundError:
+        raise DataNotFoundError(f"{path}: there is no such file") from None
     except Exception as error:  # decoders raise anything for damaged bytes
         raise DataError(f"{path}: damaged, or not an image of {', '.join(FORMATS)} ({error!s:.80})") from None
 

@@ -23,6 +23,7 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 
+from jaxcnn.command import RunError
 from jaxcnn.errors import check_counts, show
 from jaxcnn.train.fit import Report
 from jaxcnn.train.names import named
@@ -37,7 +38,7 @@ except ImportError as error:
 FORMAT = {"format": "jaxcnn train state", "version": 1}
 
 
-class CheckpointError(RuntimeError):
+class CheckpointError(RunError):
     """A checkpoint cannot be written or read; the message is one line that says which, why, and what can be done."""
 
 

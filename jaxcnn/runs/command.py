@@ -1,0 +1,121 @@
+"""The commands: read what is given, and begin. JAX is loaded only when all settings can be used."""
+
+import argparse
+import dataclasses
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import tyro
+
+from jaxcnn.command import InputError, claim_folder, expect, run
+from jaxcnn.runs.config import CONFIG, Config, as_flags
+
+
+@dataclasses.dataclass(frozen=True)
+class Train(Config):
+    __doc__ = Config.__doc__
+
+    config: Path | None = None
+    """Settings from a file, JSON or YAML (such as the config.json of another run); flags count more."""
+    resume: bool = False
+    """Go on with the run in --out, with its settings."""
+    overwrite: bool = False
+    """Begin anew where --out holds a run already."""
+    coordinator: str | None = None
+    """HOST:PORT of process 0, for a run of several processes; on a TPU pod or under Slurm `auto`."""
+    processes: int | None = None
+    """How many processes there are."""
+    process: int | None = None
+    """The number of this one, from 0."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Eval:
+    """Test a trained model: accuracy, class by class, on the images that its data set has for that."""
+
+    run: tyro.conf.Positional[Path]
+    """Folder of a run, or a model file."""
+    data: str | None = None
+    """Another data set, such as --data of train; the one that it was trained on, if not given."""
+    json: Path | None = None
+    """Write the figures there, too."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Predict:
+    """What a trained model sees in images: the likeliest classes, with their probabilities."""
+
+    run: tyro.conf.Positional[Path]
+    """Folder of a run, or a model file."""
+    images: tyro.conf.Positional[tuple[Path, ...]]
+    """Image files."""
+    top: int = 3
+    """So many classes each."""
+    resize: bool = False
+    """Resize images of another size than those that it was trained on."""
+    json: Path | None = None
+    """Write the figures there, too."""
+
+
+def main(command: str, arguments: Sequence[str]) -> int:
+    """``train``, ``eval`` or ``predict``; the exit status, as :func:`jaxcnn.command.run` has it."""
+    return run({"train": lambda: _train(arguments), "eval": lambda: _eval(arguments), "predict": lambda: _predict(arguments)}[command])  # fmt: skip
+
+
+def _train(arguments: Sequence[str]) -> bool:
+    order = tyro.cli(Train, args=[*_given(arguments), *arguments], prog="python -m jaxcnn train")
+    order.check()
+    if (order.coordinator is None) != (order.processes is None and order.process is None) and order.coordinator != "auto":  # fmt: skip
+        raise InputError("--coordinator, --processes and --process go together (or --coordinator auto alone)")
+    claim_folder("--out", order.out)
+    import jax
+
+    if order.coordinator == "auto":
+        jax.distributed.initialize()
+    elif order.coordinator is not None:
+        jax.distributed.initialize(order.coordinator, order.processes, order.process)
+    from jaxcnn.runs import work
+
+    return work.run(work.of(order), resume=order.resume, overwrite=order.overwrite)
+
+
+def _given(arguments: Sequence[str]) -> list[str]:
+    """The settings of --config, or of the run that is to go on, as flags."""
+    before = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    before.add_argument("--config", type=Path)
+    before.add_argument("--out", type=Path, default=Config.out)
+    before.add_argument("--resume", action="store_true")
+    chosen, _ = before.parse_known_args(arguments)
+    path = chosen.config or (chosen.out / CONFIG if chosen.resume else None)
+    if path is None:
+        return []
+    from jaxcnn.runs.config import settings_of
+
+    if chosen.resume and chosen.config is None and not path.exists():
+        raise InputError(f"--resume: there is no run in {chosen.out}; leave --resume out to begin one")
+    return as_flags({name: value for name, value in settings_of(path).items() if not (chosen.resume and name == "out")})
+
+
+def _eval(arguments: Sequence[str]) -> bool:
+    chosen = tyro.cli(Eval, args=list(arguments), prog="python -m jaxcnn eval")
+    from jaxcnn.runs import using
+
+    print(using.test(chosen.run, chosen.data, chosen.json))
+    return False
+
+
+def _predict(arguments: Sequence[str]) -> bool:
+    chosen = tyro.cli(Predict, args=list(arguments), prog="python -m jaxcnn predict")
+    expect(chosen.top >= 1, "--top", "an integer ≥ 1", chosen.top)
+    if not chosen.images:
+        raise InputError("IMAGES: give at least one image file")
+    from jaxcnn.runs import using
+
+    found, bad = using.answers(chosen.run, chosen.images, chosen.top, chosen.json, resize=chosen.resize)
+    print(found)
+    for line in bad:
+        print(f"error: {line}", file=sys.stderr)
+    if bad:
+        raise InputError(f"{len(bad)} of {len(chosen.images)} images could not be read")
+    return False

@@ -1,0 +1,177 @@
+"""The settings of a run: every default in one place, what is refused before any work, and the file that they are kept in.
+
+>>> config = Config(epochs=3)
+>>> read_settings(config.text(), "config.json")["epochs"]
+3
+>>> read_settings("epoch: 3", "mine.yaml")
+Traceback (most recent call last):
+InputError: mine.yaml: there is no setting `epoch`; did you mean `epochs`?
+"""
+
+import dataclasses
+import difflib
+import json
+import math
+from pathlib import Path
+from typing import Any, Literal
+
+from jaxcnn.command import LARGEST_SEED, InputError, expect
+from jaxcnn.files import to_json
+
+CONFIG = "config.json"
+FREE = {"out", "checkpoint_every", "keep", "watch_every", "tensorboard", "patience", "devices", "cut"}
+"""What may differ from the stored settings when a run goes on: it changes no number but by rounding."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """Train a model on images, with hand-written gradients.
+
+    Writes into --out: config.json, metrics.jsonl, checkpoints, model.safetensors, result.json, learning_curves.png. Ctrl-C saves and leaves; --resume goes on, and ends as if
+    nothing had been.
+    """
+
+    data: str = "mnist"
+    """mnist, fashion_mnist, kmnist or cifar10; or a folder of IDX files, of CIFAR-10's files, or of images (train/CLASS/*.png, test/CLASS/*.png); or an .npz file."""
+    model: Literal["lenet", "vgg6", "resnet20", "resnet50", "mlp"] = "lenet"
+    """Which network."""
+    out: Path = Path("runs/train")
+    """Folder of the run."""
+    epochs: int = 6
+    """Passes over the training images."""
+    batch_size: int = 64
+    """Images a step, of all devices together."""
+    optimizer: Literal["adam", "sgd"] = "adam"
+    """adam (with decoupled weight decay), or sgd with Nesterov's momentum."""
+    learning_rate: float = 2e-3
+    """The highest of the schedule."""
+    schedule: Literal["onecycle", "cosine", "constant"] = "onecycle"
+    """onecycle: up, then down to 0 by a cosine; cosine: straight down."""
+    warmup: float = 0.2
+    """Share of the steps in which onecycle rises."""
+    momentum: float = 0.9
+    """sgd: memory of gradients; adam: β1."""
+    beta2: float = 0.99
+    """adam: memory of squared gradients."""
+    weight_decay: float = 0.0
+    """Decoupled from the gradient, on kernels alone."""
+    clip: float | None = None
+    """Gradients of a larger global norm are scaled down to it."""
+    label_smoothing: float = 0.1
+    """Share of each label that is spread over all classes."""
+    dropout: float = 0.5
+    """Share of hidden numbers silenced (lenet only)."""
+    augment: tuple[Literal["crop", "flip", "cutout", "warp"], ...] = ()
+    """What is done to the images anew in each step, in this order: shifts, mirroring, a hole, small turns and sizes."""
+    average: float | None = None
+    """Test and keep a moving average of the parameters with this memory, such as 0.999."""
+    microbatch: int | None = None
+    """So many images at a time, their gradients summed: less memory."""
+    precision: Literal["f32", "bf16", "f16"] = "f32"
+    """What the network computes in; parameters stay in float32. f16 has a dynamic loss scale."""
+    devices: int | None = None
+    """So many devices share each batch; 0 for all, of all processes."""
+    cut: bool = False
+    """Cut parameters and optimizer state up among the devices (FSDP)."""
+    seed: int = 0
+    """Of the initial parameters, the order of the images, dropout and augmentation."""
+    seeds: int = 1
+    """So many runs at once, by vmap, with the seeds from --seed on."""
+    image_size: tuple[int, int] | None = None
+    """Height and width to which the images of a folder are resized."""
+    stream: bool = False
+    """Read a folder of images while training, for those that do not fit in memory."""
+    checkpoint_every: int = 1000
+    """Steps from one checkpoint to the next; one is also written at the end."""
+    keep: int = 3
+    """So many of the last checkpoints are kept, and the best."""
+    patience: int | None = None
+    """Stop after so many looks at the test set (one an epoch) without a better accuracy."""
+    watch_every: int | None = None
+    """Steps between two measurements of the norms of gradients, weights and δ of every layer, drawn as heat maps."""
+    tensorboard: bool = False
+    """Write TensorBoard's event files into --out/tensorboard."""
+    not_finite: Literal["stop", "skip"] = "stop"
+    """What to do about a NaN or infinity in a loss or gradient: stop, saying where it came from, or leave that step out."""
+
+    def check(self) -> None:
+        """Raise InputError for a value out of range, or one that does not go with another."""
+        for name in ("epochs", "batch_size", "seeds", "checkpoint_every", "keep"):
+            expect(getattr(self, name) >= 1, _flag(name), "an integer ≥ 1", getattr(self, name))
+        for name in ("microbatch", "patience", "watch_every"):
+            expect((getattr(self, name) or 1) >= 1 and getattr(self, name) != 0, _flag(name), "an integer ≥ 1", getattr(self, name))  # fmt: skip
+        expect(0 < self.learning_rate < math.inf, "--learning-rate", "a number > 0", self.learning_rate)
+        expect(self.clip is None or 0 < self.clip < math.inf, "--clip", "a number > 0", self.clip)
+        expect(0 <= self.weight_decay < math.inf, "--weight-decay", "a number ≥ 0", self.weight_decay)
+        expect(0 < self.warmup < 1, "--warmup", "a number between 0 and 1", self.warmup)
+        for name in ("momentum", "beta2", "label_smoothing", "dropout"):
+            expect(0 <= getattr(self, name) < 1, _flag(name), "a number in [0, 1)", getattr(self, name))
+        expect(self.average is None or 0 <= self.average < 1, "--average", "a number in [0, 1)", self.average)
+        expect(0 <= self.seed <= LARGEST_SEED - self.seeds, "--seed", f"an integer in [0, {LARGEST_SEED - self.seeds}]", self.seed)  # fmt: skip
+        expect(self.devices is None or self.devices >= 0, "--devices", "an integer ≥ 0 (0: all)", self.devices)
+        expect(
+            self.image_size is None or min(self.image_size) >= 1, "--image-size", "two integers ≥ 1", self.image_size
+        )
+        if self.model != "lenet" and self.dropout != Config.dropout:
+            raise InputError(f"--dropout has no effect on --model {self.model}; leave it out, or take --model lenet")
+        if self.cut and self.devices is None:
+            raise InputError("--cut needs several devices; say how many with --devices (0: all)")
+        if self.seeds > 1 and (self.devices is not None or self.stream or self.watch_every):
+            raise InputError("--seeds runs side by side on one device; leave out --devices, --stream and --watch-every")
+        if self.microbatch and self.batch_size % self.microbatch:
+            raise InputError(f"--microbatch {self.microbatch} does not divide --batch-size {self.batch_size}")
+
+    def text(self) -> str:
+        """As JSON."""
+        return to_json({name: str(value) if isinstance(value, Path) else value for name, value in dataclasses.asdict(self).items()}, indent=2) + "\n"  # fmt: skip
+
+
+def read_settings(text: str, name: str) -> dict[str, Any]:
+    """The settings in the text of a file of that name, JSON or YAML. InputError where it is neither, or has others than those of :class:`Config`."""
+    try:
+        found = json.loads(text) if name.endswith(".json") else _yaml(text)
+    except ValueError as error:
+        raise InputError(f"{name}: cannot be read ({' '.join(str(error).split()):.160})") from None
+    if not isinstance(found, dict):
+        raise InputError(f"{name}: must hold settings by name, such as `epochs: 3`; got {found!r:.60}")
+    known = [field.name for field in dataclasses.fields(Config)]
+    for key in found:
+        if key not in known:
+            near = difflib.get_close_matches(str(key), known, 1)
+            raise InputError(f"{name}: there is no setting `{key}`; " + (f"did you mean `{near[0]}`?" if near else f"there is {', '.join(known)}"))  # fmt: skip
+    return found
+
+
+def settings_of(path: Path) -> dict[str, Any]:
+    """The settings that a run, or a file of one's own, holds. InputError where it cannot be read."""
+    try:
+        return read_settings(path.read_text(encoding="utf-8"), str(path))
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or 'not text'})") from None
+
+
+def as_flags(settings: dict[str, Any]) -> list[str]:
+    """What one would type for them."""
+    flags: list[str] = []
+    for name, value in settings.items():
+        flag = _flag(name)
+        if isinstance(value, bool):
+            flags.append(flag if value else flag.replace("--", "--no-", 1))
+        elif isinstance(value, list | tuple):
+            flags += [flag, *map(str, value)]
+        else:
+            flags += [flag, str(value)]
+    return flags
+
+
+def _flag(name: str) -> str:
+    return "--" + name.replace("_", "-")
+
+
+def _yaml(text: str) -> Any:
+    import yaml
+
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ValueError(str(error)) from None

@@ -1,0 +1,240 @@
+"""One run: data, callbacks, :func:`jaxcnn.train.fit`, and what it leaves behind."""
+
+import contextlib
+import dataclasses
+import json
+import shutil
+import time
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from rich.console import Console
+
+from jaxcnn import data as sets
+from jaxcnn import ops, train
+from jaxcnn.command import InputError, RunError
+from jaxcnn.data.scale import Standardiser, standardiser
+from jaxcnn.drawing import save
+from jaxcnn.files import write_file, write_json
+from jaxcnn.lines import read_lines
+from jaxcnn.runs import build
+from jaxcnn.runs.config import CONFIG, FREE, Config, read_settings
+from jaxcnn.runs.stopping import Stop
+from jaxcnn.runs.trained import MODEL, about, save_model
+from jaxcnn.train.checkpoint import Checkpoints
+from jaxcnn.train.draw import heat_map, history, learning_curves
+from jaxcnn.train.progress import Progress
+from jaxcnn.train.watch import Kind
+
+METRICS, RESULT, CURVES, STATES, DEAD = "metrics.jsonl", "result.json", "learning_curves.png", "checkpoints", "post_mortem"  # fmt: skip
+LABELS: dict[Kind, str] = {"delta": "‖δ‖", "gradient": "‖gradient‖", "weight": "‖weights‖"}
+SAMPLE = 1000  # images of a stream from which mean and deviation are taken
+REPORT = 50  # steps in one program
+
+
+class Given(NamedTuple):
+    """The data of a run."""
+
+    name: str
+    train: Any
+    test: tuple[np.ndarray, np.ndarray]
+    classes: int
+    names: tuple[str, ...] | None
+    scale: Standardiser
+    per_epoch: int
+
+
+def run(config: Config, *, resume: bool = False, overwrite: bool = False) -> bool:
+    """Train as ``config`` says and leave everything in ``config.out``; whether the run was interrupted.
+
+    Raises:
+        InputError: something that was given cannot be used; nothing was changed then.
+        RunError: the run could not go on; the message says where what there is lies.
+    """
+    began, console, first = time.perf_counter(), Console(stderr=True), jax.process_index() == 0
+    _check_folder(config, resume=resume, overwrite=overwrite)
+    given, layout = load(config), build.layout(config)
+    shape = jax.eval_shape(given.scale, given.test[0][:1]).shape[1:]
+    model, steps = build.network(config, given.classes), config.epochs * given.per_epoch
+    build.check_takes(model, shape, f"--model {config.model}")
+    if overwrite and first:
+        for name in (STATES, DEAD, "tensorboard"):
+            shutil.rmtree(config.out / name, ignore_errors=True)
+    if first:
+        write_file(config.out / CONFIG, config.text())
+    policy, optimizer = build.policy(config.precision), build.optimizer(config, steps)
+    settings: dict[str, Any] = {
+        "key": build.keys(config), "batch_size": config.batch_size, "steps": steps, "test": given.test, "prepare": given.scale, "augment": build.augmentation(config),
+        "prepare_target": build.targets(config, given.classes), "microbatch": config.microbatch, "average": config.average, "policy": policy, "layout": layout,
+        "not_finite": config.not_finite, "report_every": REPORT, "evaluate_every": given.per_epoch,
+    }  # fmt: skip
+    told = {"model": config.model, "data": given.name, "classes": given.classes, "seeds": config.seeds}
+    with contextlib.ExitStack() as stack:
+        states = stack.enter_context(Checkpoints(config.out / STATES, every=config.checkpoint_every, keep=config.keep, score="accuracy", about=told))  # fmt: skip
+        like = _fresh(model, optimizer, settings, shape)
+        start = states.restore(like) if resume and states.steps else None
+        at = 0 if start is None else int(np.ravel(start.step)[0])
+        if first:
+            parameters = sum(leaf.size for leaf in jax.tree.leaves(like.params)) // config.seeds
+            console.print(f"{config.model}, {parameters:,} parameters, on {given.name}: {given.classes} classes, {given.per_epoch:,} steps an epoch" + (f"; goes on from step {at:,}" if at else ""), highlight=False, markup=False, soft_wrap=True)  # fmt: skip
+        stop, patience = stack.enter_context(Stop()), _patience(config, at)
+        callbacks: list[Any] = []
+        norms = None
+        if config.watch_every:
+            x, target = (part[: config.batch_size] for part in given.test)
+            norms = train.Norms(model, ops.softmax_cross_entropy, x, target, every=config.watch_every, prepare=given.scale, prepare_target=settings["prepare_target"])  # fmt: skip
+            callbacks.append(norms)
+        if first:
+            log = stack.enter_context(_log(config, at, norms))
+            if norms is not None:
+                norms.restore(log.kept)
+            callbacks.append(log)
+            if config.tensorboard:
+                from jaxcnn.train.tensorboard import TensorBoard
+
+                callbacks.append(stack.enter_context(TensorBoard(config.out / "tensorboard", resume_at=at if at else None, norms=norms)))  # fmt: skip
+            callbacks.append(stack.enter_context(Progress(steps, config.batch_size * config.seeds, console=console)))
+        callbacks += [states, *patience, stop]
+        source = sets.Stream(given.train, config.batch_size, seed=config.seed, start=at) if config.stream else given.train  # fmt: skip
+        try:
+            state, reports = train.fit(model, ops.softmax_cross_entropy, optimizer, source, start=start, callbacks=callbacks, **settings)  # fmt: skip
+            states.save(int(np.ravel(state.step)[0]), state, scores=reports[-1].scores if reports else None)
+            states.wait()
+        except train.DivergedError as error:
+            with Checkpoints(config.out / DEAD, about=told) as dead:
+                dead.save(error.step, error.state)
+            raise RunError(f"{error}. The train state before that step is in {config.out / DEAD}, the checkpoints in {config.out / STATES}") from None  # fmt: skip
+        state = _best(patience, states, like, state)
+    done = int(np.ravel(state.step)[0])
+    if first:
+        _leave(config, given, state, reports, norms, stop.asked, began, shape)
+        _say(config, stop.asked, done, steps, console)
+    return stop.asked
+
+
+def load(config: Config) -> Given:
+    """What ``--data`` names. InputError where it cannot be used."""
+    try:
+        if config.stream:
+            return _stream(config)
+        found = sets.load_image_folder(config.data, size=config.image_size) if config.image_size else sets.load(config.data)  # fmt: skip
+        scale = standardiser(found.train_images)
+    except sets.DataError as error:
+        raise InputError(f"--data {error}") from None
+    if len(found.train_images) < config.batch_size:
+        raise InputError(f"--batch-size {config.batch_size} is more than the {len(found.train_images)} training images")
+    return Given(
+        found.name, (found.train_images, found.train_labels), (found.test_images, found.test_labels), found.classes, found.names, scale,
+        len(found.train_images) // config.batch_size,
+    )  # fmt: skip
+
+
+def _stream(config: Config) -> Given:
+    folder = sets.ImageFolder(Path(config.data) / "train", size=config.image_size)
+    other = sets.ImageFolder(Path(config.data) / "test", like=folder)
+    if len(folder) < config.batch_size:
+        raise InputError(f"--batch-size {config.batch_size} is more than the {len(folder)} training images")
+    images, labels = (np.stack(part) for part in zip(*(other[number] for number in range(len(other))), strict=True))
+    some = np.random.default_rng(0).permutation(len(folder))[:SAMPLE]
+    scale = standardiser(np.stack([folder[number][0] for number in some]))
+    return Given(Path(config.data).name, folder, (images, labels.astype(np.int32)), len(folder.names), folder.names, scale, len(folder) // config.batch_size)  # fmt: skip
+
+
+def _check_folder(config: Config, *, resume: bool, overwrite: bool) -> None:
+    """InputError where ``--out`` holds a run that this one would destroy, or not the run that is to go on."""
+    kept = config.out / CONFIG
+    if not kept.exists():
+        if resume:
+            raise InputError(f"--resume: there is no run in {config.out}; leave --resume out to begin one")
+        return
+    if not resume:
+        if not overwrite and (config.out / STATES).exists():
+            raise InputError(f"--out {config.out} holds a run; --resume goes on with it, --overwrite begins anew, another --out leaves it alone")  # fmt: skip
+        return
+    before, now = read_settings(kept.read_text(encoding="utf-8"), str(kept)), json.loads(config.text())
+    for name, value in now.items():
+        if name not in FREE and before.get(name) != value:
+            raise InputError(f"--resume: {name} is {before.get(name)!r} in {kept}, now {value!r}; leave it out, or begin another run in another --out")  # fmt: skip
+
+
+def _fresh(model: Any, optimizer: Any, settings: dict[str, Any], shape: tuple[int, ...]) -> train.TrainState:
+    """A train state of the shape that this run's have."""
+
+    def new(key: jax.Array) -> train.TrainState:
+        return train.create(model, optimizer, key, shape, average=settings["average"] is not None, policy=settings["policy"], layout=settings["layout"])  # fmt: skip
+
+    return jax.vmap(new)(settings["key"]) if settings["key"].ndim else new(settings["key"])
+
+
+def _patience(config: Config, at: int) -> list[train.EarlyStopping]:
+    """None or one callback, that has seen what the log tells of earlier looks."""
+    if config.patience is None:
+        return []
+    found = train.EarlyStopping("accuracy", patience=config.patience)
+    for line in read_lines(config.out / METRICS) if at else ():
+        if line["step"] <= at and "scores" in line:
+            found(train.Report(line["step"], line["steps"], line["epoch"], np.zeros(1), line["scores"]), None)
+    return [found]
+
+
+def _best(patience: list[train.EarlyStopping], states: Checkpoints, like: train.TrainState, last: train.TrainState) -> train.TrainState:  # fmt: skip
+    """With --patience the state that had the best accuracy, else the last."""
+    for found in patience:
+        if found.best_state is not None:
+            return found.best_state
+        if found.best_step in states.steps:
+            return states.restore(like, found.best_step)
+    return last
+
+
+def _log(config: Config, at: int, norms: train.Norms | None) -> train.JsonLines:
+    try:
+        return train.JsonLines(config.out / METRICS, resume_at=at if at else None, batch_size=config.batch_size * config.seeds, norms=norms)  # fmt: skip
+    except ValueError as error:
+        raise InputError(str(error)) from None
+
+
+def _leave(config: Config, given: Given, state: train.TrainState, reports: list[train.Report], norms: train.Norms | None, interrupted: bool, began: float, shape: tuple[int, ...]) -> None:  # fmt: skip
+    """Weights, result and pictures."""
+    for number in range(config.seeds):
+        own = jax.tree.map(lambda leaf: leaf[number], state) if config.seeds > 1 else state  # noqa: B023
+        name = MODEL if config.seeds == 1 else f"model_{config.seed + number}.safetensors"
+        save_model(config.out / name, config, own, about(given.classes, given.names, given.scale, shape))
+    lines = read_lines(config.out / METRICS)
+    losses, scores = history(lines)
+    each = next((report.each for report in reversed(reports) if report.each), None)
+    result = {
+        "test_accuracy": scores[max(scores)]["accuracy"] if scores else None,
+        "test_accuracy_by_epoch": [row["accuracy"] for row in scores.values()],
+        "test_accuracy_by_seed": each and each["accuracy"],
+        "standard_deviation": float(np.std(each["accuracy"], ddof=1)) if each else None,
+        "steps": len(losses), "seconds": time.perf_counter() - began, "seconds_of_all_sittings": lines[-1]["seconds"] if lines else 0.0, "interrupted": interrupted,
+        "data": given.name, "classes": given.classes, "parameters": sum(leaf.size for leaf in jax.tree.leaves(state.params)) // config.seeds, "jax": jax.__version__,
+        "settings": json.loads(config.text()),
+    }  # fmt: skip
+    write_json(config.out / RESULT, result)
+    if np.isfinite(losses).any():
+        save(learning_curves(losses, scores, per_epoch=given.per_epoch), config.out / CURVES)
+    if norms is not None and norms.rows:
+        for kind, label in LABELS.items():
+            save(heat_map(norms.table(kind), f"{label} by layer, {config.model} on {given.name}", label=label), config.out / f"{kind}_norms.png")  # fmt: skip
+
+
+def _say(config: Config, interrupted: bool, done: int, steps: int, console: Console) -> None:
+    """What was written, and what one might do now."""
+    written = ", ".join(sorted(path.name for path in config.out.iterdir()))
+    lines = [f"Everything is in {config.out}: {written}"]
+    if interrupted:
+        lines.append(
+            f"Interrupted at step {done:,} of {steps:,}; to go on: python -m jaxcnn train --resume --out {config.out}"
+        )
+    else:
+        lines.append(f"Next: python -m jaxcnn eval {config.out}; python -m jaxcnn predict {config.out} IMAGE…")
+    console.print("\n".join(lines), highlight=False, markup=False, soft_wrap=True)
+
+
+def of(order: Any) -> Config:
+    """The settings alone, of a command that has more."""
+    return Config(**{field.name: getattr(order, field.name) for field in dataclasses.fields(Config)})
