@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 from rich.console import Console
 
 from jaxcnn import data as sets
@@ -59,6 +60,8 @@ def run(config: Config, *, resume: bool = False, overwrite: bool = False) -> boo
     shape = jax.eval_shape(given.scale, given.test[0][:1]).shape[1:]
     model, steps = build.network(config, given.classes), config.epochs * given.per_epoch
     build.check_takes(model, shape, f"--model {config.model}")
+    if jax.process_count() > 1:  # before the first of them writes what another would take for an earlier run
+        multihost_utils.sync_global_devices("checked")
     if overwrite and first:
         for name in (STATES, DEAD, "tensorboard"):
             shutil.rmtree(config.out / name, ignore_errors=True)
