@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
 from rich.console import Console
@@ -27,6 +28,7 @@ from jaxcnn.runs.trained import MODEL, about, save_model
 from jaxcnn.train.checkpoint import Checkpoints
 from jaxcnn.train.draw import heat_map, history, learning_curves
 from jaxcnn.train.progress import Progress
+from jaxcnn.train.speed import flops, measure_peak
 from jaxcnn.train.watch import Kind
 
 METRICS, RESULT, CURVES, STATES, DEAD = "metrics.jsonl", "result.json", "learning_curves.png", "checkpoints", "post_mortem"  # fmt: skip
@@ -98,7 +100,8 @@ def run(config: Config, *, resume: bool = False, overwrite: bool = False) -> boo
                 from jaxcnn.train.tensorboard import TensorBoard
 
                 callbacks.append(stack.enter_context(TensorBoard(config.out / "tensorboard", resume_at=at if at else None, norms=norms)))  # fmt: skip
-            callbacks.append(stack.enter_context(Progress(steps, config.batch_size * config.seeds, console=console)))
+            share: Any = _speed(model, optimizer, settings, like, given) if console.is_terminal else {}
+            callbacks.append(stack.enter_context(Progress(steps, config.batch_size * config.seeds, console=console, **share)))  # fmt: skip
         callbacks += [states, *patience, stop]
         source = sets.Stream(given.train, config.batch_size, seed=config.seed, start=at) if config.stream else given.train  # fmt: skip
         try:
@@ -169,6 +172,17 @@ def _fresh(model: Any, optimizer: Any, settings: dict[str, Any], shape: tuple[in
         return train.create(model, optimizer, key, shape, average=settings["average"] is not None, policy=settings["policy"], layout=settings["layout"])  # fmt: skip
 
     return jax.vmap(new)(settings["key"]) if settings["key"].ndim else new(settings["key"])
+
+
+def _speed(model: Any, optimizer: Any, settings: dict[str, Any], like: train.TrainState, given: Given) -> dict[str, float]:  # fmt: skip
+    """Operations of a step of one device, and what that can do a second, for the progress bar."""
+    if settings["layout"] is not None or settings["key"].ndim:
+        return {}
+    names = ("prepare", "prepare_target", "augment", "microbatch", "average", "policy")
+    step = train.make_step(model, ops.softmax_cross_entropy, optimizer, **{name: settings[name] for name in names})
+    x, target = (jax.ShapeDtypeStruct((settings["batch_size"], *part.shape[1:]), part.dtype) for part in given.test)
+    dtype = jnp.float32 if settings["policy"] is None else settings["policy"].compute
+    return {"flops_per_step": flops(step, like, x, target, settings["key"]), "peak": measure_peak(dtype=dtype)}
 
 
 def _patience(config: Config, at: int) -> list[train.EarlyStopping]:

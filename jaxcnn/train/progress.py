@@ -53,7 +53,7 @@ class Progress:
             raise ValueError(f"Progress: give both `flops_per_step` and `peak`, or neither; got {flops_per_step} and {peak}")  # fmt: skip
         self._batch_size, self._share = batch_size, flops_per_step / peak if flops_per_step and peak else None
         self._console = Console(stderr=True) if console is None else console
-        columns = bars.BarColumn(bar_width=30), bars.MofNCompleteColumn(), bars.TextColumn("{task.description}", markup=False), bars.TimeRemainingColumn(), bars.TextColumn("left")  # fmt: skip
+        columns = bars.BarColumn(bar_width=16), bars.MofNCompleteColumn(), bars.TextColumn("{task.description}", markup=False), bars.TimeRemainingColumn(), bars.TextColumn("left")  # fmt: skip
         self._bars = bars.Progress(*columns, console=self._console, disable=not self._console.is_terminal, get_time=clock)  # fmt: skip
         self._task = self._bars.add_task("compiling …", total=steps)
         self._clock, self._at, self._rate, self._scores = clock, -math.inf, 0.0, {}
