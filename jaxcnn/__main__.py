@@ -1,9 +1,10 @@
-"""``python -m jaxcnn``: ops (the table), verify (the proof of each), precision (what 16 bits cost), train, eval, predict."""
+"""``python -m jaxcnn``: ops (the table), verify (the proof of each), precision (what 16 bits cost), plan (a step on a TPU slice), train, eval, predict."""
 
 import argparse
 import os
 import sys
 
+from jaxcnn.plan import command as plan_command
 from jaxcnn.verify import command, precision_command
 
 RUNS = {
@@ -32,16 +33,23 @@ def main(arguments: list[str] | None = None) -> int:
         "precision", help="what 16 bits cost: value and gradient of every op against float64; exit status 0 if all are within their bounds"
     )  # fmt: skip
     precision_command.add_options(precision)
+    plan = commands.add_parser(
+        "plan", help="compile a training step for a TPU slice, without a TPU: memory, flops, collectives a chip, and whether it fits"
+    )  # fmt: skip
+    plan_command.add_options(plan)
     for name, what in RUNS.items():  # with options of their own, told of by `python -m jaxcnn NAME --help`
         commands.add_parser(name, help=what, add_help=False)
     arguments = sys.argv[1:] if arguments is None else arguments
     if arguments and arguments[0] in RUNS:
         try:
             from jaxcnn.runs.command import main as begin
+
+            return begin(arguments[0], arguments[1:])
         except ImportError as error:
             parser.error(f"{arguments[0]} needs more than the core ({error}): pip install 'jaxcnn[train]'")
-        return begin(arguments[0], arguments[1:])
     chosen = parser.parse_args(arguments)
+    if chosen.command == "plan":
+        return plan_command.run(chosen)
     # JAX takes seconds to import, which --help and a mistyped option need not wait for
     if chosen.command in ("verify", "precision"):
         from jaxcnn.ops import OPS

@@ -59,6 +59,8 @@ def run(work: Callable[[], bool]) -> int:
         return INTERRUPTED if work() else 0
     except InputError as error:
         return _say(error, BAD_INPUT)
+    except BrokenPipeError:  # whoever read the output wants no more
+        raise
     except (RunError, OSError, ArithmeticError) as error:  # of these, what training raises where it diverges
         return _say(error, FAILED)
     except KeyboardInterrupt:

@@ -34,7 +34,7 @@ LEVELS = [
     {"layers"},
     {"models", "gradient", "table"},
     {"explain", "train"},
-    {"weights"},
+    {"weights", "plan"},
     {"runs"},
 ]
 LEVEL = {name: number for number, names in enumerate(LEVELS) for name in names}

@@ -166,7 +166,7 @@ def test_a_log_goes_on_where_its_run_does(tmp_path: Path, end: str) -> None:
         log(report(3, [0.1, math.nan]))
     about, second, third = read_lines(path)
     assert (about, second) == ({"model": "mlp"}, {"step": 2, "seconds": 7.5})
-    assert (third["step"], third["losses"], third["loss"]) == (3, [0.1, None], None)
+    assert (third["step"], third["losses"], third["loss"]) == (3, [0.1, None], 0.1)
     assert 7.5 <= third["seconds"] < 60
     assert [p.name for p in tmp_path.iterdir()] == ["log"]
 

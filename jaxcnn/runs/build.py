@@ -78,6 +78,9 @@ def layout(config: Config) -> train.Layout | None:
         raise InputError(f"--devices {count}: there {'is' if len(there) == 1 else 'are'} {len(there)} ({there[0].platform}); give at most that")  # fmt: skip
     if config.batch_size % count:
         raise InputError(f"--batch-size {config.batch_size} is no multiple of the {count} devices")
+    own = config.batch_size // count
+    if config.microbatch and own > config.microbatch and own % config.microbatch:
+        raise InputError(f"--microbatch {config.microbatch} does not divide the {own} images that each of the {count} devices has of a batch")  # fmt: skip
     mesh = jax.make_mesh((count,), ("data",), devices=there[:count])
     return train.Layout(mesh, cut="data" if config.cut else None)
 

@@ -5,11 +5,14 @@ import dataclasses
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Annotated, TypeAlias
 
 import tyro
 
 from jaxcnn.command import InputError, claim_folder, expect, run
 from jaxcnn.runs.config import CONFIG, Config, as_flags
+
+Run: TypeAlias = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,7 +37,7 @@ class Train(Config):
 class Eval:
     """Test a trained model: accuracy, class by class, on the images that its data set has for that."""
 
-    run: tyro.conf.Positional[Path]
+    run: Run
     """Folder of a run, or a model file."""
     data: str | None = None
     """Another data set, such as --data of train; the one that it was trained on, if not given."""
@@ -46,9 +49,9 @@ class Eval:
 class Predict:
     """What a trained model sees in images: the likeliest classes, with their probabilities."""
 
-    run: tyro.conf.Positional[Path]
+    run: Run
     """Folder of a run, or a model file."""
-    images: tyro.conf.Positional[tuple[Path, ...]]
+    images: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="IMAGE…")]
     """Image files."""
     top: int = 3
     """So many classes each."""
@@ -66,8 +69,9 @@ def main(command: str, arguments: Sequence[str]) -> int:
 def _train(arguments: Sequence[str]) -> bool:
     order = tyro.cli(Train, args=[*_given(arguments), *arguments], prog="python -m jaxcnn train")
     order.check()
-    if (order.coordinator is None) != (order.processes is None and order.process is None) and order.coordinator != "auto":  # fmt: skip
-        raise InputError("--coordinator, --processes and --process go together (or --coordinator auto alone)")
+    if order.resume and order.overwrite:
+        raise InputError("--resume and --overwrite exclude each other: go on with the run, or begin anew")
+    _check_processes(order)
     claim_folder("--out", order.out)
     import jax
 
@@ -94,7 +98,20 @@ def _given(arguments: Sequence[str]) -> list[str]:
 
     if chosen.resume and chosen.config is None and not path.exists():
         raise InputError(f"--resume: there is no run in {chosen.out}; leave --resume out to begin one")
-    return as_flags({name: value for name, value in settings_of(path).items() if not (chosen.resume and name == "out")})
+    # a run that goes on is where it was found, wherever it was when it began
+    return as_flags({name: value for name, value in settings_of(path).items() if chosen.config or name != "out"})
+
+
+def _check_processes(order: Train) -> None:
+    """InputError where the settings of several processes do not go together."""
+    address, count, number = order.coordinator, order.processes, order.process
+    if address in (None, "auto") and count is None and number is None:
+        return
+    if address is None or address == "auto" or count is None or number is None:
+        raise InputError("--coordinator, --processes and --process go together (or --coordinator auto alone)")
+    host, _, port = address.rpartition(":")
+    expect(bool(host) and port.isdecimal(), "--coordinator", "HOST:PORT, or auto", address)
+    expect(0 <= number < count, "--process", f"an integer in [0, {count})", number)
 
 
 def _eval(arguments: Sequence[str]) -> bool:
@@ -113,7 +130,8 @@ def _predict(arguments: Sequence[str]) -> bool:
     from jaxcnn.runs import using
 
     found, bad = using.answers(chosen.run, chosen.images, chosen.top, chosen.json, resize=chosen.resize)
-    print(found)
+    if found:
+        print(found)
     for line in bad:
         print(f"error: {line}", file=sys.stderr)
     if bad:

@@ -13,7 +13,8 @@ import difflib
 import json
 import math
 from pathlib import Path
-from typing import Any, Literal
+from types import NoneType, UnionType
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from jaxcnn.command import LARGEST_SEED, InputError, expect
 from jaxcnn.files import to_json
@@ -130,15 +131,17 @@ def read_settings(text: str, name: str) -> dict[str, Any]:
     """The settings in the text of a file of that name, JSON or YAML. InputError where it is neither, or has others than those of :class:`Config`."""
     try:
         found = json.loads(text) if name.endswith(".json") else _yaml(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{name}: cannot be read ({' '.join(str(error).split()):.160})") from None
     if not isinstance(found, dict):
         raise InputError(f"{name}: must hold settings by name, such as `epochs: 3`; got {found!r:.60}")
-    known = [field.name for field in dataclasses.fields(Config)]
-    for key in found:
+    known = get_type_hints(Config)
+    for key, value in found.items():
         if key not in known:
             near = difflib.get_close_matches(str(key), known, 1)
             raise InputError(f"{name}: there is no setting `{key}`; " + (f"did you mean `{near[0]}`?" if near else f"there is {', '.join(known)}"))  # fmt: skip
+        if not _takes(known[key], value):
+            raise InputError(f"{name}: `{key}` must be {_wanted(known[key])}, got {value!r:.60}")
     return found
 
 
@@ -160,8 +163,40 @@ def as_flags(settings: dict[str, Any]) -> list[str]:
         elif isinstance(value, list | tuple):
             flags += [flag, *map(str, value)]
         else:
-            flags += [flag, str(value)]
+            flags.append(f"{flag}={value}")  # in one, as the value may begin with a dash
     return flags
+
+
+def _takes(kind: Any, value: Any) -> bool:
+    """Whether a setting of that type can have a value from a file."""
+    origin, parts = get_origin(kind), get_args(kind)
+    if origin is UnionType:
+        return any(_takes(part, value) for part in parts)
+    if origin is tuple:
+        parts = parts[:1] * len(value) if isinstance(value, list) and parts[-1] is Ellipsis else parts
+        return isinstance(value, list) and len(value) == len(parts) and all(map(_takes, parts, value))
+    if origin is Literal:
+        return value in parts
+    if kind is float and isinstance(value, str):  # as YAML reads 2e-3
+        try:
+            return math.isfinite(float(value))
+        except ValueError:
+            return False
+    if kind in (str, Path):
+        return isinstance(value, str) and "\0" not in value
+    return type(value) is kind or (kind is float and type(value) is int)
+
+
+def _wanted(kind: Any) -> str:
+    """What a setting of that type must be, in words."""
+    origin, parts = get_origin(kind), get_args(kind)
+    if origin is UnionType:
+        return " or ".join(map(_wanted, parts))
+    if origin is tuple:
+        return f"a list, {'each' if parts[-1] is Ellipsis else f'{len(parts)} times'} {_wanted(parts[0])}"
+    if origin is Literal:
+        return f"one of {', '.join(parts)}"
+    return {int: "an integer", float: "a number", bool: "true or false", NoneType: "null"}.get(kind, "text")
 
 
 def _flag(name: str) -> str:

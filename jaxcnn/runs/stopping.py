@@ -7,8 +7,8 @@
 True
 """
 
+import os
 import signal
-import sys
 from types import FrameType, TracebackType
 from typing import Any
 
@@ -40,4 +40,5 @@ class Stop:
         if self.asked:
             raise KeyboardInterrupt
         self.asked = True
-        print("\nstopping after these steps, and saving; once more to leave at once", file=sys.stderr)
+        # not by print, which fails where the signal came in the middle of another one
+        os.write(2, b"\nstopping after these steps, and saving; once more to leave at once\n")

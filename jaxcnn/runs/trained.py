@@ -14,20 +14,21 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxcnn import train
-from jaxcnn.command import InputError
+from jaxcnn.command import InputError, RunError
 from jaxcnn.data.scale import Standardiser
 from jaxcnn.runs import build
 from jaxcnn.runs.config import Config
 from jaxcnn.weights import WeightsError, load_safetensors, read_about, save_safetensors
 
 MODEL, KIND = "model.safetensors", "jaxcnn"
+SEVERAL = "model_[0-9]*.safetensors"  # of several seeds
 
 
 @dataclasses.dataclass(frozen=True)
 class Trained:
     """Models that answer together: with the mean of their probabilities."""
 
-    settings: dict[str, Any]
+    settings: Config
     classes: int
     names: tuple[str, ...]
     scale: Standardiser
@@ -55,12 +56,16 @@ def save_model(path: Path, config: Config, state: train.TrainState, told: dict[s
     """Write the parameters (their moving average, if there is one) and the model's state."""
     params = state.params if state.average is None else state.average
     text = json.dumps({"settings": json.loads(config.text()), "step": int(state.step), **told})
-    save_safetensors(path, params, state.state, about={KIND: text})
+    try:
+        save_safetensors(path, params, state.state, about={KIND: text})
+    except WeightsError as error:
+        raise RunError(f"{error}; the checkpoints are whole, so that --resume writes it, too") from None
 
 
 def open_models(path: Path) -> Trained:
     """The models in a run's folder, or in a file. InputError where there are none, or one cannot be read."""
-    files = [path] if path.is_file() else sorted(path.glob("model*.safetensors"))
+    there = [*path.glob(MODEL), *path.glob(SEVERAL)]
+    files = [path] if path.is_file() else sorted(there, key=lambda file: (len(file.name), file.name))
     if not files:
         what = "has no model yet; a run writes one when it ends or is interrupted" if path.is_dir() else "is not there; give the folder of a run, or a model file"  # fmt: skip
         raise InputError(f"{path}: {what}")
@@ -69,21 +74,25 @@ def open_models(path: Path) -> Trained:
         first = told[0]
         if first is None:
             raise InputError(f"{files[0]}: has weights, but not what they are of; give a file that `python -m jaxcnn train` wrote")  # fmt: skip
+        for file, other in zip(files, told, strict=True):
+            if other != first:
+                raise InputError(f"{file}: is not of the same run as {files[0]}; give one model file, or a folder with the models of one run")  # fmt: skip
         settings, shape = first["settings"], tuple(first["shape"])
-        config = Config(**{**settings, "out": Path(settings["out"]), "augment": tuple(settings["augment"])})
+        plain = {name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()}
+        config = Config(**{**plain, "out": Path(settings["out"])})
         model, policy = build.network(config, first["classes"]), build.policy(config.precision)
         params, state = jax.eval_shape(lambda: model.init(jax.random.key(0), shape))
         members = tuple(load_safetensors(file, *_empty(params, state)) for file in files)
+        names = tuple(first["names"] or map(str, range(first["classes"])))
+        scale = Standardiser(tuple(first["mean"]), tuple(first["deviation"]))
     except WeightsError as error:
         raise InputError(str(error)) from None
-    except (ValueError, KeyError, TypeError) as error:
-        if isinstance(error, InputError):
-            raise
+    except InputError:
+        raise
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise InputError(f"{files[0]}: is not a model file of this version ({' '.join(str(error).split()):.160})") from None  # fmt: skip
-    names = tuple(first["names"] or map(str, range(first["classes"])))
-    scale = Standardiser(tuple(first["mean"]), tuple(first["deviation"]))
     predict = train.make_predict(model, scale, policy=policy)
-    return Trained(settings, first["classes"], names, scale, shape, members, predict)
+    return Trained(config, first["classes"], names, scale, shape, members, predict)
 
 
 def _empty(*trees: Any) -> Any:

@@ -1,5 +1,6 @@
 """``eval`` and ``predict``: a trained model's answers."""
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -20,14 +21,15 @@ def test(path: Path, data: str | None, out: Path | None) -> str:
     if out is not None:
         claim_file("--json", out)
     models = open_models(path)
-    settings = {name: models.settings[name] for name in ("stream", "image_size")} if data is None else {}
-    size = settings.get("image_size")
-    config = Config(data=data or models.settings["data"], batch_size=1, stream=settings.get("stream", False), image_size=tuple(size) if size else None)  # fmt: skip
-    given = load(config)
+    own = models.settings
+    config = Config(data=own.data, stream=own.stream, image_size=own.image_size) if data is None else Config(data=data)
+    given = load(dataclasses.replace(config, batch_size=1))
     images, labels = given.test
-    _check_shape(models, images.shape[1:], given.name)
+    _check_shape(models, images.shape[1:], f"--data {given.name}")
     if given.classes > models.classes:
         raise InputError(f"--data {given.name} has {given.classes} classes, the model {models.classes}")
+    if given.names and models.names not in (given.names, tuple(map(str, range(models.classes)))):
+        raise InputError(f"--data {given.name} has the classes {', '.join(given.names):.100}, the model {', '.join(models.names):.100}")  # fmt: skip
     p = models.probabilities(images)
     singles = [float((own.argmax(-1) == labels).mean()) for own in p]
     right = p.mean(0).argmax(-1) == labels
@@ -53,7 +55,7 @@ def answers(path: Path, images: Sequence[Path], top: int, out: Path | None, *, r
             pixels = read_image(
                 image, size=(models.shape[0], models.shape[1]) if resize else None, grey=models.shape[-1] == 1
             )
-            _check_shape(models, pixels.shape, str(image))
+            _check_shape(models, pixels.shape, str(image), "; --resize changes the size")
             found.append((image, pixels))
         except (InputError, sets.DataError) as error:
             bad.append(str(error))
@@ -69,8 +71,8 @@ def answers(path: Path, images: Sequence[Path], top: int, out: Path | None, *, r
     return "\n".join(rows), bad
 
 
-def _check_shape(models: Trained, shape: tuple[int, ...], name: str) -> None:
+def _check_shape(models: Trained, shape: tuple[int, ...], name: str, hint: str = "") -> None:
     shape = (*shape, 1) if len(shape) == 2 else tuple(shape)
     if shape != models.shape:
         wanted, got = ("×".join(map(str, s)) for s in (models.shape, shape))
-        raise InputError(f"{name}: the model takes images of {wanted} (height, width, channels), got {got}; --resize changes the size of files")  # fmt: skip
+        raise InputError(f"{name}: the model takes images of {wanted} (height, width, channels), got {got}{hint}")

@@ -3,6 +3,8 @@
 import contextlib
 import dataclasses
 import json
+import math
+import shlex
 import shutil
 import time
 from pathlib import Path
@@ -16,7 +18,7 @@ from rich.console import Console
 
 from jaxcnn import data as sets
 from jaxcnn import ops, train
-from jaxcnn.command import InputError, RunError
+from jaxcnn.command import InputError, RunError, expect
 from jaxcnn.data.scale import Standardiser, standardiser
 from jaxcnn.drawing import save
 from jaxcnn.files import write_file, write_json
@@ -24,7 +26,7 @@ from jaxcnn.lines import read_lines
 from jaxcnn.runs import build
 from jaxcnn.runs.config import CONFIG, FREE, Config, read_settings
 from jaxcnn.runs.stopping import Stop
-from jaxcnn.runs.trained import MODEL, about, save_model
+from jaxcnn.runs.trained import MODEL, SEVERAL, about, save_model
 from jaxcnn.train.checkpoint import Checkpoints
 from jaxcnn.train.draw import heat_map, history, learning_curves
 from jaxcnn.train.progress import Progress
@@ -32,9 +34,11 @@ from jaxcnn.train.speed import flops, measure_peak
 from jaxcnn.train.watch import Kind
 
 METRICS, RESULT, CURVES, STATES, DEAD = "metrics.jsonl", "result.json", "learning_curves.png", "checkpoints", "post_mortem"  # fmt: skip
+LEFT = STATES, DEAD, METRICS, RESULT, CURVES, MODEL, SEVERAL, "tensorboard", "*_norms.png"  # by a run
 LABELS: dict[Kind, str] = {"delta": "‖δ‖", "gradient": "‖gradient‖", "weight": "‖weights‖"}
 SAMPLE = 1000  # images of a stream from which mean and deviation are taken
 REPORT = 50  # steps in one program
+MOST = 2**31 - 1  # steps, whose number is an int32
 
 
 class Given(NamedTuple):
@@ -62,11 +66,12 @@ def run(config: Config, *, resume: bool = False, overwrite: bool = False) -> boo
     shape = jax.eval_shape(given.scale, given.test[0][:1]).shape[1:]
     model, steps = build.network(config, given.classes), config.epochs * given.per_epoch
     build.check_takes(model, shape, f"--model {config.model}")
+    expect(steps <= MOST, "--epochs", f"at most {MOST // given.per_epoch} of {given.per_epoch} steps", config.epochs)
     if jax.process_count() > 1:  # before the first of them writes what another would take for an earlier run
         multihost_utils.sync_global_devices("checked")
     if overwrite and first:
-        for name in (STATES, DEAD, "tensorboard"):
-            shutil.rmtree(config.out / name, ignore_errors=True)
+        for path in _left(config.out):
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
     if first:
         write_file(config.out / CONFIG, config.text())
     policy, optimizer = build.policy(config.precision), build.optimizer(config, steps)
@@ -75,7 +80,7 @@ def run(config: Config, *, resume: bool = False, overwrite: bool = False) -> boo
         "prepare_target": build.targets(config, given.classes), "microbatch": config.microbatch, "average": config.average, "policy": policy, "layout": layout,
         "not_finite": config.not_finite, "report_every": REPORT, "evaluate_every": given.per_epoch,
     }  # fmt: skip
-    told = {"model": config.model, "data": given.name, "classes": given.classes, "seeds": config.seeds}
+    told = {"model": config.model, "data": given.name, "classes": given.classes, "seeds": config.seeds, "steps": steps}
     with contextlib.ExitStack() as stack:
         states = stack.enter_context(Checkpoints(config.out / STATES, every=config.checkpoint_every, keep=config.keep, score="accuracy", about=told))  # fmt: skip
         like = _fresh(model, optimizer, settings, shape)
@@ -84,7 +89,7 @@ def run(config: Config, *, resume: bool = False, overwrite: bool = False) -> boo
         if first:
             parameters = sum(leaf.size for leaf in jax.tree.leaves(like.params)) // config.seeds
             console.print(f"{config.model}, {parameters:,} parameters, on {given.name}: {given.classes} classes, {given.per_epoch:,} steps an epoch" + (f"; goes on from step {at:,}" if at else ""), highlight=False, markup=False, soft_wrap=True)  # fmt: skip
-        stop, patience = stack.enter_context(Stop()), _patience(config, at)
+        stop, patience = stack.enter_context(Stop()), _patience(config, _earlier(config.out / METRICS, at))
         callbacks: list[Any] = []
         norms = None
         if config.watch_every:
@@ -112,21 +117,27 @@ def run(config: Config, *, resume: bool = False, overwrite: bool = False) -> boo
             with Checkpoints(config.out / DEAD, about=told) as dead:
                 dead.save(error.step, error.state)
             raise RunError(f"{error}. The train state before that step is in {config.out / DEAD}, the checkpoints in {config.out / STATES}") from None  # fmt: skip
+        except sets.DataError as error:  # an image of a stream
+            raise RunError(f"--data {error}; once it is mended, --resume goes on") from None
+        except jax.errors.JaxRuntimeError as error:
+            raise RunError(f"the devices gave up ({' '.join(str(error).split()):.160}); if memory ran out, give a smaller --batch-size, or --microbatch") from None  # fmt: skip
+        done = int(np.ravel(state.step)[0])
         state = _best(patience, states, like, state)
-    done = int(np.ravel(state.step)[0])
     if first:
-        _leave(config, given, state, reports, norms, stop.asked, began, shape)
+        _leave(config, given, state, norms, stop.asked, began, shape)
         _say(config, stop.asked, done, steps, console)
     return stop.asked
 
 
 def load(config: Config) -> Given:
     """What ``--data`` names. InputError where it cannot be used."""
+    if (config.stream or config.image_size) and not (Path(config.data) / "train").is_dir():
+        raise InputError(f"--data {config.data}: --stream and --image-size are for a folder with train/CLASS/IMAGE and test/CLASS/IMAGE")  # fmt: skip
     try:
         if config.stream:
             return _stream(config)
         found = sets.load_image_folder(config.data, size=config.image_size) if config.image_size else sets.load(config.data)  # fmt: skip
-        scale = standardiser(found.train_images)
+        scale = standardiser(found.train_images, config.data)
     except sets.DataError as error:
         raise InputError(f"--data {error}") from None
     if len(found.train_images) < config.batch_size:
@@ -144,25 +155,28 @@ def _stream(config: Config) -> Given:
         raise InputError(f"--batch-size {config.batch_size} is more than the {len(folder)} training images")
     images, labels = (np.stack(part) for part in zip(*(other[number] for number in range(len(other))), strict=True))
     some = np.random.default_rng(0).permutation(len(folder))[:SAMPLE]
-    scale = standardiser(np.stack([folder[number][0] for number in some]))
+    scale = standardiser(np.stack([folder[number][0] for number in some]), config.data)
     return Given(Path(config.data).name, folder, (images, labels.astype(np.int32)), len(folder.names), folder.names, scale, len(folder) // config.batch_size)  # fmt: skip
 
 
 def _check_folder(config: Config, *, resume: bool, overwrite: bool) -> None:
     """InputError where ``--out`` holds a run that this one would destroy, or not the run that is to go on."""
     kept = config.out / CONFIG
-    if not kept.exists():
-        if resume:
-            raise InputError(f"--resume: there is no run in {config.out}; leave --resume out to begin one")
-        return
     if not resume:
-        if not overwrite and (config.out / STATES).exists():
+        if not overwrite and _left(config.out):
             raise InputError(f"--out {config.out} holds a run; --resume goes on with it, --overwrite begins anew, another --out leaves it alone")  # fmt: skip
         return
+    if not kept.exists():
+        raise InputError(f"--resume: there is no run in {config.out}; leave --resume out to begin one")
     before, now = read_settings(kept.read_text(encoding="utf-8"), str(kept)), json.loads(config.text())
     for name, value in now.items():
         if name not in FREE and before.get(name) != value:
             raise InputError(f"--resume: {name} is {before.get(name)!r} in {kept}, now {value!r}; leave it out, or begin another run in another --out")  # fmt: skip
+
+
+def _left(out: Path) -> list[Path]:
+    """What a run has left there."""
+    return [path for name in LEFT for path in out.glob(name)]
 
 
 def _fresh(model: Any, optimizer: Any, settings: dict[str, Any], shape: tuple[int, ...]) -> train.TrainState:
@@ -185,14 +199,21 @@ def _speed(model: Any, optimizer: Any, settings: dict[str, Any], like: train.Tra
     return {"flops_per_step": flops(step, like, x, target, settings["key"]), "peak": measure_peak(dtype=dtype)}
 
 
-def _patience(config: Config, at: int) -> list[train.EarlyStopping]:
-    """None or one callback, that has seen what the log tells of earlier looks."""
+def _earlier(log: Path, at: int) -> dict[int, dict[str, float]]:
+    """The scores of the steps before ``at``, from the log of a run that goes on there. InputError where it is none."""
+    try:
+        return {step: scores for step, scores in history(read_lines(log) if at else [])[1].items() if step <= at}
+    except (ValueError, LookupError, TypeError, OSError) as error:
+        raise InputError(f"{log}: is not the log of this run ({error}); --overwrite begins anew") from None
+
+
+def _patience(config: Config, earlier: dict[int, dict[str, float]]) -> list[train.EarlyStopping]:
+    """None or one callback, that knows of ``earlier`` looks."""
     if config.patience is None:
         return []
     found = train.EarlyStopping("accuracy", patience=config.patience)
-    for line in read_lines(config.out / METRICS) if at else ():
-        if line["step"] <= at and "scores" in line:
-            found(train.Report(line["step"], line["steps"], line["epoch"], np.zeros(1), line["scores"]), None)
+    for step, scores in earlier.items():
+        found(train.Report(step, step, math.nan, np.zeros(1), scores), None)
     return [found]
 
 
@@ -213,7 +234,7 @@ def _log(config: Config, at: int, norms: train.Norms | None) -> train.JsonLines:
         raise InputError(str(error)) from None
 
 
-def _leave(config: Config, given: Given, state: train.TrainState, reports: list[train.Report], norms: train.Norms | None, interrupted: bool, began: float, shape: tuple[int, ...]) -> None:  # fmt: skip
+def _leave(config: Config, given: Given, state: train.TrainState, norms: train.Norms | None, interrupted: bool, began: float, shape: tuple[int, ...]) -> None:  # fmt: skip
     """Weights, result and pictures."""
     for number in range(config.seeds):
         own = jax.tree.map(lambda leaf: leaf[number], state) if config.seeds > 1 else state  # noqa: B023
@@ -221,12 +242,14 @@ def _leave(config: Config, given: Given, state: train.TrainState, reports: list[
         save_model(config.out / name, config, own, about(given.classes, given.names, given.scale, shape))
     lines = read_lines(config.out / METRICS)
     losses, scores = history(lines)
-    each = next((report.each for report in reversed(reports) if report.each), None)
+    kept = int(np.ravel(state.step)[0])
+    tested = kept if kept in scores else max(scores, default=None)
+    each = next(([row["accuracy"] for row in line["each"]] for line in lines if "each" in line and line["step"] == tested), None)  # fmt: skip
     result = {
-        "test_accuracy": scores[max(scores)]["accuracy"] if scores else None,
+        "test_accuracy": None if tested is None else scores[tested]["accuracy"],
         "test_accuracy_by_epoch": [row["accuracy"] for row in scores.values()],
-        "test_accuracy_by_seed": each and each["accuracy"],
-        "standard_deviation": float(np.std(each["accuracy"], ddof=1)) if each else None,
+        "test_accuracy_by_seed": each,
+        "standard_deviation": float(np.std(each, ddof=1)) if each else None,
         "steps": len(losses), "seconds": time.perf_counter() - began, "seconds_of_all_sittings": lines[-1]["seconds"] if lines else 0.0, "interrupted": interrupted,
         "data": given.name, "classes": given.classes, "parameters": sum(leaf.size for leaf in jax.tree.leaves(state.params)) // config.seeds, "jax": jax.__version__,
         "settings": json.loads(config.text()),
@@ -241,14 +264,14 @@ def _leave(config: Config, given: Given, state: train.TrainState, reports: list[
 
 def _say(config: Config, interrupted: bool, done: int, steps: int, console: Console) -> None:
     """What was written, and what one might do now."""
-    written = ", ".join(sorted(path.name for path in config.out.iterdir()))
+    out, written = shlex.quote(str(config.out)), ", ".join(sorted(path.name for path in config.out.iterdir()))
     lines = [f"Everything is in {config.out}: {written}"]
     if interrupted:
         lines.append(
-            f"Interrupted at step {done:,} of {steps:,}; to go on: python -m jaxcnn train --resume --out {config.out}"
+            f"Interrupted at step {done:,} of {steps:,}; to go on: python -m jaxcnn train --resume --out {out}"
         )
     else:
-        lines.append(f"Next: python -m jaxcnn eval {config.out}; python -m jaxcnn predict {config.out} IMAGE…")
+        lines.append(f"Next: python -m jaxcnn eval {out}; python -m jaxcnn predict {out} IMAGE…")
     console.print("\n".join(lines), highlight=False, markup=False, soft_wrap=True)
 
 

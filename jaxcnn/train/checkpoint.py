@@ -14,7 +14,10 @@ before it is whole, and nothing in it is ever executed or unpickled.
 """
 
 import contextlib
+import logging
 import math
+import sys
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
@@ -36,6 +39,7 @@ except ImportError as error:
     raise ImportError("checkpoints are written by orbax: pip install 'jaxcnn[train]'") from error
 
 FORMAT = {"format": "jaxcnn train state", "version": 1}
+STILL = 0.25  # seconds
 
 
 class CheckpointError(RunError):
@@ -112,7 +116,8 @@ class Checkpoints:
             raise CheckpointError(f"{self.folder}: there is no checkpoint{'' if step is None else f' {step}'} (there: {there})")  # fmt: skip
         others = ", ".join(str(other) for other in steps if other != step) or "none"
         wanted = named(like)
-        with self._told(f"checkpoint {step} cannot be read; others: {others}"):
+        hint = "; move its folder away to go on from the one before" if len(steps) > 1 else ""
+        with self._told(f"checkpoint {step} cannot be read; others: {others}", hint), _quiet():
             about = self._manager.restore(step, args=ocp.args.Composite(about=ocp.args.JsonRestore()))["about"]
             self._check_about(step, about)
             there = self._manager.item_metadata(step)["state"]
@@ -151,14 +156,39 @@ class Checkpoints:
                 raise CheckpointError(f"{self.folder}: checkpoint {step} is of another model or optimizer: {name} is {_shown(its)} there, {_shown(mine)} here")  # fmt: skip
 
     @contextlib.contextmanager
-    def _told(self, what: str) -> Iterator[None]:
+    def _told(self, what: str, hint: str = "") -> Iterator[None]:
         try:
             yield
         except CheckpointError:
             raise
         except Exception as error:  # whatever orbax and tensorstore raise
             reason = " ".join(str(error).split()) or type(error).__name__
-            raise CheckpointError(f"{self.folder}: {what} ({reason:.200})") from error
+            raise CheckpointError(f"{self.folder}: {what} ({reason:.200}){hint}") from error
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Drops what orbax logs of a damaged checkpoint, as the error says it; and the tracebacks of tensorstore's threads, which report to an event loop that orbax has closed by then."""
+    log = logging.getLogger("absl")
+    level, before, last = log.level, sys.unraisablehook, time.monotonic()
+
+    def hook(unraisable: Any) -> None:
+        nonlocal last
+        last = time.monotonic()
+        if str(unraisable.exc_value) != "Event loop is closed":
+            before(unraisable)
+
+    log.setLevel(logging.CRITICAL)
+    sys.unraisablehook = hook
+    try:
+        yield
+    except Exception:
+        while time.monotonic() - last < STILL:
+            time.sleep(STILL / 10)
+        raise
+    finally:
+        sys.unraisablehook = before
+        log.setLevel(level)
 
 
 def _shown(array: Any) -> str:

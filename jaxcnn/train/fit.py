@@ -32,8 +32,8 @@ from jaxcnn.train.step import Augment, Prepare, TrainState, create, make_inputs,
 class Report(NamedTuple):
     """Where a run is: ``step`` of ``steps`` steps are taken, ``epoch`` epochs (NaN where that is unknown).
 
-    ``losses`` (steps,) are those of the steps since the last report; ``scores`` those of the test set, where it was looked at now, else None. Of several runs at once ``losses`` are
-    (steps, runs), ``scores`` means over the runs, and ``each`` has those of every run.
+    ``losses`` (steps,) are those of the steps since the last report; ``scores`` those of the test set, where it was looked at now, else None. Of several runs at once these are
+    means, and ``each`` has the report of every run.
     """
 
     step: int
@@ -41,7 +41,7 @@ class Report(NamedTuple):
     epoch: float
     losses: np.ndarray
     scores: dict[str, float] | None
-    each: dict[str, list[float]] | None = None
+    each: "tuple[Report, ...] | None" = None
 
     @property
     def loss(self) -> float:
@@ -130,10 +130,14 @@ def fit(
             x, target, own_key = inputs(*source.batch(at + bad, *which), source.step_key[*which], at + bad)
             finding = autopsy(model, loss, own.params, own.state, x, target, own_key, policy=policy)
             raise DivergedError(at + bad, float(losses[bad, *which]), state, finding)
-        at, scores, each = at + count, None, None
-        if test is not None and (at == total or (looks and at % looks == 0)):
-            each, scores = _scores(evaluate, state, test, len(key) if several else None)
-        reports.append(Report(at, total, at / source.per_epoch if source.per_epoch else math.nan, losses, scores, each))
+        at = at + count
+        epoch = at / source.per_epoch if source.per_epoch else math.nan
+        looked = test is not None and (at == total or (looks and at % looks == 0))
+        alone = [
+            Report(at, total, epoch, own, _scores(evaluate, _of(state, *which), test) if looked else None)
+            for own, which in (zip(losses.T, np.ndindex(losses.shape[1:]), strict=True) if several else [(losses, ())])
+        ]
+        reports.append(_together(alone) if several else alone[0])
         if True in [callback(reports[-1], state) for callback in callbacks]:
             break
     return state, reports
@@ -144,17 +148,15 @@ def _of(state: TrainState, *which: int) -> TrainState:
     return jax.tree.map(lambda leaf: leaf[*which], state) if which else state
 
 
-def _scores(evaluate: Evaluate, state: TrainState, test: Arrays, runs: int | None) -> tuple[dict[str, list[float]] | None, dict[str, float]]:  # fmt: skip
-    """Those of each of several runs, and their means; or None, and those of the one run."""
+def _scores(evaluate: Evaluate, state: TrainState, test: Any) -> dict[str, float]:
+    return evaluate(state.params if state.average is None else state.average, state.state, *test)
 
-    def of(own: TrainState) -> dict[str, float]:
-        return evaluate(own.params if own.average is None else own.average, own.state, *test)
 
-    if runs is None:
-        return None, of(state)
-    found = [of(_of(state, number)) for number in range(runs)]
-    each = {name: [scores[name] for scores in found] for name in found[0]}
-    return each, {name: float(np.mean(values)) for name, values in each.items()}
+def _together(alone: Sequence[Report]) -> Report:
+    """The report of several runs: means, and each."""
+    scores = [report.scores for report in alone if report.scores is not None]
+    means = {name: float(np.mean([own[name] for own in scores])) for name in scores[0]} if scores else None
+    return alone[0]._replace(losses=np.mean([report.losses for report in alone], 0), scores=means, each=tuple(alone))
 
 
 def _steps(epochs: int | None, steps: int | None, per_epoch: int | None) -> int:

@@ -59,9 +59,12 @@ class JsonLines(Log):
 
 
 def as_line(report: Report) -> dict[str, Any]:
-    """What is in a report, as JSON: "scores" only where there are some."""
+    """What is in a report, as JSON: "scores" only where there are some, and "each", a list, where they are means over several runs."""
     line = {"step": report.step, "steps": report.steps, "epoch": report.epoch, "loss": _short(report.loss), "losses": [_short(loss) for loss in report.losses]}  # fmt: skip
-    return line | ({} if report.scores is None else {"scores": dict(report.scores)})
+    if report.scores is not None:
+        line["scores"] = dict(report.scores)
+        line |= {} if report.each is None else {"each": [dict(own.scores or {}) for own in report.each]}
+    return line
 
 
 def _short(value: Any) -> float:
