@@ -4,6 +4,7 @@ import io
 import json
 import math
 import os
+import re
 import time
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ import pytest
 from rich.console import Console
 from rich.table import Table
 
-from experiments.bench import chart, data, machine, peers, proof, results, tables, worker
+from experiments.bench import chart, data, machine, overhead, peers, proof, results, tables, worker
 from experiments.bench.__main__ import main
 from experiments.bench.results import Outcome, Row
 from jaxcnn.drawing import save
@@ -195,3 +196,9 @@ def test_an_interrupted_run_keeps_its_turns(
     for one in started:
         with pytest.raises(ProcessLookupError):
             os.kill(one._process.pid, 0)
+
+
+@pytest.mark.slow
+def test_the_overhead_of_a_run_is_measured(capsys: pytest.CaptureFixture[str]) -> None:
+    assert overhead.main(["--smoke"]) == 0
+    assert re.search(r"bare loop [\d.]+ ms a step, fit with checkpoints, log and bar [\d.]+: [+-][\d.]+%", capsys.readouterr().out)  # fmt: skip

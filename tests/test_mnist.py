@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +14,17 @@ import numpy as np
 import pytest
 from idx_files import NAMES, write_folder, write_idx
 
-from experiments.mnist import pictures, training
+from experiments.mnist import pictures, work
 from experiments.mnist.__main__ import main
-from experiments.mnist.config import MNIST_DIR, Config
-from experiments.mnist.report import PICTURES
+from experiments.mnist.config import MNIST_DIR
+from experiments.mnist.work import PICTURES
 from jaxcnn.data import load_idx_folder
 from jaxcnn.drawing import save
 from jaxcnn.files import write_file
+from jaxcnn.lines import read_lines
+from jaxcnn.train import Report
 from jaxcnn.train.draw import learning_curves
+from jaxcnn.train.progress import Progress
 
 ROOT = Path(__file__).parents[1]
 
@@ -42,7 +44,7 @@ def _result(out: Path) -> dict[str, Any]:
 
 
 def _lines(out: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    return read_lines(out / "metrics.jsonl")
 
 
 def _assert_pictures(out: Path) -> None:
@@ -71,37 +73,36 @@ def test_a_run_learns_and_leaves_its_results(stripes: Path, tmp_path: Path, caps
     assert 0 < result["seconds_compile"] < result["seconds"]
     assert result["parameters"] == 100 * 128 + 128 + 128 * 4 + 4
     lines = _lines(out)
-    assert [line["step"] for line in lines if "loss" in line] == [50, 100]
-    assert [line["step"] for line in lines if "test_accuracy" in line] == [30, 60, 90, 120]
+    assert [line["step"] for line in lines] == [30, 60, 90, 120]
+    assert [line["scores"]["accuracy"] for line in lines] == result["test_accuracy_by_epoch"]
+    assert sum(len(line["losses"]) for line in lines) == result["steps"] == 120
     _assert_pictures(out)
     assert sorted(path.name for path in out.iterdir()) == sorted(["result.json", "metrics.jsonl", *PICTURES])
     printed = capsys.readouterr()
-    assert "epoch 4/4" in printed.out
+    assert "step 120/120  epoch 4  loss " in printed.out
+    assert f"{result['test_accuracy']:.2%} of the test images are right after 4 epochs" in printed.out
     assert f"Results and pictures are in {out}" in printed.out
     assert "Next: " in printed.out
     assert printed.err == ""
 
 
-def test_two_runs_with_one_seed_are_the_same(stripes: Path) -> None:
-    data = load_idx_folder(stripes)
+def test_two_runs_with_one_seed_are_the_same(stripes: Path, tmp_path: Path) -> None:
+    def losses(name: str, seed: str) -> list[float]:
+        assert _run(stripes, tmp_path / name, "--epochs", "1", "--seed", seed) == 0
+        return [loss for line in _lines(tmp_path / name) for loss in line["losses"]]
 
-    def losses(seed: int) -> list[float]:
-        trainer = training.Trainer(Config(model="mlp", epochs=2, batch_size=32, seed=seed), data)
-        trainer.compile()
-        return [*trainer.epoch(), *trainer.epoch()]
-
-    assert losses(0) == losses(0) != losses(1)
+    assert losses("a", "0") == losses("b", "0") != losses("c", "1")
 
 
 REFUSED = {
     "--epochs 0": "--epochs must be an integer ≥ 1, got 0",
     "--epochs -2": "--epochs must be an integer ≥ 1, got -2",
     "--batch-size 0": "--batch-size must be an integer ≥ 1, got 0",
-    "--seed -1": "--seed must be an integer in [0, 4294967295], got -1",
+    "--seed -1": "--seed must be an integer in [0, 4294967294], got -1",
     "--learning-rate nan": "--learning-rate must be a number > 0, got nan",
     "--learning-rate inf": "--learning-rate must be a number > 0, got inf",
     "--warmup 1": "--warmup must be a number between 0 and 1, got 1.0",
-    "--beta2 1": "--beta2 must be a number between 0 and 1, got 1.0",
+    "--beta2 1": "--beta2 must be a number in [0, 1), got 1.0",
     "--label-smoothing 1": "--label-smoothing must be a number in [0, 1), got 1.0",
     "--model lenet --dropout 1": "--dropout must be a number in [0, 1), got 1.0",
     "--dropout 0.2": "--dropout has no effect on --model mlp",
@@ -152,7 +153,7 @@ def test_images_too_small_for_the_model_are_refused(tmp_path: Path, capsys: pyte
 def test_images_that_are_all_alike_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_idx(write_folder(tmp_path / "data") / NAMES["train images"], np.full((200, 10, 10), 9))
     assert _run(tmp_path / "data", tmp_path / "out") == 2
-    assert "all pixels of all training images are 9" in capsys.readouterr().err
+    assert f"--data-dir {tmp_path / 'data'}: all pixels of all training images are 9" in capsys.readouterr().err
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(
@@ -161,29 +162,44 @@ def test_a_loss_that_is_not_finite_stops_the_run(
     (tmp_path / "result.json").write_text("of an earlier run")
     assert _run(stripes, tmp_path, "--learning-rate", "1e38") == 1
     error = capsys.readouterr().err
-    assert error.startswith("error: the loss became ")
-    assert " at step 2 (epoch 1); try a smaller --learning-rate" in error
+    assert error.startswith("error: fit: the loss is nan in step 1 ")
+    assert "try a smaller learning rate" in error
+    assert error.count("\n") == 1
     assert not (tmp_path / "result.json").exists()
 
 
 def test_an_interrupted_run_keeps_its_whole_epochs(
     stripes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    whole = training.Trainer.epoch
+    def run_until(last: int) -> Path:
+        class Interrupting(Progress):
+            def __call__(self, report: Report, state: Any = None) -> None:
+                if report.step == last:
+                    os.kill(os.getpid(), signal.SIGINT)
 
-    def interrupted_later(self: training.Trainer) -> Iterator[float]:
-        for number, loss in enumerate(whole(self)):
-            if int(self.train_state.step) > 30 and number == 5:
-                raise KeyboardInterrupt
-            yield loss
+        monkeypatch.setattr(work, "Progress", Interrupting)
+        out = tmp_path / str(last)
+        assert _run(stripes, out, "--batch-size", "4") == 130  # 60 steps an epoch
+        _assert_pictures(out)
+        result = _result(out)
+        assert (result["interrupted"], result["epochs"], result["steps"]) == (True, 1, last)
+        assert [result["test_accuracy"]] == result["test_accuracy_by_epoch"]
+        assert f"Interrupted after {last} steps and 1 whole epoch;" in capsys.readouterr().out
+        return out
 
-    monkeypatch.setattr(training.Trainer, "epoch", interrupted_later)
-    assert _run(stripes, tmp_path) == 130
+    at_its_end, in_the_next = run_until(60), run_until(110)
+    for name in ("filters.png", "mistakes.png"):
+        assert (at_its_end / name).read_bytes() == (in_the_next / name).read_bytes()
+
+
+def test_a_run_interrupted_in_its_first_epoch_leaves_its_losses(
+    stripes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Progress, "__call__", lambda self, report, state: os.kill(os.getpid(), signal.SIGINT))
+    assert _run(stripes, tmp_path, "--batch-size", "4") == 130
     result = _result(tmp_path)
-    assert (result["interrupted"], result["epochs"], result["steps"]) == (True, 1, 35)
-    assert [result["test_accuracy"]] == result["test_accuracy_by_epoch"]
-    _assert_pictures(tmp_path)
-    assert "Interrupted after 35 steps and 1 whole epoch;" in capsys.readouterr().out
+    assert (result["test_accuracy"], result["epochs"], result["steps"]) == (None, 0, 50)
+    assert sorted(path.name for path in tmp_path.glob("*.png")) == ["learning_curves.png"]
 
 
 def test_ctrl_c_stops_a_real_run(stripes: Path, tmp_path: Path) -> None:
@@ -206,7 +222,7 @@ def test_ctrl_c_stops_a_real_run(stripes: Path, tmp_path: Path) -> None:
         finally:
             process.kill()
     assert process.returncode == 130, error
-    assert error == ""
+    assert error.strip() == "stopping after these steps, and saving; once more to leave at once"
     assert "Interrupted after" in out
     assert _result(tmp_path)["interrupted"] is True
 

@@ -5,9 +5,7 @@ hand-written backwards and through autodiff, and says how many bytes each moves,
 """
 
 import dataclasses
-import importlib.util
 import itertools
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +13,6 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.experimental import topologies
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from experiments import command
@@ -25,6 +22,8 @@ from experiments.bench.peers import autodiff, explicit, learning
 from jaxcnn import ops, value_and_grad
 from jaxcnn.command import InputError, expect
 from jaxcnn.files import write_json
+from jaxcnn.plan.chips import available, slice_of
+from jaxcnn.plan.collectives import collectives
 
 PEERS = "jaxcnn", "autodiff"
 CHIPS = {1: "v5e:2x2", 8: "v5e:2x4"}  # a slice to take the chips from; the smallest has four
@@ -40,29 +39,17 @@ class Cost(NamedTuple):
     collectives: int
 
 
-def available() -> bool:
-    """Whether the TPU's compiler is installed."""
-    return importlib.util.find_spec("libtpu") is not None
-
-
 def cost(network: str, peer: str, chips: int, dtype: str, batch: int = 1024) -> Cost:
     """Of a whole step (forward, backward, update) on ``batch`` images, compiled for v5e."""
-    devices = _devices(chips)
-    mesh = Mesh(devices, ("batch",), axis_types=(jax.sharding.AxisType.Auto,))
+    mesh = Mesh(slice_of(CHIPS[chips])[:chips], ("batch",), axis_types=(jax.sharding.AxisType.Auto,))
     everywhere, split = (NamedSharding(mesh, PartitionSpec(*axes)) for axes in ((), ("batch",)))
     step = learning.train_step(_differentiate(network, peer))
     carry, images, labels = jax.eval_shape(lambda: _arguments(NETWORKS[network], dtype, batch))
     program = jax.jit(step, in_shardings=(everywhere, split, split), donate_argnums=0).lower(carry, images, labels).compile()  # fmt: skip
     analysis: Any = program.cost_analysis()
     memory: Any = program.memory_analysis()
-    text = str(program.as_text())
-    talk = sum(text.count(f" {name}(") + text.count(f" {name}-start(") for name in ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute"))  # fmt: skip
+    talk = sum(each.calls for each in collectives(str(program.as_text()), chips))
     return Cost(analysis["bytes accessed"], analysis["flops"], memory.temp_size_in_bytes, talk)
-
-
-def _devices(chips: int) -> Any:
-    os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")  # do not look for a TPU in this machine
-    return topologies.get_topology_desc(platform="tpu", topology_name=CHIPS[chips]).devices[:chips]
 
 
 def _differentiate(network: str, peer: str) -> learning.Differentiate:

@@ -13,7 +13,7 @@ from matplotlib.ticker import MaxNLocator
 from experiments.command import MNIST_DIR
 from experiments.digits.config import Config
 from experiments.files import clear_folder
-from experiments.images import check_takes, load
+from experiments.images import load
 from experiments.progress import bar
 from jaxcnn import layers, ops, train
 from jaxcnn.data.augment import warp
@@ -21,6 +21,7 @@ from jaxcnn.drawing import ACCENT, PALE, plain_ticks, save, style
 from jaxcnn.files import write_json
 from jaxcnn.layers import Serial
 from jaxcnn.lines import Log
+from jaxcnn.runs.build import check_takes
 
 FILES = "result.json", "metrics.jsonl", "digits.png"
 PART, SMOOTHING = 10, 0.1
@@ -46,7 +47,7 @@ def run(config: Config) -> str:
     epochs, per_epoch, count = 1 if config.smoke else config.epochs, len(images) // batch, config.networks
     model, black = network(classes, WIDTHS[:1] if config.smoke else WIDTHS), float(images.min())
     aims = AIMS if config.data_dir == MNIST_DIR else {}
-    check_takes(model, images.shape[1:])
+    check_takes(model, images.shape[1:], "--data-dir: the model")
     clear_folder(config.out, FILES)
     optimizer = optax.adamw(
         optax.cosine_onecycle_schedule(epochs * per_epoch, 4e-3, pct_start=0.2), b2=0.99, weight_decay=1e-3

@@ -10,7 +10,7 @@ from experiments.features import pictures
 from experiments.features.config import Config
 from experiments.features.looking import maps, network, randomised, rank_correlation
 from experiments.files import clear_folder
-from experiments.images import Split, check_takes, load
+from experiments.images import Split, load
 from experiments.progress import bar
 from jaxcnn import activations, ops, train
 from jaxcnn.command import InputError
@@ -18,6 +18,7 @@ from jaxcnn.drawing import save
 from jaxcnn.explain import maximise, top_patches
 from jaxcnn.files import write_json
 from jaxcnn.layers import Serial
+from jaxcnn.runs.build import check_takes
 
 FILES = "result.json", "filters.png", "maps.png", "patches.png", "made.png", "evidence.png", "sanity.png"
 BATCH = 128
@@ -31,7 +32,7 @@ def run(config: Config) -> str:
     if config.image >= len(x):
         raise InputError(f"--image must be less than the {len(x)} test images, got {config.image}")
     model, epochs = network(classes), 1 if config.smoke else config.epochs
-    check_takes(model, data.shape)
+    check_takes(model, data.shape, "--data-dir: the model")
     clear_folder(config.out, FILES)
     params = learn(model, training, epochs, batch, config.seed)
     accuracy = train.make_evaluate(model, {"accuracy": train.accuracy})(params, {}, x, labels)["accuracy"]

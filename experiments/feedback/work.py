@@ -9,12 +9,13 @@ from experiments.feedback import pictures
 from experiments.feedback.config import Config
 from experiments.feedback.ways import Way, angles, ways
 from experiments.files import clear_folder
-from experiments.images import Images, check_takes, load
+from experiments.images import Images, load
 from experiments.progress import bar
 from jaxcnn import ops, train, value_and_grad
 from jaxcnn.drawing import save
 from jaxcnn.files import write_json
 from jaxcnn.lines import Log
+from jaxcnn.runs.build import check_takes
 
 FILES = "result.json", "metrics.jsonl", "errors.png", "angles.png"
 LOOK = 25  # steps from one look at the angle to the next
@@ -26,7 +27,7 @@ def run(config: Config) -> str:
     batch, few = (16, (32, 100)) if config.smoke else (128, (None, None))
     data = load(config.data_dir, train=few[0], test=few[1], batch=batch)
     tried = ways(data.classes)
-    check_takes(next(iter(tried.values())).model, data.shape)
+    check_takes(next(iter(tried.values())).model, data.shape, "--data-dir: the model")
     clear_folder(config.out, FILES)
     epochs, found = 1 if config.smoke else config.epochs, {}
     with (

@@ -17,9 +17,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         config = parse(Config, "mnist", arguments)
         claim_folder("--out", config.out)
         # JAX and matplotlib take seconds to import, which --help and a mistyped flag need not wait for
-        from experiments.mnist import report
+        from experiments.mnist import work
 
-        return report.run(config, start).interrupted
+        return work.run(config, start)
 
     return run(train)
 

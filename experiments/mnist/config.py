@@ -1,12 +1,11 @@
 """The settings of a run: every default in one place, and what is refused before any work."""
 
 import dataclasses
-import math
 from pathlib import Path
 from typing import Literal
 
 from experiments.command import MNIST_DIR
-from jaxcnn.command import LARGEST_SEED, InputError, expect
+from jaxcnn.runs.config import Config as Settings
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,15 +38,11 @@ class Config:
     seed: int = 0
     """Of the initial parameters, the order of the images, and dropout."""
 
+    def settings(self) -> Settings:
+        """These, and the defaults for all else, as the library's runs have them."""
+        fields = dataclasses.asdict(self)
+        return Settings(data=str(fields.pop("data_dir")), **fields)
+
     def check(self) -> None:
         """Raise InputError for a value out of range."""
-        expect(self.epochs >= 1, "--epochs", "an integer ≥ 1", self.epochs)
-        expect(self.batch_size >= 1, "--batch-size", "an integer ≥ 1", self.batch_size)
-        expect(0 < self.learning_rate < math.inf, "--learning-rate", "a number > 0", self.learning_rate)
-        expect(0 < self.warmup < 1, "--warmup", "a number between 0 and 1", self.warmup)
-        expect(0 < self.beta2 < 1, "--beta2", "a number between 0 and 1", self.beta2)
-        expect(0 <= self.dropout < 1, "--dropout", "a number in [0, 1)", self.dropout)
-        expect(0 <= self.label_smoothing < 1, "--label-smoothing", "a number in [0, 1)", self.label_smoothing)
-        expect(0 <= self.seed <= LARGEST_SEED, "--seed", f"an integer in [0, {LARGEST_SEED}]", self.seed)
-        if self.model != "lenet" and self.dropout != Config.dropout:
-            raise InputError(f"--dropout has no effect on --model {self.model}; leave it out, or take --model lenet")
+        self.settings().check()

@@ -8,7 +8,7 @@ import numpy as np
 import optax
 
 from experiments.files import clear_folder
-from experiments.images import check_takes, load
+from experiments.images import load
 from experiments.progress import bar
 from experiments.walkthrough import page, sample
 from experiments.walkthrough.config import Config
@@ -16,6 +16,7 @@ from experiments.walkthrough.walk import Walk, walk
 from jaxcnn import models, ops, train
 from jaxcnn.command import InputError
 from jaxcnn.files import write_file, write_json
+from jaxcnn.runs.build import check_takes
 
 FILES = "result.json", "walkthrough.html"
 
@@ -47,7 +48,7 @@ def of_model(config: Config) -> tuple[Walk, int]:
     if index >= len(test_images):
         raise InputError(f"--image must be less than the {len(test_images)} test images, got {index}")
     model: Any = models.mlp((128, classes)) if config.model == "mlp" else models.MODELS[config.model](classes)
-    check_takes(model, images.shape[1:])
+    check_takes(model, images.shape[1:], "--data-dir: the model")
     optimizer, key = optax.adam(1e-3), jax.random.key(config.seed)
     state = train.create(model, optimizer, key, images.shape[1:])
     steps = 2 if config.smoke else config.steps

@@ -29,12 +29,12 @@ class Standardiser:
         return (x.astype(jnp.float32) - jnp.array(self.mean)) / jnp.array(self.deviation)
 
 
-def standardiser(images: np.ndarray) -> Standardiser:
-    """The one for ``images``, bytes (n, h, w) or (n, h, w, c). Raises DataError where all of a channel is one number."""
+def standardiser(images: np.ndarray, where: str = "x") -> Standardiser:
+    """The one for ``images``, bytes (n, h, w) or (n, h, w, c), that come from ``where``. Raises DataError where all of a channel is one number."""
     channels = [images] if images.ndim == 3 else [images[..., channel] for channel in range(images.shape[-1])]
     mean, deviation = zip(*map(_moments, channels), strict=True)
     if min(deviation) == 0:
-        raise DataError(f"all pixels of all training images are {mean[deviation.index(0)]:.0f}; there is nothing to learn from")  # fmt: skip
+        raise DataError(f"{where}: all pixels of all training images are {mean[deviation.index(0)]:.0f}; there is nothing to learn from")  # fmt: skip
     return Standardiser(mean, deviation)
 
 
