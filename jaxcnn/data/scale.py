@@ -29,7 +29,7 @@ class Standardiser:
         return (x.astype(jnp.float32) - jnp.array(self.mean)) / jnp.array(self.deviation)
 
 
-def standardiser(images: np.ndarray, where: str = "x") -> Standardiser:
+def standardiser(images: np.ndarray, where: str = "images") -> Standardiser:
     """The one for ``images``, bytes (n, h, w) or (n, h, w, c), that come from ``where``. Raises DataError where all of a channel is one number."""
     channels = [images] if images.ndim == 3 else [images[..., channel] for channel in range(images.shape[-1])]
     mean, deviation = zip(*map(_moments, channels), strict=True)

@@ -12,8 +12,8 @@ from jaxcnn.command import InputError, claim_file
 from jaxcnn.data.folder import read_image
 from jaxcnn.files import write_json
 from jaxcnn.runs.config import Config
+from jaxcnn.runs.given import load
 from jaxcnn.runs.trained import Trained, open_models
-from jaxcnn.runs.work import load
 
 
 def test(path: Path, data: str | None, out: Path | None) -> str:

@@ -8,7 +8,7 @@ import shlex
 import shutil
 import time
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -19,12 +19,12 @@ from rich.console import Console
 from jaxcnn import data as sets
 from jaxcnn import ops, train
 from jaxcnn.command import InputError, RunError, expect
-from jaxcnn.data.scale import Standardiser, standardiser
 from jaxcnn.drawing import save
 from jaxcnn.files import write_file, write_json
 from jaxcnn.lines import read_lines
 from jaxcnn.runs import build
 from jaxcnn.runs.config import CONFIG, FREE, Config, read_settings
+from jaxcnn.runs.given import Given, load
 from jaxcnn.runs.stopping import Stop
 from jaxcnn.runs.trained import MODEL, SEVERAL, about, save_model
 from jaxcnn.train.checkpoint import Checkpoints
@@ -36,21 +36,8 @@ from jaxcnn.train.watch import Kind
 METRICS, RESULT, CURVES, STATES, DEAD = "metrics.jsonl", "result.json", "learning_curves.png", "checkpoints", "post_mortem"  # fmt: skip
 LEFT = STATES, DEAD, METRICS, RESULT, CURVES, MODEL, SEVERAL, "tensorboard", "*_norms.png"  # by a run
 LABELS: dict[Kind, str] = {"delta": "‖δ‖", "gradient": "‖gradient‖", "weight": "‖weights‖"}
-SAMPLE = 1000  # images of a stream from which mean and deviation are taken
 REPORT = 50  # steps in one program
 MOST = 2**31 - 1  # steps, whose number is an int32
-
-
-class Given(NamedTuple):
-    """The data of a run."""
-
-    name: str
-    train: Any
-    test: tuple[np.ndarray, np.ndarray]
-    classes: int
-    names: tuple[str, ...] | None
-    scale: Standardiser
-    per_epoch: int
 
 
 def run(config: Config, *, resume: bool = False, overwrite: bool = False) -> bool:
@@ -72,7 +59,7 @@ def run(config: Config, *, resume: bool = False, overwrite: bool = False) -> boo
     if overwrite and first:
         for path in _left(config.out):
             shutil.rmtree(path) if path.is_dir() else path.unlink()
-    if first:
+    if first and not resume:
         write_file(config.out / CONFIG, config.text())
     policy, optimizer = build.policy(config.precision), build.optimizer(config, steps)
     settings: dict[str, Any] = {
@@ -90,6 +77,8 @@ def run(config: Config, *, resume: bool = False, overwrite: bool = False) -> boo
             parameters = sum(leaf.size for leaf in jax.tree.leaves(like.params)) // config.seeds
             console.print(f"{config.model}, {parameters:,} parameters, on {given.name}: {given.classes} classes, {given.per_epoch:,} steps an epoch" + (f"; goes on from step {at:,}" if at else ""), highlight=False, markup=False, soft_wrap=True)  # fmt: skip
         stop, patience = stack.enter_context(Stop()), _patience(config, _earlier(config.out / METRICS, at))
+        if first and resume:  # not before it is sure that the run can go on
+            write_file(config.out / CONFIG, config.text())
         callbacks: list[Any] = []
         norms = None
         if config.watch_every:
@@ -127,36 +116,6 @@ def run(config: Config, *, resume: bool = False, overwrite: bool = False) -> boo
         _leave(config, given, state, norms, stop.asked, began, shape)
         _say(config, stop.asked, done, steps, console)
     return stop.asked
-
-
-def load(config: Config) -> Given:
-    """What ``--data`` names. InputError where it cannot be used."""
-    if (config.stream or config.image_size) and not (Path(config.data) / "train").is_dir():
-        raise InputError(f"--data {config.data}: --stream and --image-size are for a folder with train/CLASS/IMAGE and test/CLASS/IMAGE")  # fmt: skip
-    try:
-        if config.stream:
-            return _stream(config)
-        found = sets.load_image_folder(config.data, size=config.image_size) if config.image_size else sets.load(config.data)  # fmt: skip
-        scale = standardiser(found.train_images, config.data)
-    except sets.DataError as error:
-        raise InputError(f"--data {error}") from None
-    if len(found.train_images) < config.batch_size:
-        raise InputError(f"--batch-size {config.batch_size} is more than the {len(found.train_images)} training images")
-    return Given(
-        found.name, (found.train_images, found.train_labels), (found.test_images, found.test_labels), found.classes, found.names, scale,
-        len(found.train_images) // config.batch_size,
-    )  # fmt: skip
-
-
-def _stream(config: Config) -> Given:
-    folder = sets.ImageFolder(Path(config.data) / "train", size=config.image_size)
-    other = sets.ImageFolder(Path(config.data) / "test", like=folder)
-    if len(folder) < config.batch_size:
-        raise InputError(f"--batch-size {config.batch_size} is more than the {len(folder)} training images")
-    images, labels = (np.stack(part) for part in zip(*(other[number] for number in range(len(other))), strict=True))
-    some = np.random.default_rng(0).permutation(len(folder))[:SAMPLE]
-    scale = standardiser(np.stack([folder[number][0] for number in some]), config.data)
-    return Given(Path(config.data).name, folder, (images, labels.astype(np.int32)), len(folder.names), folder.names, scale, len(folder) // config.batch_size)  # fmt: skip
 
 
 def _check_folder(config: Config, *, resume: bool, overwrite: bool) -> None:

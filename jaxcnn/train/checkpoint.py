@@ -70,7 +70,7 @@ class Checkpoints:
         if score is not None:
             policies.append(keeping.BestN(get_metric_fn=lambda scores: scores[score], reverse=mode == "min", n=1, keep_checkpoints_without_metrics=False))  # fmt: skip
         options = ocp.CheckpointManagerOptions(preservation_policy=keeping.AnyPreservationPolicy(policies))
-        with self._told("cannot be used for checkpoints"):
+        with self._told("cannot be used for checkpoints"), _quiet():
             self.folder.mkdir(parents=True, exist_ok=True)
             self._manager = ocp.CheckpointManager(self.folder, options=options, item_handlers={"state": ocp.StandardCheckpointHandler(), "about": ocp.JsonCheckpointHandler()})  # fmt: skip
 

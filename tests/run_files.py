@@ -1,0 +1,34 @@
+"""A small data set and a short run of `python -m jaxcnn train`, for the tests of the command line."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from idx_files import stripes
+
+from jaxcnn.__main__ import main
+
+SHORT = ("--model", "mlp", "--epochs", "3", "--batch-size", "20", "--checkpoint-every", "10")
+
+
+def arrays() -> dict[str, np.ndarray]:
+    """200 images of 8×8 to train on, 48 to test with, of 4 classes, by the names that an .npz file has for them."""
+    (train, train_labels), (test, test_labels) = stripes(200, size=8, seed=0), stripes(48, size=8, seed=1)
+    return {"train_images": train.astype(np.uint8), "train_labels": train_labels, "test_images": test.astype(np.uint8), "test_labels": test_labels}  # fmt: skip
+
+
+def write_npz(path: Path, **others: Any) -> Path:
+    """:func:`arrays` as a file, some of them replaced."""
+    everything: dict[str, Any] = arrays() | others
+    np.savez(path, **everything)
+    return path
+
+
+def train(data: Path, out: Path, *more: str) -> int:
+    """A run in this process; its exit status."""
+    return main(["train", "--data", str(data), "--out", str(out), *SHORT, *more])
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    """All files below it."""
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
