@@ -1,26 +1,30 @@
 """One of several processes that train together: ``python process_worker.py ADDRESS COUNT INDEX OUT``. The first writes what all have found."""
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
 import optax
 
 from jaxcnn import ops, train, value_and_grad
+from jaxcnn.layers import Layer
 from jaxcnn.train.names import named
+from jaxcnn.train.source import Arrays
 
 
-def parts(data, batch_size, index, count):
+def parts(data: Arrays, batch_size: int, index: int, count: int) -> Iterator[Arrays]:
     """This process's part of each batch, from the examples in turn."""
     size = batch_size // count
     while True:
         for at in range(0, len(data[0]), batch_size):
             own = slice(at + index * size, at + (index + 1) * size)
-            yield tuple(np.asarray(array)[own] for array in data)
+            yield np.asarray(data[0])[own], np.asarray(data[1])[own]
 
 
-def train_together(layout, index, count, net, data):
+def train_together(layout: train.Layout | None, index: int, count: int, net: Layer, data: Arrays) -> dict[str, np.ndarray]:  # fmt: skip
     """The gradient of the first batch, and a run from parts of the data, whose end is tested on all of them."""
     params, state = net.init(jax.random.key(0), data[0].shape[1:])
     run = value_and_grad(net, ops.softmax_cross_entropy)
@@ -30,12 +34,12 @@ def train_together(layout, index, count, net, data):
         x, target = layout.whole_batch(x), layout.whole_batch(target)
     found = {"first": jax.jit(run)(params, state, x, target, jax.random.key(5))}
     optimizer = optax.chain(optax.clip_by_global_norm(0.5), optax.sgd(0.05, momentum=0.9))
-    settings = {"key": jax.random.key(1), "test": data, "report_every": 3, "layout": layout}
+    settings: dict[str, Any] = {"key": jax.random.key(1), "test": data, "report_every": 3, "layout": layout}
     by_parts, reports = train.fit(net, ops.softmax_cross_entropy, optimizer, parts(data, 16, index, count), steps=6, **settings)  # fmt: skip
     shuffled, more = train.fit(net, ops.softmax_cross_entropy, optimizer, data, batch_size=16, epochs=1, **settings)
     found |= {"parts": by_parts.params, "shuffled": shuffled.params, "state": shuffled.state}
     whole = found if layout is None else jax.jit(lambda tree: tree, out_shardings=layout._sharding(jax.P()))(found)
-    scores = np.array([reports[-1].scores["accuracy"], more[-1].scores["accuracy"]])
+    scores = np.array([(report.scores or {})["accuracy"] for report in (reports[-1], more[-1])])
     return {name: np.asarray(value) for name, value in named(whole).items()} | {"accuracy": scores}
 
 
@@ -51,4 +55,4 @@ if __name__ == "__main__":
     )
     found = train_together(layout, index, count, small_net(), batch(48))
     if index == 0:
-        np.savez(out, **found)
+        np.savez(out, allow_pickle=False, **found)

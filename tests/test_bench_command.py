@@ -13,6 +13,7 @@ from experiments.bench.__main__ import main
 from experiments.bench.cases import CASES
 from experiments.bench.config import Config, parse
 from experiments.bench.sections import contests
+from jaxcnn.command import InputError, RunError
 
 TORCHES = "torch", "torch.channels_last", "torch.compile"
 REFUSED = {
@@ -98,8 +99,8 @@ def _terminate() -> bool:
     [
         (lambda: False, 0, ""),
         (lambda: True, 130, ""),
-        (lambda: _raise(command.InputError("--x must be 1, got 2")), 2, "error: --x must be 1, got 2\n"),
-        (lambda: _raise(command.RunError("no more")), 1, "error: no more\n"),
+        (lambda: _raise(InputError("--x must be 1, got 2")), 2, "error: --x must be 1, got 2\n"),
+        (lambda: _raise(RunError("no more")), 1, "error: no more\n"),
         (lambda: _raise(OSError("disk full")), 1, "error: disk full\n"),
         (lambda: _raise(KeyboardInterrupt()), 130, "error: interrupted before the run was complete\n"),
         (_terminate, 130, "error: interrupted before the run was complete\n"),

@@ -17,6 +17,7 @@ from experiments.recurrent import tasks
 from experiments.seesaw.training import NETWORKS, PATTERNS, SIDES, WEIGHTS, program
 from experiments.vanishing.measure import before_and_after
 from jaxcnn import ops
+from jaxcnn.command import BAD_INPUT, FAILED
 
 RNG = np.random.default_rng(0)
 
@@ -118,7 +119,7 @@ def test_images_that_do_not_fit_are_refused_and_old_results_stay(
     out.mkdir()
     (out / "result.json").write_text("old")
     config = importlib.import_module(f"experiments.{name}.config").Config
-    assert command.main(config, name, ["--out", str(out), "--data-dir", str(images), *flags]) == command.BAD_INPUT
+    assert command.main(config, name, ["--out", str(out), "--data-dir", str(images), *flags]) == BAD_INPUT
     error = capsys.readouterr().err
     assert words in error
     assert error.count("\n") == 1
@@ -130,5 +131,5 @@ def test_a_run_that_diverges_says_so(tmp_path: Path, capsys: pytest.CaptureFixtu
 
     images = write_folder(tmp_path / "images", train=64, test=20, size=28)
     flags = ["--smoke", "--learning-rate", "1e30", "--data-dir", str(images), "--out", str(tmp_path / "out")]
-    assert command.main(Config, "feedback", flags) == command.FAILED
+    assert command.main(Config, "feedback", flags) == FAILED
     assert capsys.readouterr().err.startswith("error: fit: ")
