@@ -1,7 +1,15 @@
-"""Set up before jax and jaxcnn are imported: shape contracts on, 8 simulated devices, and a compiler that hurries."""
+"""Set up before jax and jaxcnn are imported: shape contracts on, 8 simulated devices, and a compiler that hurries, and remembers what it compiled for another test."""
 
 import os
+import shutil
+import tempfile
 
+CACHE = "JAX_COMPILATION_CACHE_DIR"  # for all processes of a session
+if CACHE not in os.environ:
+    os.environ[CACHE] = OWN = tempfile.mkdtemp(prefix="jaxcnn-tests-")
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
+else:
+    OWN = None
 os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_backend_optimization_level=0"
 
 import jax
@@ -37,6 +45,12 @@ def x64():
     """float64 on, for one test."""
     with jax.enable_x64(True):
         yield
+
+
+def pytest_unconfigure():
+    """Only the process that made it takes the cache away."""
+    if OWN is not None:
+        shutil.rmtree(OWN, ignore_errors=True)
 
 
 def pytest_terminal_summary(terminalreporter):

@@ -123,6 +123,7 @@ def _smoke(out: Path, *flags: str) -> tuple[int, dict[str, Any]]:
     return status, json.loads((out / results.RESULT).read_text())
 
 
+@pytest.mark.slow
 def test_a_smoke_run_from_end_to_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

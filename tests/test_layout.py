@@ -19,6 +19,9 @@ LAYOUTS = {
 }
 
 
+USUAL = ("copied", "everything"), ("cut", "plain")
+
+
 def small_net(*, across_devices: bool = True) -> layers.Serial:
     """Whatever looks at more than one example, or at random: batch norm and dropout; and kernels large enough to be cut up."""
     return layers.serial(
@@ -70,8 +73,14 @@ def test_batch_norm_can_look_at_each_part_alone():
     assert abs(float(whole[0][0]) - float(value)) > 1e-4
 
 
-@pytest.mark.parametrize("name", LAYOUTS)
-@pytest.mark.parametrize("extra", ["plain", "everything"])
+@pytest.mark.parametrize(
+    ("name", "extra"),
+    [
+        pytest.param(name, extra, marks=[] if (name, extra) in USUAL else [pytest.mark.slow])
+        for name in LAYOUTS
+        for extra in ("plain", "everything")
+    ],
+)
 def test_a_run_on_a_mesh_is_a_run_on_one_device(name, extra):
     layout, model, data = LAYOUTS[name](), small_net(), batch(80)
     more: dict[str, Any] = {}

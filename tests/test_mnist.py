@@ -86,6 +86,7 @@ def test_a_run_learns_and_leaves_its_results(stripes: Path, tmp_path: Path, caps
     assert printed.err == ""
 
 
+@pytest.mark.slow
 def test_two_runs_with_one_seed_are_the_same(stripes: Path, tmp_path: Path) -> None:
     def losses(name: str, seed: str) -> list[float]:
         assert _run(stripes, tmp_path / name, "--epochs", "1", "--seed", seed) == 0
@@ -168,6 +169,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(
     assert not (tmp_path / "result.json").exists()
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_keeps_its_whole_epochs(
     stripes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -118,7 +118,7 @@ def poisoned(op):
     )
 
 
-@pytest.mark.parametrize("way", ["explicit", "jax.grad"])
+@pytest.mark.parametrize("way", [pytest.param("explicit", marks=pytest.mark.slow), "jax.grad"])
 @pytest.mark.parametrize(
     "where", ["conv1", *(pytest.param(name, marks=pytest.mark.slow) for name in ("relu1", "pool1", "conv2")), "dense1"]
 )

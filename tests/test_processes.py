@@ -20,10 +20,9 @@ def free_port() -> int:
         return own.getsockname()[1]
 
 
-@pytest.mark.parametrize(
-    ("count", "more"),
-    [(2, ["data"]), *(pytest.param(n, more, marks=pytest.mark.slow) for n, more in ((2, []), (4, []), (4, ["data"])))],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("more", [[], ["data"]])
+@pytest.mark.parametrize("count", [2, 4])
 def test_processes_together_are_one_alone(tmp_path, count, more):
     out, address = tmp_path / "found.npz", f"127.0.0.1:{free_port()}"
     environment = {**os.environ, "XLA_FLAGS": "--xla_backend_optimization_level=0 --xla_force_host_platform_device_count=1"}  # fmt: skip

@@ -86,6 +86,7 @@ def test_settings_from_yaml_are_those_of_flags(run: Path, data: Path, tmp_path: 
     assert kept == wanted | {"out": str(out)}
 
 
+@pytest.mark.slow
 def test_several_seeds_are_each_as_alone(run: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:  # fmt: skip
     both, second = tmp_path / "both", tmp_path / "second"
     assert train(data, both, "--seeds", "2") == train(data, second, "--seed", "1") == 0
@@ -112,7 +113,7 @@ def test_with_patience_the_best_is_kept_and_told(data: Path, tmp_path: Path) -> 
     assert json.loads((tmp_path / "eval.json").read_text(encoding="utf-8"))["accuracy"] == told["test_accuracy"]
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [pytest.param(signal.SIGINT, marks=pytest.mark.slow), signal.SIGTERM])
 def test_a_run_that_was_interrupted_ends_to_the_bit_as_one_that_was_not(number: signal.Signals, run: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
     whole = Progress.__call__
 
