@@ -82,6 +82,7 @@ def test_delta_fades_behind_sigmoids_and_not_behind_rectifiers() -> None:
     assert 0.2 < norms["relu"][1, 0] / norms["relu"][1, -1] < 5
 
 
+@pytest.mark.slow
 def test_sums_over_a_short_span_are_learned() -> None:
     model, steps, loss = tasks.adder(), 400, ops.squared_error
     update = tasks.optimizer(1e-3, steps, clip=True)
