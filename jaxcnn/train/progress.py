@@ -25,6 +25,8 @@ try:
 except ImportError as error:
     raise ImportError("progress bars are drawn by rich: pip install 'jaxcnn[train]'") from error
 
+REFRESH = 2  # times a second; each costs milliseconds that the training does not get
+
 
 class Progress:
     """A callback of :func:`jaxcnn.train.fit`, and a context manager: steps, loss, the last scores, images a second, their share of the peak, and the time that is left.
@@ -54,7 +56,7 @@ class Progress:
         self._batch_size, self._share = batch_size, flops_per_step / peak if flops_per_step and peak else None
         self._console = Console(stderr=True) if console is None else console
         columns = bars.BarColumn(bar_width=16), bars.MofNCompleteColumn(), bars.TextColumn("{task.description}", markup=False), bars.TimeRemainingColumn(), bars.TextColumn("left")  # fmt: skip
-        self._bars = bars.Progress(*columns, console=self._console, disable=not self._console.is_terminal, get_time=clock)  # fmt: skip
+        self._bars = bars.Progress(*columns, console=self._console, disable=not self._console.is_terminal, get_time=clock, refresh_per_second=REFRESH)  # fmt: skip
         self._task = self._bars.add_task("compiling …", total=steps)
         self._clock, self._at, self._rate, self._scores = clock, -math.inf, 0.0, {}
 
