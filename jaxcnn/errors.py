@@ -39,8 +39,14 @@ def check_counts(op: str, **counts: Any) -> None:
     ValueError: fit: setting `epochs` must be an integer ≥ 1, got 0
     """
     for name, value in counts.items():
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise setting_error(op, name, "an integer ≥ 1", value)
+        check_integer(op, name, value, least=1)
+
+
+def check_integer(op: str, name: str, value: Any, *, least: int = 0, end: int | None = None) -> None:
+    """The setting is an integer ≥ ``least``, and below ``end``, if that is given."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < least or (end is not None and value >= end):
+        expected = f"an integer ≥ {least}" if end is None else f"an integer in [{least}, {end})"
+        raise setting_error(op, name, expected, value)
 
 
 def check_floating(op: str, **arrays: Any) -> None:

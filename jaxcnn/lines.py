@@ -17,7 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from jaxcnn.errors import setting_error
+from jaxcnn.errors import check_integer
 from jaxcnn.files import to_json, write_file
 
 
@@ -30,8 +30,8 @@ class Log:
     """
 
     def __init__(self, path: str | Path, *, resume_at: int | None = None) -> None:
-        if resume_at is not None and (isinstance(resume_at, bool) or not isinstance(resume_at, int) or resume_at < 0):
-            raise setting_error("Log", "resume_at", "None or an integer ≥ 0, the step from which the run goes on", resume_at)  # fmt: skip
+        if resume_at is not None:
+            check_integer("Log", "resume_at", resume_at)
         self.path = Path(path)
         lines = read_lines(self.path) if resume_at is not None and self.path.exists() else []
         self.kept = [line for line in lines if resume_at is None or line.get("step", 0) <= resume_at]

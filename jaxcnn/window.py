@@ -20,6 +20,7 @@ from jax import lax
 
 from jaxcnn.contracts import Array
 from jaxcnn.errors import setting_error
+from jaxcnn.wide import wide
 
 PADDING_IS = "'SAME', 'VALID', an integer ≥ 0, or one integer or (lo, hi) pair for each spatial axis"
 Ints = int | Sequence[int]
@@ -124,6 +125,6 @@ def add_taps(parts: Iterator[tuple[tuple[int, ...], Array]], window: Window) -> 
         ):
             first = t * d - lo
             config.append((first, a - first - (b - 1) * s - 1, s - 1))
-        wide = part.astype(jnp.promote_types(part.dtype, jnp.float32))
-        laid.append(lax.pad(wide, jnp.array(0, wide.dtype), [*config, (0, 0, 0)]))
+        part = wide(part)
+        laid.append(lax.pad(part, jnp.array(0, part.dtype), [*config, (0, 0, 0)]))
     return sum(laid[1:], laid[0])

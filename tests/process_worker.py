@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 import optax
+from jax.sharding import NamedSharding, PartitionSpec
 
 from jaxcnn import ops, train, value_and_grad
 from jaxcnn.layers import Layer
@@ -38,7 +39,11 @@ def train_together(layout: train.Layout | None, index: int, count: int, net: Lay
     by_parts, reports = train.fit(net, ops.softmax_cross_entropy, optimizer, parts(data, 16, index, count), steps=6, **settings)  # fmt: skip
     shuffled, more = train.fit(net, ops.softmax_cross_entropy, optimizer, data, batch_size=16, epochs=1, **settings)
     found |= {"parts": by_parts.params, "shuffled": shuffled.params, "state": shuffled.state}
-    whole = found if layout is None else jax.jit(lambda tree: tree, out_shardings=layout._sharding(jax.P()))(found)
+    whole = (
+        found
+        if layout is None
+        else jax.jit(lambda tree: tree, out_shardings=NamedSharding(layout.mesh, PartitionSpec()))(found)
+    )
     scores = np.array([(report.scores or {})["accuracy"] for report in (reports[-1], more[-1])])
     return {name: np.asarray(value) for name, value in named(whole).items()} | {"accuracy": scores}
 

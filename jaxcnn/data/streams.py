@@ -18,7 +18,7 @@ from typing import Any, Protocol, TypeAlias, runtime_checkable
 import jax
 import numpy as np
 
-from jaxcnn.errors import check_counts, setting_error
+from jaxcnn.errors import check_counts, check_integer, setting_error
 
 
 @runtime_checkable
@@ -56,13 +56,13 @@ class Stream(Iterator[tuple[np.ndarray, np.ndarray]]):
     ) -> None:  # fmt: skip
         check_counts("Stream", batch_size=batch_size)
         for name, value in {"seed": seed, "start": start, "threads": threads, "workers": workers}.items():
-            _check_from_0(name, value)
+            check_integer("Stream", name, value)
         if process_index is None and process_count is None:
             process_index, process_count = jax.process_index(), jax.process_count()
         if process_index is None or process_count is None:
             raise ValueError(f"Stream: give both `process_index` and `process_count`, or none; got {process_index} and {process_count}")  # fmt: skip
         check_counts("Stream", process_count=process_count)
-        _check_from_0("process_index", process_index, process_count)
+        check_integer("Stream", "process_index", process_index, end=process_count)
         if batch_size % process_count:
             raise setting_error(
                 "Stream", "batch_size", f"a multiple of the number of processes, {process_count}", batch_size
@@ -115,7 +115,7 @@ class Stream(Iterator[tuple[np.ndarray, np.ndarray]]):
         for name, value in self._about.items():
             if state[name] != value:
                 raise ValueError(f"Stream: the state is of a stream with {name} {state[name]}, this one has {value}; make the stream as it was")  # fmt: skip
-        _check_from_0("step", state["step"])
+        check_integer("Stream", "step", state["step"])
         self.close()
         self.step = state["step"]
 
@@ -142,11 +142,6 @@ class _Arrays:
 def _stack(examples: list[tuple[Any, Any]]) -> tuple[np.ndarray, np.ndarray]:
     x, target = (np.stack([np.asarray(example[place]) for example in examples]) for place in range(2))
     return x, target.astype(np.int32) if target.dtype.kind in "iu" else target
-
-
-def _check_from_0(name: str, value: Any, end: int | None = None) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 0 or (end is not None and value >= end):
-        raise setting_error("Stream", name, "an integer ≥ 0" if end is None else f"an integer in [0, {end})", value)
 
 
 def _grain() -> Any:

@@ -5,7 +5,6 @@
 ['dense1', 'dense2', 'flatten', 'relu1']
 """
 
-import functools
 from typing import Any
 
 import jax
@@ -92,4 +91,6 @@ def keys(config: Config) -> jax.Array:
     return jax.vmap(jax.random.key)(jnp.arange(config.seed, config.seed + config.seeds, dtype=np.uint32))
 
 
-policy = functools.partial(POLICIES.get)
+def policy(config: Config) -> train.Policy | None:
+    """That of ``--precision``; None for float32."""
+    return POLICIES.get(config.precision)

@@ -100,7 +100,8 @@ class Config:
         for name in ("epochs", "batch_size", "seeds", "checkpoint_every", "keep"):
             expect(getattr(self, name) >= 1, _flag(name), "an integer ≥ 1", getattr(self, name))
         for name in ("microbatch", "patience", "watch_every"):
-            expect((getattr(self, name) or 1) >= 1 and getattr(self, name) != 0, _flag(name), "an integer ≥ 1", getattr(self, name))  # fmt: skip
+            value = getattr(self, name)
+            expect(value is None or value >= 1, _flag(name), "an integer ≥ 1", value)
         expect(0 < self.learning_rate < math.inf, "--learning-rate", "a number > 0", self.learning_rate)
         expect(self.clip is None or 0 < self.clip < math.inf, "--clip", "a number > 0", self.clip)
         expect(0 <= self.weight_decay < math.inf, "--weight-decay", "a number ≥ 0", self.weight_decay)

@@ -80,7 +80,7 @@ def open_models(path: Path) -> Trained:
         settings, shape = first["settings"], tuple(first["shape"])
         plain = {name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()}
         config = Config(**{**plain, "out": Path(settings["out"])})
-        model, policy = build.network(config, first["classes"]), build.policy(config.precision)
+        model, policy = build.network(config, first["classes"]), build.policy(config)
         params, state = jax.eval_shape(lambda: model.init(jax.random.key(0), shape))
         members = tuple(load_safetensors(file, *_empty(params, state)) for file in files)
         names = tuple(first["names"] or map(str, range(first["classes"])))

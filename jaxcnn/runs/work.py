@@ -61,7 +61,7 @@ def run(config: Config, *, resume: bool = False, overwrite: bool = False) -> boo
             shutil.rmtree(path) if path.is_dir() else path.unlink()
     if first and not resume:
         write_file(config.out / CONFIG, config.text())
-    policy, optimizer = build.policy(config.precision), build.optimizer(config, steps)
+    policy, optimizer = build.policy(config), build.optimizer(config, steps)
     settings: dict[str, Any] = {
         "key": build.keys(config), "batch_size": config.batch_size, "steps": steps, "test": given.test, "prepare": given.scale, "augment": build.augmentation(config),
         "prepare_target": build.targets(config, given.classes), "microbatch": config.microbatch, "average": config.average, "policy": policy, "layout": layout,

@@ -15,7 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from jaxcnn.errors import setting_error
+from jaxcnn.errors import check_integer
 from jaxcnn.train.fit import Report
 from jaxcnn.train.watch import Norms
 
@@ -36,8 +36,8 @@ class TensorBoard:
     """
 
     def __init__(self, folder: str | Path, *, resume_at: int | None = None, norms: Norms | None = None) -> None:
-        if resume_at is not None and (isinstance(resume_at, bool) or not isinstance(resume_at, int) or resume_at < 0):
-            raise setting_error("TensorBoard", "resume_at", "None or an integer ≥ 0, the step from which the run goes on", resume_at)  # fmt: skip
+        if resume_at is not None:
+            check_integer("TensorBoard", "resume_at", resume_at)
         first = 0 if resume_at is None else resume_at + 1
         # the name has the second of its making: a run that goes on at once must not write over the file
         self._writer = SummaryWriter(str(folder), purge_step=first, filename_suffix=f".{os.getpid()}.{first}")

@@ -26,6 +26,7 @@ from jaxcnn.op import Op
 from jaxcnn.train.fit import Report
 from jaxcnn.train.names import named
 from jaxcnn.train.step import Prepare, TrainState, make_inputs
+from jaxcnn.wide import wide
 
 Kind = Literal["gradient", "weight", "delta"]
 KINDS: tuple[Kind, ...] = ("gradient", "weight", "delta")
@@ -135,8 +136,7 @@ class Norms:
 
 def _wide(leaf: Any) -> Any:
     """In float32 at least, if it is floating."""
-    dtype = jnp.result_type(leaf)
-    return leaf.astype(jnp.promote_types(dtype, jnp.float32)) if jnp.issubdtype(dtype, jnp.floating) else leaf
+    return wide(leaf) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf
 
 
 def _norm(array: jax.Array) -> jax.Array:
