@@ -130,7 +130,28 @@ def test_the_op_uses_the_kernel_where_it_suits_and_only_there():
     assert "platform_index" not in program(*arrays(16, 8, 64))
     assert "platform_index" not in program(*arrays(1, 32, 32), stride=16)
     assert "platform_index" not in program(large, w[:, :, :16], groups=2)
-    assert "platform_index" not in program(large.astype("bfloat16"), w.astype("bfloat16"))
+    assert products_of_tiles in program(large.astype("bfloat16"), w.astype("bfloat16"))
+
+
+@pytest.mark.parametrize("groups", [1, 32])
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_16_bits_are_computed_in_32_and_rounded_once(dtype, groups):
+    rng = np.random.default_rng(0)
+    x, w, dy = (
+        jnp.asarray(rng.standard_normal(shape), dtype)
+        for shape in ((8, 9, 9, 32), (3, 3, 32 // groups, 32), (8, 9, 9, 32))
+    )
+
+    def all_three(*arrays):
+        x, w, dy = arrays
+        y, saved = ops.conv.run(x, w, groups=groups)
+        return y, *ops.conv.pull(saved, dy, groups=groups)
+
+    for narrow, full in zip(all_three(x, w, dy), all_three(*(a.astype("float32") for a in (x, w, dy))), strict=True):
+        assert narrow.dtype == dtype
+        full, gap = np.asarray(full), np.abs(narrow.astype("float32") - full)
+        rounding = jnp.finfo(dtype).eps / 2 * np.abs(full) + 1e-6 * np.abs(full).max()  # once, and float32's own
+        assert (gap <= rounding).all()
 
 
 def _with_derivative(f):

@@ -1,6 +1,7 @@
 """What checkpoints, log and progress bar cost: ``python -m experiments.bench.overhead``. The steps of :func:`jaxcnn.train.fit` with all of them, and of the bare compiled loop, in turn.
 
-Counted from the second report of a run on, as the first waits for the compiler; the writing of the last checkpoint is counted, too. ``--smoke`` sees only that it works.
+One run of fit is halted every 500 steps, for as many bare ones: a machine that grows slower or faster does so for both. A checkpoint falls into the middle of each stretch, twice as
+often as ``python -m jaxcnn train`` writes one; the stretch ends when it is written. ``--smoke`` sees only that it works.
 """
 
 import statistics
@@ -9,7 +10,6 @@ import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -23,43 +23,51 @@ from jaxcnn import models, ops, train
 from jaxcnn.train.checkpoint import Checkpoints
 from jaxcnn.train.progress import Progress
 
-PART, BATCH, EVERY = 50, 64, 200
+PART, BATCH, EVERY = 50, 64, 500
 LOSS, OPTIMIZER, KEY = ops.softmax_cross_entropy, optax.adam(1e-3), jax.random.key(0)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     smoke = "--smoke" in (sys.argv[1:] if arguments is None else arguments)
-    rounds, count = (1, 2 * PART) if smoke else (5, 12 * PART)
+    pairs, every, part = (2, 4, 2) if smoke else (10, EVERY, PART)
     (images, labels), _, classes = load(MNIST_DIR)
     model = models.mlp((16, classes)) if smoke else models.lenet(classes)
     steps = train.make_steps(train.make_step(model, LOSS, OPTIMIZER, guard=True))
-    rows = np.random.default_rng(0).permutation(len(images))[: count * BATCH].reshape(count, BATCH)
-
-    def bare() -> float:
-        state, begun = train.create(model, OPTIMIZER, KEY, images.shape[1:]), 0.0
-        for at in range(0, count, PART):
-            state, _ = steps(state, images, labels, rows[at : at + PART], KEY, jnp.int32(PART))
-            if at == 0:
-                jax.block_until_ready(state)
-                begun = time.perf_counter()
-        jax.block_until_ready(state)
-        return time.perf_counter() - begun
-
-    def whole() -> float:
-        begun: list[float] = []
-        with tempfile.TemporaryDirectory() as folder, Checkpoints(Path(folder, "states"), every=EVERY) as states, train.JsonLines(Path(folder, "log.jsonl")) as log:  # fmt: skip
-            with Progress(count, BATCH, console=Console(stderr=True, force_terminal=True)) as bar:
-                all_: list[Any] = [log, bar, states, lambda report, state: begun.append(time.perf_counter())]
-                train.fit(model, LOSS, OPTIMIZER, (images, labels), key=KEY, batch_size=BATCH, steps=count, report_every=PART, callbacks=all_)  # fmt: skip
-            states.wait()
-            return time.perf_counter() - begun[0]
-
+    own = train.create(model, OPTIMIZER, KEY, images.shape[1:])
     found: dict[str, list[float]] = {"bare": [], "whole": []}
-    for _ in range(rounds):
-        found["bare"].append(bare())
-        found["whole"].append(whole())
-    ms = {name: 1000 / (count - PART) * statistics.median(times) for name, times in found.items()}
-    print(f"bare loop {ms['bare']:.2f} ms a step, fit with checkpoints, log and bar {ms['whole']:.2f}: {ms['whole'] / ms['bare'] - 1:+.1%} (medians of {rounds})")  # fmt: skip
+    begun = 0.0
+
+    def bare() -> None:
+        nonlocal own
+        rows = np.random.default_rng(len(found["bare"])).permutation(len(images))[: every * BATCH].reshape(-1, BATCH)
+        for at in range(0, every, part):
+            own, _ = steps(own, images, labels, rows[at : at + part], KEY, jnp.int32(part))
+        jax.block_until_ready(own)
+
+    def timed(report: train.Report, state: train.TrainState) -> None:
+        """Halt in the middle between two checkpoints; the first time, to compile the bare loop."""
+        nonlocal begun
+        if (report.step - every // 2) % every:
+            return
+        checkpoints.wait()
+        bar.__exit__(None, None, None)
+        if begun:
+            found["whole"].append(time.perf_counter() - begun)
+        else:
+            bare()
+        begun = time.perf_counter()
+        bare()
+        found["bare"].append(time.perf_counter() - begun)
+        bar.__enter__()
+        begun = time.perf_counter()
+
+    total, console = pairs * every + every // 2, Console(stderr=True, force_terminal=True)
+    with tempfile.TemporaryDirectory() as folder, Checkpoints(Path(folder, "states"), every=every) as checkpoints, train.JsonLines(Path(folder, "log.jsonl")) as log, Progress(total, BATCH, console=console) as bar:  # fmt: skip
+        train.fit(model, LOSS, OPTIMIZER, (images, labels), key=KEY, batch_size=BATCH, steps=total, report_every=part, callbacks=[log, bar, checkpoints, timed])  # fmt: skip
+    found["bare"].pop()  # the last has no partner
+    ms = {name: 1000 / every * statistics.median(times) for name, times in found.items()}
+    shares = sorted(whole / bare - 1 for whole, bare in zip(found["whole"], found["bare"], strict=True))
+    print(f"bare loop {ms['bare']:.2f} ms a step, fit with checkpoints, log and bar {ms['whole']:.2f}: {statistics.median(shares):+.1%} ({shares[0]:+.1%} to {shares[-1]:+.1%}, {pairs} pairs)")  # fmt: skip
     return 0
 
 

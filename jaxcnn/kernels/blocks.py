@@ -18,8 +18,8 @@ LEAST_PRODUCTS = 10**6
 
 
 def in_reach(x: jax.Array) -> bool:
-    """Whether a loop over blocks may run along the first axis of ``x``: 32 or 64 bits, and not cut up by a mesh, where it would have to be gathered."""
-    return x.dtype.itemsize >= 4 and (jax.typeof(x).sharding.mesh.empty or bool(varying(x)))
+    """Whether a loop over blocks may run along the first axis of ``x``: it is not cut up by a mesh, where it would have to be gathered."""
+    return jax.typeof(x).sharding.mesh.empty or bool(varying(x))
 
 
 def enough(x: jax.Array, window: Window, pairs: int) -> bool:

@@ -1,7 +1,7 @@
 """Which kernel computes a product of a convolution, on which platform, and what ``vmap`` makes of it.
 
 A product is one of correlate(x, w), input_gradient(dy, w) and weight_gradient(x, dy): linear in each of its sides. On a CPU the first kernel that suits takes it,
-elsewhere XLA's own convolution. Under ``vmap`` JAX would lift the loop over blocks of images out of the cache, and make of mapped weights a grouped convolution, a
+elsewhere XLA's own convolution. A CPU computes 16-bit products in float32, as it has no faster way, and rounds the result. Under ``vmap`` JAX would lift the loop over blocks of images out of the cache, and make of mapped weights a grouped convolution, a
 hundred times slower on a CPU. Here instead:
 
     images mapped, weights shared      one product of all images: the mapped axis joins the batch
@@ -23,6 +23,7 @@ from jaxcnn import memory
 from jaxcnn.cotangent import varying
 from jaxcnn.kernels import blocks, depthwise, im2col, winograd
 from jaxcnn.kernels.divided import divided
+from jaxcnn.wide import wide
 from jaxcnn.window import Window
 
 Name = Literal["correlate", "input_gradient", "weight_gradient"]
@@ -38,6 +39,13 @@ def product(
 ) -> jax.Array:  # fmt: skip
     """``exact(left, right, window=window, groups=groups)``, the product called ``name``, by the fastest road."""
     plain = functools.partial(exact, window=window, groups=groups)
+    if left.dtype.itemsize < 4:
+
+        def widened(left: jax.Array, right: jax.Array) -> jax.Array:
+            y = product(name, exact, wide(left), wide(right), window, inputs, outputs, groups)
+            return y.astype(left.dtype)
+
+        return lax.platform_dependent(left, right, cpu=widened, default=plain)
     if not blocks.in_reach(left):
         return plain(left, right)
     if groups > 1:
