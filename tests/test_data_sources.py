@@ -38,7 +38,7 @@ def test_images_come_in_the_order_of_their_names_and_labels_count_the_classes(tm
     assert data.test_labels.tolist() == [1]  # a class may be missing there, which moves no label
 
 
-@pytest.mark.parametrize("suffix", [".png", ".bmp", ".webp", ".PNG", ".ppm"])
+@pytest.mark.parametrize("suffix", [".png", ".bmp", ".webp", ".PNG", ".ppm", ".tiff"])
 def test_colour_has_three_channels(tmp_path: Path, suffix: str) -> None:
     data = load_image_folder(write(tmp_path, {f"{split}/{name}/1{suffix}": COLOUR for split in ("train", "test") for name in "ab"}))  # fmt: skip
     np.testing.assert_array_equal(data.train_images, [COLOUR, COLOUR])

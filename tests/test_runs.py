@@ -111,6 +111,9 @@ def test_with_patience_the_best_is_kept_and_told(data: Path, tmp_path: Path) -> 
     assert told["test_accuracy"] == max(told["test_accuracy_by_epoch"])
     assert main(["eval", str(tmp_path), "--json", str(tmp_path / "eval.json")]) == 0
     assert json.loads((tmp_path / "eval.json").read_text(encoding="utf-8"))["accuracy"] == told["test_accuracy"]
+    assert main(["train", "--resume", "--out", str(tmp_path)]) == 0  # which has nothing left to do
+    assert result(tmp_path)["test_accuracy_by_epoch"] == told["test_accuracy_by_epoch"]
+    assert result(tmp_path)["test_accuracy"] == told["test_accuracy"]
 
 
 @pytest.mark.parametrize("number", [pytest.param(signal.SIGINT, marks=pytest.mark.slow), signal.SIGTERM])

@@ -1,6 +1,6 @@
 """Folders of images by class, ROOT/train/CLASS/FILE and ROOT/test/CLASS/FILE: all at once, or one file at a time. Needs the extra ``jaxcnn[train]``, for Pillow.
 
-Files are those whose names end in .png, .jpg, .jpeg, .bmp, .gif, .webp, .pgm or .ppm; others are passed over, and so is what is hidden. Of an animation the first picture counts,
+Files are those whose names end in .png, .jpg, .jpeg, .bmp, .gif, .webp, .tif, .tiff, .pgm or .ppm; others are passed over, and so is what is hidden. Of an animation the first picture counts,
 transparency is left out. A file is decoded as one of those formats, whatever else Pillow could make of it.
 
 >>> import pathlib, tempfile
@@ -23,8 +23,8 @@ import numpy as np
 from jaxcnn.data.dataset import DataError, DataNotFoundError, Dataset, Part, assemble, times
 from jaxcnn.errors import check_counts, setting_error
 
-SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".pgm", ".ppm"}
-FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "PPM")  # none of these calls another program, as EPS does
+SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".pgm", ".ppm"}
+FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF", "PPM")  # none of these calls another program, as EPS does
 GREY, DEEP = {"1", "L", "LA"}, {"I", "F"}
 
 

@@ -69,7 +69,7 @@ class Config:
     microbatch: int | None = None
     """So many images at a time, their gradients summed: less memory."""
     precision: Literal["f32", "bf16", "f16"] = "f32"
-    """What the network computes in; parameters stay in float32. f16 has a dynamic loss scale. For GPUs and TPUs: on CPUs 16-bit convolutions are many times as slow."""
+    """What the network computes in; parameters stay in float32. f16 has a dynamic loss scale. For GPUs and TPUs: a CPU computes in float32 and only rounds."""
     devices: int | None = None
     """So many devices share each batch; 0 for all, of all processes."""
     cut: bool = False

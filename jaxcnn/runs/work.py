@@ -77,6 +77,8 @@ def run(config: Config, *, resume: bool = False, overwrite: bool = False) -> boo
             parameters = sum(leaf.size for leaf in jax.tree.leaves(like.params)) // config.seeds
             console.print(f"{config.model}, {parameters:,} parameters, on {given.name}: {given.classes} classes, {given.per_epoch:,} steps an epoch" + (f"; goes on from step {at:,}" if at else ""), highlight=False, markup=False, soft_wrap=True)  # fmt: skip
         stop, patience = stack.enter_context(Stop()), _patience(config, _earlier(config.out / METRICS, at))
+        if any(found.over for found in patience):
+            settings["steps"] = at
         if first and resume:  # not before it is sure that the run can go on
             write_file(config.out / CONFIG, config.text())
         callbacks: list[Any] = []
@@ -111,7 +113,8 @@ def run(config: Config, *, resume: bool = False, overwrite: bool = False) -> boo
         except jax.errors.JaxRuntimeError as error:
             raise RunError(f"the devices gave up ({' '.join(str(error).split()):.160}); if memory ran out, give a smaller --batch-size, or --microbatch") from None  # fmt: skip
         done = int(np.ravel(state.step)[0])
-        state = _best(patience, states, like, state)
+        state = _best(patience, states, like, state)._replace(opt_state=())
+        state = state if layout is None else layout.gather(state)
     if first:
         _leave(config, given, state, norms, stop.asked, began, shape)
         _say(config, stop.asked, done, steps, console)
@@ -155,7 +158,8 @@ def _speed(model: Any, optimizer: Any, settings: dict[str, Any], like: train.Tra
     step = train.make_step(model, ops.softmax_cross_entropy, optimizer, **{name: settings[name] for name in names})
     x, target = (jax.ShapeDtypeStruct((settings["batch_size"], *part.shape[1:]), part.dtype) for part in given.test)
     dtype = jnp.float32 if settings["policy"] is None else settings["policy"].compute
-    return {"flops_per_step": flops(step, like, x, target, settings["key"]), "peak": measure_peak(dtype=dtype)}
+    peak = max(measure_peak(dtype=each) for each in {jnp.dtype(dtype), jnp.dtype("float32")})  # 16 bits may be slower
+    return {"flops_per_step": flops(step, like, x, target, settings["key"]), "peak": peak}
 
 
 def _earlier(log: Path, at: int) -> dict[int, dict[str, float]]:
@@ -226,9 +230,8 @@ def _say(config: Config, interrupted: bool, done: int, steps: int, console: Cons
     out, written = shlex.quote(str(config.out)), ", ".join(sorted(path.name for path in config.out.iterdir()))
     lines = [f"Everything is in {config.out}: {written}"]
     if interrupted:
-        lines.append(
-            f"Interrupted at step {done:,} of {steps:,}; to go on: python -m jaxcnn train --resume --out {out}"
-        )
+        rest = ", in each process with its --coordinator, --processes and --process" if jax.process_count() > 1 else ""
+        lines.append(f"Interrupted at step {done:,} of {steps:,}; to go on: python -m jaxcnn train --resume --out {out}{rest}")  # fmt: skip
     else:
         lines.append(f"Next: python -m jaxcnn eval {out}; python -m jaxcnn predict {out} IMAGE…")
     console.print("\n".join(lines), highlight=False, markup=False, soft_wrap=True)

@@ -44,4 +44,9 @@ class EarlyStopping:
             self.best_state = jax.tree.map(jnp.copy, state)
         else:
             self._since += 1
+        return self.over
+
+    @property
+    def over(self) -> bool:
+        """Whether the last look was one too many."""
         return self._since >= self.patience

@@ -90,6 +90,10 @@ class Layout:
         """Inside a compiled program: a train state that stays as it lies."""
         return lax.with_sharding_constraint(tree, self.shardings(tree))
 
+    def gather(self, tree: Any) -> Any:
+        """``tree``, whole on every device; all processes have to ask for it."""
+        return jax.jit(lambda tree: tree, out_shardings=self._sharding(WHOLE))(tree)
+
     def check_batch(self, function: str, size: int) -> None:
         """Raises ValueError for a batch that the devices cannot share evenly."""
         if size % self.devices:
