@@ -12,7 +12,7 @@ from jaxcnn import ops
 from jaxcnn.case import Case, integers, normal, rows, values
 from jaxcnn.op import Op
 from jaxcnn.verify.precision import BOUND, measure
-from jaxcnn.verify.trace import equations
+from jaxcnn.verify.trace import carried, equations
 from jaxcnn.wide import product, wide
 
 NARROW = (jnp.dtype("bfloat16"), jnp.dtype("float16"))
@@ -45,8 +45,7 @@ def summed_narrowly(jaxpr: Any) -> list[str]:
         if name in SUMS and narrow:
             found.append(str(eqn))
         if name == "scan":
-            carried = slice(eqn.params["num_consts"], eqn.params["num_consts"] + eqn.params["num_carry"])
-            found += [f"carry {v.aval}" for v in eqn.invars[carried] if getattr(v.aval, "dtype", None) in NARROW]
+            found += [f"carry {v.aval}" for v in eqn.invars[carried(eqn)] if getattr(v.aval, "dtype", None) in NARROW]
     return found
 
 

@@ -33,11 +33,29 @@ def flow(jaxpr: Jaxpr, marked: Marked, passes: Callable[[Any], bool] = lambda va
                 flow(inner, marked, passes)
                 if aligned and len(inner.outvars) == len(eqn.outvars):
                     outer = [id(v) in marked for v in inner.outvars]
-                    carries = eqn.params.get("num_carry", 0)
-                    first = eqn.params.get("num_consts", 0) if carries else 0
-                    marked |= {id(inner.invars[first + i]) for i in range(carries) if outer[i]}
+                    if eqn.primitive.name == "scan":
+                        marked |= {
+                            id(v) for v, reached in zip(inner.invars[carried(eqn)], outer, strict=False) if reached
+                        }
             marked |= {id(v) for v, reached in zip(eqn.outvars, outer, strict=True) if reached and passes(v)}
     return marked
+
+
+def carried(eqn: Any) -> slice:
+    """Which inputs of a scan go round: those before its slices, as many as it has outputs that are not stacked.
+
+    >>> import jax, jax.numpy as jnp
+    >>> program = jax.make_jaxpr(lambda a, c, x: jax.lax.scan(lambda c, x: (a * c, x), c, x))(2.0, 1.0, jnp.ones(3))
+    >>> carried(program.eqns[-1])
+    slice(1, 2, None)
+    """
+    (inner,) = inner_programs(eqn)
+    gains = [
+        [len(out.aval.shape) - len(own.aval.shape) for out, own in zip(*pair, strict=True)]
+        for pair in ((eqn.invars, inner.invars), (eqn.outvars, inner.outvars))
+    ]
+    end, count = gains[0].count(0), gains[1].count(0)
+    return slice(end - count, end)
 
 
 def inner_programs(eqn: Any) -> Iterator[Jaxpr]:

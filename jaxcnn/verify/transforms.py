@@ -69,13 +69,12 @@ def vmap(probe: Probe, *, every: bool = False) -> list[Failure]:
             axes = [0 if i in chosen else None for i in range(len(arrays))]
             inputs = [s if i in chosen else a for i, (s, a) in enumerate(zip(stacked, arrays, strict=True))]
             mapped = jax.vmap(plain, in_axes=(axes, 0))(inputs, cotangents)
-            weighted = [(c * m).astype(c.dtype) for c, m in zip(cotangents, _moving(probe, chosen), strict=True)]
-            answers.append((mapped, _pull_of_map(subject, axes, inputs, weighted)))
+            answers.append((mapped, _pull_of_map(subject, axes, inputs, cotangents, _moving(probe, chosen))))
         return answers
 
     answers = _run(probe, all_choices, stacked, cotangents)
 
-    def loop(chosen: tuple[int, ...], weights: list[float]) -> tuple[Arrays, Arrays]:
+    def loop(chosen: tuple[int, ...], weights: list[bool]) -> tuple[Arrays, Arrays]:
         at = [[variant(a, k) if i in chosen else a for i, a in enumerate(arrays)] for k in range(SIZE)]
         points = [
             probe.f(at[k], [like(wide(c)[k] * m, c) for c, m in zip(cotangents, weights, strict=True)])
@@ -87,7 +86,7 @@ def vmap(probe: Probe, *, every: bool = False) -> list[Failure]:
 
     for chosen, (mapped, of_map) in zip(choices, answers, strict=True):
         moving = _moving(probe, chosen)
-        values, gradients = loop(chosen, [1.0] * len(moving))
+        values, gradients = loop(chosen, [True] * len(moving))
         named = "vmap over " + ", ".join(subject.paths[i] for i in chosen)
         failures = _same("vmap", probe, mapped, (values, gradients), f"{named}, of the gradient: ")
         if not all(moving):
@@ -102,20 +101,27 @@ def vmap(probe: Probe, *, every: bool = False) -> list[Failure]:
     return []
 
 
-def _moving(probe: Probe, chosen: tuple[int, ...]) -> list[float]:
-    """1 for each output that depends on the mapped inputs, else 0.
+def _moving(probe: Probe, chosen: tuple[int, ...]) -> list[bool]:
+    """Whether each output depends on the mapped inputs.
 
-    ``vmap`` of a ``custom_vjp`` gives each example the *sum* of the cotangents of an output that is the same for all, and sums again over the examples.
+    Of one that does not, ``vmap`` of a ``custom_vjp`` gives each example the *sum* of the cotangents, and sums again over the examples; from JAX 0.12 on it refuses.
     """
     reached = trace.marks(probe.program, chosen)
-    return [float(id(v) in reached) for v in probe.program.jaxpr.outvars]
+    return [id(v) in reached for v in probe.program.jaxpr.outvars]
 
 
-def _pull_of_map(subject: Subject, axes: list[int | None], inputs: Arrays, cotangents: Arrays) -> tuple[Arrays, Arrays]:
-    """The pull of the mapped function: inputs that are not mapped get the sum of all cotangents."""
+def _pull_of_map(
+    subject: Subject, axes: list[int | None], inputs: Arrays, cotangents: Arrays, moving: list[bool]
+) -> tuple[Arrays, Arrays]:
+    """The pull of the mapped function, by way of the outputs that are ``moving``: inputs that are not mapped get the sum of all cotangents."""
     primal = jax.vmap(subject.primal(subject.f), in_axes=(axes,))
-    value, pull = jax.vjp(lambda leaves: primal(subject.put(leaves, inputs)), [inputs[i] for i in subject.places])
-    return value, pull(cotangents)[0]
+
+    def through(leaves: Arrays) -> tuple[Arrays, Arrays]:
+        value = primal(subject.put(leaves, inputs))
+        return list(itertools.compress(value, moving)), value
+
+    _, pull, value = jax.vjp(through, [inputs[i] for i in subject.places], has_aux=True)
+    return value, pull(list(itertools.compress(cotangents, moving)))[0]
 
 
 def _choices(count: int, every: bool) -> list[tuple[int, ...]]:
