@@ -4,6 +4,7 @@ import argparse
 import os
 import sys
 
+from jaxcnn.command import INTERRUPTED
 from jaxcnn.plan import command as plan_command
 from jaxcnn.verify import command, precision_command
 
@@ -69,6 +70,10 @@ def _main() -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is still in the buffer
         return CLOSED
+    jax = sys.modules.get("jax")
+    if status == INTERRUPTED and jax and not jax.distributed.is_initialized():
+        sys.stderr.flush()
+        os._exit(status)  # as the interpreter's goodbyes crash where XLA is still compiling
     return status
 
 

@@ -63,8 +63,8 @@ def run(work: Callable[[], bool]) -> int:
         raise
     except (RunError, OSError, ArithmeticError) as error:  # of these, what training raises where it diverges
         return _say(error, FAILED)
-    except KeyboardInterrupt:
-        return _say("interrupted before the run was complete", INTERRUPTED)
+    except KeyboardInterrupt as error:
+        return _say(error if error.args else "interrupted before the run was complete", INTERRUPTED)
     finally:
         signal.signal(signal.SIGTERM, before)
 

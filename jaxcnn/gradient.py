@@ -13,6 +13,7 @@ from jaxcnn.layers import Layer
 from jaxcnn.layers.examples import example_squares
 from jaxcnn.op import Op
 from jaxcnn.precision import Policy
+from jaxcnn.wide import wide
 
 
 def value_and_grad(
@@ -54,7 +55,7 @@ def value_and_grad(
             return plain(params, state, x, target, key, train, 1)
         # not the state: an average over many batches needs all its digits
         found, grads = plain(policy.to_compute(params), state, policy.to_compute(x), target, key, train, scale)
-        return found, jax.tree.map(lambda d: d / scale, policy.to_params(grads))
+        return found, policy.to_params(jax.tree.map(lambda d: wide(d) / scale, grads))
 
     def plain(params: Any, state: Any, x: Any, target: Any, key: Any, train: bool, scale: Any) -> Any:
         (y, new_state), residuals = model.forward(params, state, x, key, train=train)
@@ -81,13 +82,17 @@ def value_and_grad(
             number, x, target = part
             own_key = None if key is None else jax.random.fold_in(key, number)
             (value, state), grads = whole(params, state, x, target, own_key, train, scale)
-            return ((total + value / count, state), jax.tree.map(lambda sum_, d: sum_ + d / count, sums, grads)), None
+            sums = jax.tree.map(lambda sum_, d: sum_ + wide(d) / count, sums, grads)
+            return ((total + value.astype(total.dtype) / count, state), sums), None
 
         # Every count-th example, so that a batch cut up by a mesh stays where it is
         parts = jax.tree.map(lambda a: a.reshape(-1, count, *a.shape[1:]).swapaxes(0, 1), (x, target))
-        nothing = jax.tree.map(jnp.zeros_like, params)
-        start = jax.tree.map(lambda leaf: match_varying(leaf, x), (jnp.zeros((), x.dtype), state))
-        return lax.scan(step, (start, nothing), (jnp.arange(count), *parts))[0]
+        output = jnp.float32 if policy is None else policy.output
+        zero = jnp.zeros((), jnp.result_type(jnp.float32, output, *jax.tree.leaves(params)))
+        start = jax.tree.map(lambda leaf: match_varying(leaf, x), (zero, state))
+        nothing = jax.tree.map(lambda leaf: wide(jnp.zeros_like(leaf)), params)
+        found, sums = lax.scan(step, (start, nothing), (jnp.arange(count), *parts))[0]
+        return found, jax.tree.map(lambda sum_, leaf: sum_.astype(leaf.dtype), sums, params)
 
     return run
 

@@ -99,3 +99,9 @@ def test_it_takes_what_the_step_took(train: bool) -> None:
     assert (finding is None) == train
     if finding is not None:
         assert finding[:2] == ("forward", "norm")
+
+
+def test_a_loss_scale_that_is_too_large_has_a_place() -> None:
+    policy = Policy("float16", loss_scale=2.0**40)
+    assert found(policy=policy) is None
+    assert found(policy=policy, scale=2.0**40).stage == "backward"

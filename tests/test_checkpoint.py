@@ -78,6 +78,45 @@ def test_what_is_saved_is_the_state_of_then(tmp_path: Path) -> None:
             assert bits(checkpoints.restore(state, number)) == wanted[number]
 
 
+def test_what_is_written_shares_no_memory_with_the_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the next step takes the state's buffers while the writing goes on."""
+    state, given = like(), []
+    with Checkpoints(tmp_path) as checkpoints:
+        monkeypatch.setattr(checkpoints._manager, "save", lambda step, args, metrics: given.append(args["state"].item))
+        checkpoints.save(1, state)
+    places = {leaf.unsafe_buffer_pointer() for leaf in jax.tree.leaves(state)}
+    assert len(given[0]) == len(jax.tree.leaves(state))
+    assert not places & {leaf.unsafe_buffer_pointer() for leaf in given[0].values()}
+
+
+def test_the_first_of_equals_stays_the_best(tmp_path: Path) -> None:
+    state = like()
+
+    def look(checkpoints: Checkpoints, step: int, score: float) -> None:
+        checkpoints(train.Report(step, 9, 1.0, np.zeros(1), {"accuracy": score}), state)
+
+    with Checkpoints(tmp_path, every=1, keep=1, score="accuracy") as checkpoints:
+        for step, score in enumerate([0.5, 1.0, 1.0], start=1):
+            look(checkpoints, step, score)
+    with Checkpoints(tmp_path, every=1, keep=1, score="accuracy") as checkpoints:  # a run that goes on
+        checkpoints.restore(state)
+        look(checkpoints, 4, 1.0)
+        checkpoints.wait()
+        assert checkpoints.steps == [2, 4]
+
+
+def test_another_course_of_a_run_does_not_take_the_first_for_its_own(tmp_path: Path) -> None:
+    state = like()
+    with Checkpoints(tmp_path, keep=5) as checkpoints:
+        for step in (1, 2, 3):
+            checkpoints.save(step, state)
+        checkpoints.wait()
+        checkpoints.restore(state, 1)
+        checkpoints.save(1, state)  # the one it came from
+        with pytest.raises(CheckpointError, match="checkpoint 3 is there already, of an earlier run"):
+            checkpoints.save(3, state)
+
+
 def test_another_model_optimizer_or_run_is_refused_by_name(saved: Any) -> None:
     with Checkpoints(saved[0], about=MLP) as checkpoints:
         with pytest.raises(CheckpointError, match=r"checkpoint 23 is of another model or optimizer: average.dense1.bias is float32\[8\] there, float32\[9\] here"):  # fmt: skip

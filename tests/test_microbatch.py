@@ -9,7 +9,8 @@ import numpy as np
 import optax
 import pytest
 
-from jaxcnn import layers, ops, train, value_and_grad
+from jaxcnn import layers, models, ops, train, value_and_grad
+from jaxcnn.precision import Policy
 
 MODEL = layers.serial(
     conv=layers.conv(4), tanh=layers.activation("tanh"), flatten=layers.flatten(), dense=layers.dense(3)
@@ -97,3 +98,27 @@ def test_a_step_takes_it_too() -> None:
     steps = [train.make_step(MODEL, LOSS, optimizer, microbatch=size) for size in (None, 4)]
     ends = [step(train.create(MODEL, optimizer, jax.random.key(1), X.shape[1:]), X, LABELS, jax.random.key(2)) for step in steps]  # fmt: skip
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), *(end[0].params for end in ends))
+
+
+def test_gradients_of_16_bits_are_summed_in_32() -> None:
+    model, rng = models.mlp((8, 3)), np.random.default_rng(0)
+    x, labels = jnp.asarray(rng.standard_normal((256, 6)), "bfloat16"), rng.integers(0, 3, 256)
+    policy = Policy("bfloat16", params="bfloat16")
+    params, state = jax.tree.map(lambda leaf: leaf.astype("bfloat16"), model.init(jax.random.key(0), (6,)))
+    exact = jax.jit(value_and_grad(model, LOSS))(
+        *jax.tree.map(lambda leaf: leaf.astype("float32"), (params, state, x)), labels
+    )[1]
+    whole, parts = (
+        jax.jit(value_and_grad(model, LOSS, microbatch=size, policy=policy))(params, state, x, labels)
+        for size in (None, 1)
+    )
+
+    def error(grads: Any) -> float:
+        return max(
+            float(jnp.abs(a - b).max() / jnp.abs(b).max())
+            for a, b in zip(jax.tree.leaves(grads), jax.tree.leaves(exact), strict=True)
+        )
+
+    assert {leaf.dtype for leaf in jax.tree.leaves(parts[1])} == {jnp.dtype("bfloat16")}
+    assert error(parts[1]) < max(2 * error(whole[1]), 0.01)
+    np.testing.assert_allclose(float(parts[0][0]), float(whole[0][0]), rtol=0.01)

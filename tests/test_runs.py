@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -131,6 +132,38 @@ def test_a_run_that_was_interrupted_ends_to_the_bit_as_one_that_was_not(number: 
     assert main(["train", "--resume", "--out", str(tmp_path)]) == 0
     assert weights(tmp_path / "model.safetensors") == weights(run / "model.safetensors")
     assert result(tmp_path)["test_accuracy_by_epoch"] == result(run)["test_accuracy_by_epoch"]
+
+
+def test_after_an_interruption_patience_keeps_the_same_of_several_that_are_equally_good(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
+    more = ("--epochs", "8", "--patience", "4", "--keep", "1", "--checkpoint-every", "2", "--learning-rate", "0.02")
+    assert train(data, tmp_path / "whole", *more) == 0
+    scores = result(tmp_path / "whole")["test_accuracy_by_epoch"]
+    best = scores.index(max(scores))
+    assert max(scores) in scores[best + 1 :]
+    whole = Progress.__call__
+
+    def interrupted(self: Progress, report: Report, state: Any = None) -> None:
+        whole(self, report, state)
+        if report.epoch == best + 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Progress, "__call__", interrupted)
+        assert train(data, tmp_path / "cut", *more) == 130
+    for _ in range(2):  # the second time nothing is left to do
+        assert main(["train", "--resume", "--out", str(tmp_path / "cut")]) == 0
+        assert result(tmp_path / "cut")["test_accuracy_by_epoch"] == scores
+        assert weights(tmp_path / "cut/model.safetensors") == weights(tmp_path / "whole/model.safetensors")
+        assert result(tmp_path / "cut")["params_sha256"] == result(tmp_path / "whole")["params_sha256"]
+
+
+def test_a_run_without_its_checkpoints_is_not_begun_anew_unasked(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:  # fmt: skip
+    shutil.copytree(run, tmp_path / "run")
+    shutil.rmtree(tmp_path / "run/checkpoints")
+    before = content(tmp_path / "run")
+    assert main(["train", "--resume", "--out", str(tmp_path / "run")]) == 2
+    assert "has no checkpoint any more, though there is result.json, model.safetensors; --overwrite begins anew" in capsys.readouterr().err  # fmt: skip
+    assert content(tmp_path / "run") == before
 
 
 LONG = (*SHORT, "--epochs", "40", "--average", "0.9")

@@ -171,3 +171,14 @@ def test_a_batch_that_cannot_be_filled_is_refused(batch_size: Any) -> None:
     problem = _Problem(optax.sgd(0.1), models.mlp((2,)))
     with pytest.raises(ValueError, match="setting `batch_size` must be"):
         train.make_epoch(problem.step, batch_size)(problem.start(), X, LABELS, KEY)  # fmt: skip
+
+
+def test_a_mean_over_many_examples_is_not_rounded_to_16_bits() -> None:
+    labels = np.arange(1000) % 2
+    right = np.where(np.arange(1000) < 7, 1 - labels, labels)
+    logits = jnp.asarray(np.eye(2)[right], "bfloat16")
+    model = layers.serial(same=layers.activation("relu"))
+    params, state = model.init(jax.random.key(0), (2,))
+    assert train.make_evaluate(model, {"accuracy": train.accuracy})(params, state, logits, labels) == {
+        "accuracy": 0.993
+    }

@@ -66,7 +66,9 @@ def _arrays(path: Path) -> dict[str, np.ndarray]:
 def _images(where: str, images: np.ndarray) -> np.ndarray:
     """``images`` as bytes."""
     if images.ndim not in (3, 4) or 0 in images.shape:
-        raise DataError(f"{where}: expected images (n, h, w) or (n, h, w, c), got shape {images.shape}")
+        raise DataError(
+            f"{where}: expected images (n, h, w) or (n, h, w, c), and at least one, got shape {images.shape}"
+        )
     if images.ndim == 4 and images.shape[1] in (1, 3) and images.shape[3] > 4:
         raise DataError(f"{where}: has its channels first in shape {images.shape}; save np.moveaxis(images, 1, -1)")
     if images.dtype == np.uint8:

@@ -75,6 +75,8 @@ def layout(config: Config) -> train.Layout | None:
     there, count = jax.devices(), config.devices or len(jax.devices())
     if count > len(there):
         raise InputError(f"--devices {count}: there {'is' if len(there) == 1 else 'are'} {len(there)} ({there[0].platform}); give at most that")  # fmt: skip
+    if len({device.process_index for device in there[:count]}) < jax.process_count():
+        raise InputError(f"--devices {count}: leaves some of the {jax.process_count()} processes without one; give 0 for all {len(there)}")  # fmt: skip
     if config.batch_size % count:
         raise InputError(f"--batch-size {config.batch_size} is no multiple of the {count} devices")
     own = config.batch_size // count

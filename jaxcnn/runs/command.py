@@ -1,6 +1,7 @@
 """The commands: read what is given, and begin. JAX is loaded only when all settings can be used."""
 
 import argparse
+import contextlib
 import dataclasses
 import sys
 from collections.abc import Sequence
@@ -10,7 +11,7 @@ from typing import Annotated, TypeAlias
 import tyro
 
 from jaxcnn.command import InputError, claim_folder, expect, run
-from jaxcnn.runs.config import CONFIG, Config, as_flags
+from jaxcnn.runs.config import CONFIG, Config, as_flags, go_on
 
 Run: TypeAlias = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
 
@@ -72,7 +73,21 @@ def _train(arguments: Sequence[str]) -> bool:
     if order.resume and order.overwrite:
         raise InputError("--resume and --overwrite exclude each other: go on with the run, or begin anew")
     _check_processes(order)
+    new = not order.out.exists()
     claim_folder("--out", order.out)
+    try:
+        return _begin(order)
+    except KeyboardInterrupt:
+        begun = (order.out / CONFIG).exists()
+        raise KeyboardInterrupt(f"interrupted; {go_on(order.out) if begun else 'nothing was begun'}") from None
+    except InputError:
+        if new:
+            with contextlib.suppress(OSError):  # where there is something in it
+                order.out.rmdir()
+        raise
+
+
+def _begin(order: Train) -> bool:
     import jax
 
     if order.coordinator == "auto":

@@ -12,6 +12,7 @@ import dataclasses
 import difflib
 import json
 import math
+import shlex
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
@@ -126,6 +127,11 @@ class Config:
     def text(self) -> str:
         """As JSON."""
         return to_json({name: str(value) if isinstance(value, Path) else value for name, value in dataclasses.asdict(self).items()}, indent=2) + "\n"  # fmt: skip
+
+
+def go_on(out: Path) -> str:
+    """What to do about a run that was interrupted."""
+    return f"to go on: python -m jaxcnn train --resume --out {shlex.quote(str(out))}"
 
 
 def read_settings(text: str, name: str) -> dict[str, Any]:

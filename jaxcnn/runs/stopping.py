@@ -9,11 +9,18 @@ True
 
 import os
 import signal
+import sys
+import threading
 from types import FrameType, TracebackType
 from typing import Any
 
 import jax
 import numpy as np
+
+from jaxcnn.command import INTERRUPTED
+
+PATIENCE = 1.0  # seconds that Python has to take a second signal by itself
+SHOW_CURSOR = b"\x1b[?25h"
 
 
 class Stop:
@@ -22,12 +29,23 @@ class Stop:
     asked = False
 
     def __enter__(self) -> "Stop":
+        self._gone = threading.Event()
+        self._ear, self._mouth = os.pipe()
+        os.set_blocking(self._mouth, False)
+        self._wakeup = signal.set_wakeup_fd(self._mouth, warn_on_full_buffer=False)
         self._before = {number: signal.signal(number, self._take) for number in (signal.SIGINT, signal.SIGTERM)}
+        self._listener = threading.Thread(target=self._listen, daemon=True)
+        self._listener.start()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:  # fmt: skip
+        self._gone.set()
         for number, handler in self._before.items():
             signal.signal(number, handler)
+        signal.set_wakeup_fd(self._wakeup)
+        os.close(self._mouth)
+        self._listener.join()
+        os.close(self._ear)
 
     def __call__(self, report: Any, state: Any) -> bool:
         if jax.process_count() > 1:
@@ -40,5 +58,14 @@ class Stop:
         if self.asked:
             raise KeyboardInterrupt
         self.asked = True
-        # not by print, which fails where the signal came in the middle of another one
-        os.write(2, b"\nstopping after these steps, and saving; once more to leave at once\n")
+
+    def _listen(self) -> None:
+        """Python takes signals only between two programs of XLA, which may be a minute apart; this thread hears of them at once."""
+        taken = 0
+        while number := os.read(self._ear, 1):
+            taken += number[0] in self._before
+            if taken == 1:
+                os.write(2, b"\nstopping after these steps, and saving; once more to leave at once\n")
+            elif not self._gone.wait(PATIENCE):
+                os.write(2, (SHOW_CURSOR if sys.stderr.isatty() else b"") + b"\nleft at once; the checkpoints that were whole still are\n")  # fmt: skip
+                os._exit(INTERRUPTED)

@@ -4,6 +4,7 @@ A model file is a safetensors file whose ``about`` holds the settings, the class
 """
 
 import dataclasses
+import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,7 +18,8 @@ from jaxcnn import train
 from jaxcnn.command import InputError, RunError
 from jaxcnn.data.scale import Standardiser
 from jaxcnn.runs import build
-from jaxcnn.runs.config import Config
+from jaxcnn.runs.config import CONFIG, Config, go_on
+from jaxcnn.train.names import named
 from jaxcnn.weights import WeightsError, load_safetensors, read_about, save_safetensors
 
 MODEL, KIND = "model.safetensors", "jaxcnn"
@@ -62,12 +64,28 @@ def save_model(path: Path, config: Config, state: train.TrainState, told: dict[s
         raise RunError(f"{error}; the checkpoints are whole, so that --resume writes it, too") from None
 
 
+def digest(params: Any) -> str:
+    """SHA-256 of all parameters, in the order of their names: name, dtype, shape, and numbers as they lie in memory.
+
+    >>> import numpy as np
+    >>> digest({"a": np.ones(2)}) == digest({"a": np.ones(2)}), digest({"a": np.ones(2)}) == digest({"b": np.ones(2)})
+    (True, False)
+    """
+    found = hashlib.sha256()
+    for name, leaf in sorted(named(params).items()):
+        array = np.asarray(leaf, order="C")
+        found.update(f"{name} {array.dtype} {array.shape}\n".encode() + array.tobytes())
+    return found.hexdigest()
+
+
 def open_models(path: Path) -> Trained:
     """The models in a run's folder, or in a file. InputError where there are none, or one cannot be read."""
     there = [*path.glob(MODEL), *path.glob(SEVERAL)]
     files = [path] if path.is_file() else sorted(there, key=lambda file: (len(file.name), file.name))
     if not files:
-        what = "has no model yet; a run writes one when it ends or is interrupted" if path.is_dir() else "is not there; give the folder of a run, or a model file"  # fmt: skip
+        what = f"is {'no run' if path.exists() else 'not there'}; give the folder of a run, or a model file"
+        if (path / CONFIG).exists():
+            what = f"has no model yet, as the run was killed; {go_on(path)}"
         raise InputError(f"{path}: {what}")
     try:
         told = [json.loads(read_about(file).get(KIND, "null")) for file in files]

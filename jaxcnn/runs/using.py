@@ -23,13 +23,13 @@ def test(path: Path, data: str | None, out: Path | None) -> str:
     models = open_models(path)
     own = models.settings
     config = Config(data=own.data, stream=own.stream, image_size=own.image_size) if data is None else Config(data=data)
-    given = load(dataclasses.replace(config, batch_size=1))
+    given, named = load(dataclasses.replace(config, batch_size=1)), f"--data {config.data}"
     images, labels = given.test
-    _check_shape(models, images.shape[1:], f"--data {given.name}")
+    _check_shape(models, images.shape[1:], named)
     if given.classes > models.classes:
-        raise InputError(f"--data {given.name} has {given.classes} classes, the model {models.classes}")
+        raise InputError(f"{named} has {given.classes} classes, the model {models.classes}")
     if given.names and models.names not in (given.names, tuple(map(str, range(models.classes)))):
-        raise InputError(f"--data {given.name} has the classes {', '.join(given.names):.100}, the model {', '.join(models.names):.100}")  # fmt: skip
+        raise InputError(f"{named} has the classes {', '.join(given.names):.100}, the model {', '.join(models.names):.100}")  # fmt: skip
     p = models.probabilities(images)
     singles = [float((own.argmax(-1) == labels).mean()) for own in p]
     right = p.mean(0).argmax(-1) == labels

@@ -23,10 +23,10 @@ from jaxcnn.drawing import save
 from jaxcnn.files import write_file, write_json
 from jaxcnn.lines import read_lines
 from jaxcnn.runs import build
-from jaxcnn.runs.config import CONFIG, FREE, Config, read_settings
+from jaxcnn.runs.config import CONFIG, FREE, Config, go_on, read_settings
 from jaxcnn.runs.given import Given, load
 from jaxcnn.runs.stopping import Stop
-from jaxcnn.runs.trained import MODEL, SEVERAL, about, save_model
+from jaxcnn.runs.trained import MODEL, SEVERAL, about, digest, save_model
 from jaxcnn.train.checkpoint import Checkpoints
 from jaxcnn.train.draw import heat_map, history, learning_curves
 from jaxcnn.train.progress import Progress
@@ -35,6 +35,7 @@ from jaxcnn.train.watch import Kind
 
 METRICS, RESULT, CURVES, STATES, DEAD = "metrics.jsonl", "result.json", "learning_curves.png", "checkpoints", "post_mortem"  # fmt: skip
 LEFT = STATES, DEAD, METRICS, RESULT, CURVES, MODEL, SEVERAL, "tensorboard", "*_norms.png"  # by a run
+ENDED = RESULT, MODEL  # what a run leaves when it ends or is interrupted, after its last checkpoint
 LABELS: dict[Kind, str] = {"delta": "‖δ‖", "gradient": "‖gradient‖", "weight": "‖weights‖"}
 REPORT = 50  # steps in one program
 MOST = 2**31 - 1  # steps, whose number is an int32
@@ -55,7 +56,10 @@ def run(config: Config, *, resume: bool = False, overwrite: bool = False) -> boo
     build.check_takes(model, shape, f"--model {config.model}")
     expect(steps <= MOST, "--epochs", f"at most {MOST // given.per_epoch} of {given.per_epoch} steps", config.epochs)
     if jax.process_count() > 1:  # before the first of them writes what another would take for an earlier run
-        multihost_utils.sync_global_devices("checked")
+        try:
+            multihost_utils.sync_global_devices("checked")
+        except jax.errors.JaxRuntimeError:
+            raise RunError("another process ended before the run began, or cannot be reached; its own message says why") from None  # fmt: skip
     if overwrite and first:
         for path in _left(config.out):
             shutil.rmtree(path) if path.is_dir() else path.unlink()
@@ -65,18 +69,26 @@ def run(config: Config, *, resume: bool = False, overwrite: bool = False) -> boo
     settings: dict[str, Any] = {
         "key": build.keys(config), "batch_size": config.batch_size, "steps": steps, "test": given.test, "prepare": given.scale, "augment": build.augmentation(config),
         "prepare_target": build.targets(config, given.classes), "microbatch": config.microbatch, "average": config.average, "policy": policy, "layout": layout,
-        "not_finite": config.not_finite, "report_every": REPORT, "evaluate_every": given.per_epoch,
+        "not_finite": config.not_finite, "report_every": min(REPORT, config.watch_every or REPORT), "evaluate_every": given.per_epoch,
     }  # fmt: skip
     told = {"model": config.model, "data": given.name, "classes": given.classes, "seeds": config.seeds, "steps": steps}
     with contextlib.ExitStack() as stack:
         states = stack.enter_context(Checkpoints(config.out / STATES, every=config.checkpoint_every, keep=config.keep, score="accuracy", about=told))  # fmt: skip
         like = _fresh(model, optimizer, settings, shape)
         start = states.restore(like) if resume and states.steps else None
+        if (
+            resume
+            and start is None
+            and (done_before := [path.name for path in _left(config.out) if path.name in ENDED])
+        ):
+            raise InputError(f"--resume: {config.out / STATES} has no checkpoint any more, though there is {', '.join(done_before)}; --overwrite begins anew")  # fmt: skip
         at = 0 if start is None else int(np.ravel(start.step)[0])
         if first:
             parameters = sum(leaf.size for leaf in jax.tree.leaves(like.params)) // config.seeds
-            console.print(f"{config.model}, {parameters:,} parameters, on {given.name}: {given.classes} classes, {given.per_epoch:,} steps an epoch" + (f"; goes on from step {at:,}" if at else ""), highlight=False, markup=False, soft_wrap=True)  # fmt: skip
-        stop, patience = stack.enter_context(Stop()), _patience(config, _earlier(config.out / METRICS, at))
+            going_on = f"; goes on from step {at:,} of {steps:,}" if resume else ""
+            console.print(f"{config.model}, {parameters:,} parameters, on {given.name}: {given.classes} classes, {given.per_epoch:,} steps an epoch{going_on}", highlight=False, markup=False, soft_wrap=True)  # fmt: skip
+        stop, earlier = stack.enter_context(Stop()), _earlier(config.out / METRICS, at)
+        patience = _patience(config, {line["step"]: line["scores"] for line in earlier if "scores" in line})
         if any(found.over for found in patience):
             settings["steps"] = at
         if first and resume:  # not before it is sure that the run can go on
@@ -86,11 +98,10 @@ def run(config: Config, *, resume: bool = False, overwrite: bool = False) -> boo
         if config.watch_every:
             x, target = (part[: config.batch_size] for part in given.test)
             norms = train.Norms(model, ops.softmax_cross_entropy, x, target, every=config.watch_every, prepare=given.scale, prepare_target=settings["prepare_target"])  # fmt: skip
+            norms.restore(earlier)  # in every process, as all measure together
             callbacks.append(norms)
         if first:
             log = stack.enter_context(_log(config, at, norms))
-            if norms is not None:
-                norms.restore(log.kept)
             callbacks.append(log)
             if config.tensorboard:
                 from jaxcnn.train.tensorboard import TensorBoard
@@ -107,7 +118,8 @@ def run(config: Config, *, resume: bool = False, overwrite: bool = False) -> boo
         except train.DivergedError as error:
             with Checkpoints(config.out / DEAD, about=told) as dead:
                 dead.save(error.step, error.state)
-            raise RunError(f"{error}. The train state before that step is in {config.out / DEAD}, the checkpoints in {config.out / STATES}") from None  # fmt: skip
+            rest = f", the checkpoints in {config.out / STATES}" if states.steps else ""
+            raise RunError(f"{error}. The train state before that step is in {config.out / DEAD}{rest}") from None
         except sets.DataError as error:  # an image of a stream
             raise RunError(f"--data {error}; once it is mended, --resume goes on") from None
         except jax.errors.JaxRuntimeError as error:
@@ -116,8 +128,9 @@ def run(config: Config, *, resume: bool = False, overwrite: bool = False) -> boo
         state = _best(patience, states, like, state)._replace(opt_state=())
         state = state if layout is None else layout.gather(state)
     if first:
-        _leave(config, given, state, norms, stop.asked, began, shape)
-        _say(config, stop.asked, done, steps, console)
+        before = earlier[-1].get("seconds", 0.0) if earlier else 0.0
+        skipped = _leave(config, given, state, norms, stop.asked, began, before, shape)
+        _say(config, stop.asked, done, steps, skipped, console)
     return stop.asked
 
 
@@ -162,10 +175,12 @@ def _speed(model: Any, optimizer: Any, settings: dict[str, Any], like: train.Tra
     return {"flops_per_step": flops(step, like, x, target, settings["key"]), "peak": peak}
 
 
-def _earlier(log: Path, at: int) -> dict[int, dict[str, float]]:
-    """The scores of the steps before ``at``, from the log of a run that goes on there. InputError where it is none."""
+def _earlier(log: Path, at: int) -> list[dict[str, Any]]:
+    """The lines of the steps before ``at``, from the log of a run that goes on there. InputError where it is none."""
     try:
-        return {step: scores for step, scores in history(read_lines(log) if at else [])[1].items() if step <= at}
+        lines = [line for line in (read_lines(log) if at else []) if line["step"] <= at]
+        history(lines)
+        return lines
     except (ValueError, LookupError, TypeError, OSError) as error:
         raise InputError(f"{log}: is not the log of this run ({error}); --overwrite begins anew") from None
 
@@ -185,7 +200,7 @@ def _best(patience: list[train.EarlyStopping], states: Checkpoints, like: train.
     for found in patience:
         if found.best_state is not None:
             return found.best_state
-        if found.best_step in states.steps:
+        if found.best_step >= 0:
             return states.restore(like, found.best_step)
     return last
 
@@ -197,13 +212,13 @@ def _log(config: Config, at: int, norms: train.Norms | None) -> train.JsonLines:
         raise InputError(str(error)) from None
 
 
-def _leave(config: Config, given: Given, state: train.TrainState, norms: train.Norms | None, interrupted: bool, began: float, shape: tuple[int, ...]) -> None:  # fmt: skip
-    """Weights, result and pictures."""
+def _leave(config: Config, given: Given, state: train.TrainState, norms: train.Norms | None, interrupted: bool, began: float, before: float, shape: tuple[int, ...]) -> int:  # fmt: skip
+    """Weights, result and pictures; how many losses were not finite. The run ``began`` on this clock, and took ``before`` seconds in earlier sittings."""
     for number in range(config.seeds):
         own = jax.tree.map(lambda leaf: leaf[number], state) if config.seeds > 1 else state  # noqa: B023
         name = MODEL if config.seeds == 1 else f"model_{config.seed + number}.safetensors"
         save_model(config.out / name, config, own, about(given.classes, given.names, given.scale, shape))
-    lines = read_lines(config.out / METRICS)
+    lines, seconds = read_lines(config.out / METRICS), time.perf_counter() - began
     losses, scores = history(lines)
     kept = int(np.ravel(state.step)[0])
     tested = kept if kept in scores else max(scores, default=None)
@@ -213,7 +228,8 @@ def _leave(config: Config, given: Given, state: train.TrainState, norms: train.N
         "test_accuracy_by_epoch": [row["accuracy"] for row in scores.values()],
         "test_accuracy_by_seed": each,
         "standard_deviation": float(np.std(each, ddof=1)) if each else None,
-        "steps": len(losses), "seconds": time.perf_counter() - began, "seconds_of_all_sittings": lines[-1]["seconds"] if lines else 0.0, "interrupted": interrupted,
+        "steps": len(losses), "steps_not_finite": int((~np.isfinite(losses)).sum()), "seconds": seconds, "seconds_of_all_sittings": seconds + before, "interrupted": interrupted,
+        "params_sha256": digest(state.params if state.average is None else state.average),
         "data": given.name, "classes": given.classes, "parameters": sum(leaf.size for leaf in jax.tree.leaves(state.params)) // config.seeds, "jax": jax.__version__,
         "settings": json.loads(config.text()),
     }  # fmt: skip
@@ -223,15 +239,18 @@ def _leave(config: Config, given: Given, state: train.TrainState, norms: train.N
     if norms is not None and norms.rows:
         for kind, label in LABELS.items():
             save(heat_map(norms.table(kind), f"{label} by layer, {config.model} on {given.name}", label=label), config.out / f"{kind}_norms.png")  # fmt: skip
+    return result["steps_not_finite"]
 
 
-def _say(config: Config, interrupted: bool, done: int, steps: int, console: Console) -> None:
+def _say(config: Config, interrupted: bool, done: int, steps: int, skipped: int, console: Console) -> None:
     """What was written, and what one might do now."""
-    out, written = shlex.quote(str(config.out)), ", ".join(sorted(path.name for path in config.out.iterdir()))
+    out, written = shlex.quote(str(config.out)), ", ".join(sorted(path.name for path in [config.out / CONFIG, *_left(config.out)]))  # fmt: skip
     lines = [f"Everything is in {config.out}: {written}"]
+    if skipped:
+        lines.append(f"{skipped:,} of {done:,} steps had a loss that was not finite, and changed nothing")
     if interrupted:
         rest = ", in each process with its --coordinator, --processes and --process" if jax.process_count() > 1 else ""
-        lines.append(f"Interrupted at step {done:,} of {steps:,}; to go on: python -m jaxcnn train --resume --out {out}{rest}")  # fmt: skip
+        lines.append(f"Interrupted at step {done:,} of {steps:,}; {go_on(config.out)}{rest}")
     else:
         lines.append(f"Next: python -m jaxcnn eval {out}; python -m jaxcnn predict {out} IMAGE…")
     console.print("\n".join(lines), highlight=False, markup=False, soft_wrap=True)

@@ -42,15 +42,15 @@ class Finding(NamedTuple):
 
 
 def autopsy(
-    model: Layer, loss: Op, params: Any, state: Any, x: Any, target: Any, key: jax.Array | None = None, *, train: bool = True, policy: Policy | None = None
+    model: Layer, loss: Op, params: Any, state: Any, x: Any, target: Any, key: jax.Array | None = None, *, train: bool = True, policy: Policy | None = None, scale: Any = 1.0
 ) -> Finding | None:  # fmt: skip
     """The first array of a step, in the order in which it is computed, that has a NaN or an infinity; None if all are finite.
 
-    Takes what the step took. Forward it is a layer's output, back it is δ below the layer whose backward made it, or the gradient of a parameter.
+    Takes what the step took; δ starts ``scale`` times as large, as under a loss scale. Forward it is a layer's output, back it is δ below the layer whose backward made it, or the gradient of a parameter.
     """
     if policy is not None:
         params, x = policy.to_compute(params), policy.to_compute(x)
-    for stage, layer, ops, what, array in _in_turn(model, loss, params, state, x, target, key, train, policy):
+    for stage, layer, ops, what, array in _in_turn(model, loss, params, state, x, target, key, train, policy, scale):
         if jnp.issubdtype(jnp.result_type(array), jnp.floating):
             bad = int((~jnp.isfinite(array)).sum())
             if bad:
@@ -59,7 +59,16 @@ def autopsy(
 
 
 def _in_turn(
-    model: Layer, loss: Op, params: Any, state: Any, x: Any, target: Any, key: Any, train: bool, policy: Policy | None
+    model: Layer,
+    loss: Op,
+    params: Any,
+    state: Any,
+    x: Any,
+    target: Any,
+    key: Any,
+    train: bool,
+    policy: Policy | None,
+    scale: Any,
 ) -> Iterator[tuple[str, str, tuple[str, ...], str, Any]]:
     inside = _ops(model)
     yield "input", "", (), "x", x
@@ -72,7 +81,7 @@ def _in_turn(
     (y, _), residuals = model.forward(params, state, x, key, train=train)
     losses, saved = loss.run(y if policy is None else policy.to_output(y), target)
     yield "loss", "", (loss.name,), f"the loss ({loss.name})", losses
-    dy, *_ = loss.pull(saved, jnp.full_like(losses, 1 / max(losses.size, 1)))
+    dy, *_ = loss.pull(saved, jnp.full_like(losses, 1 / max(losses.size, 1)) * scale)
     above, ops = "", (loss.name,)
     for name, delta in reversed(deltas(model, residuals, dy.astype(y.dtype)).items()):
         yield (

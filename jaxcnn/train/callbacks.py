@@ -39,7 +39,7 @@ class EarlyStopping:
         if self.score not in report.scores:
             raise KeyError(f"EarlyStopping: there is no score `{self.score}`; there is {', '.join(report.scores)}")
         score = report.scores[self.score]
-        if math.isnan(self.best) or self._sign * score > self._sign * self.best:
+        if self.best_step < 0 or self._sign * score > self._sign * self.best or (math.isnan(self.best) and not math.isnan(score)):  # fmt: skip
             self.best, self.best_step, self._since = score, report.step, 0
             self.best_state = jax.tree.map(jnp.copy, state)
         else:

@@ -14,11 +14,13 @@ before it is whole, and nothing in it is ever executed or unpickled.
 """
 
 import contextlib
+import errno
 import logging
 import math
+import os
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
@@ -40,6 +42,7 @@ except ImportError as error:
 
 FORMAT = {"format": "jaxcnn train state", "version": 1}
 STILL = 0.25  # seconds
+DISK = errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES  # what users can mend; it stands deep inside long messages
 
 
 class CheckpointError(RunError):
@@ -67,12 +70,19 @@ class Checkpoints:
         self.folder, self.every, self._about = Path(folder).absolute(), every, {**FORMAT, "about": dict(about or {})}
         self._score, self._sign, self._best, self._last = score, 1 if mode == "max" else -1, -math.inf, -1
         policies: list[Any] = [keeping.LatestN(keep)]
+        best: dict[str, Any] = {}
         if score is not None:
-            policies.append(keeping.BestN(get_metric_fn=lambda scores: scores[score], reverse=mode == "min", n=1, keep_checkpoints_without_metrics=False))  # fmt: skip
-        options = ocp.CheckpointManagerOptions(preservation_policy=keeping.AnyPreservationPolicy(policies))
+            of = lambda scores: scores[score]  # noqa: E731
+            policies.append(keeping.BestN(get_metric_fn=of, reverse=mode == "min", n=1, keep_checkpoints_without_metrics=False))  # fmt: skip
+            best = {"best_fn": of, "best_mode": mode}  # else the scores are not read when a folder is opened again
+        options = ocp.CheckpointManagerOptions(preservation_policy=keeping.AnyPreservationPolicy(policies), **best)
+        self._hushed = contextlib.ExitStack()
+        self._hushed.enter_context(_hush())
         with self._told("cannot be used for checkpoints"), _quiet():
             self.folder.mkdir(parents=True, exist_ok=True)
             self._manager = ocp.CheckpointManager(self.folder, options=options, item_handlers={"state": ocp.StandardCheckpointHandler(), "about": ocp.JsonCheckpointHandler()})  # fmt: skip
+            for step in self.steps if score is not None else ():
+                self._better(self._manager.metrics(step))
 
     @property
     def steps(self) -> list[int]:
@@ -85,7 +95,8 @@ class Checkpoints:
             self._last = report.step - len(report.losses)
         better = self._better(report.scores)
         if better or report.step == report.steps or report.step // self.every > self._last // self.every:
-            self.save(report.step, state, scores=report.scores)
+            # Without the others' scores the first of equals stays the best
+            self.save(report.step, state, scores=report.scores if better else None)
 
     def _better(self, scores: Mapping[str, float] | None) -> bool:
         if self._score is None or not scores:
@@ -95,12 +106,18 @@ class Checkpoints:
         return score > best
 
     def save(self, step: int, state: TrainState, *, scores: Mapping[str, float] | None = None) -> None:
-        """Begin to write ``state`` under the name ``step``; one that is there already stays. Raises CheckpointError where the last could not be written."""
+        """Begin to write ``state`` under the name ``step``, unless it was the last that was saved or restored.
+
+        Raises CheckpointError where the one before could not be written, and where there is another of that name.
+        """
+        if step == self._last and step in self.steps:
+            return
+        if step in self.steps:
+            raise CheckpointError(f"{self.folder}: checkpoint {step} is there already, of an earlier run; move it and those after it away, or give another folder")  # fmt: skip
         arrays = jax.tree.map(jnp.copy, named(state))  # as the next step reuses the buffers
         what = ocp.args.Composite(state=ocp.args.StandardSave(arrays), about=ocp.args.JsonSave(self._about))
-        if step not in self._manager.all_steps():
-            with self._told(f"checkpoint {step} could not be written; the earlier ones are as they were"):
-                self._manager.save(step, args=what, metrics=dict(scores) if scores else None)
+        with self._told(f"checkpoint {step} could not be written; what was whole before still is"):
+            self._manager.save(step, args=what, metrics=dict(scores) if scores else None)
         self._last = step
 
     def restore(self, like: TrainState, step: int | None = None) -> TrainState:
@@ -123,17 +140,21 @@ class Checkpoints:
             there = self._manager.item_metadata(step)["state"]
             self._check_arrays(step, wanted, there)
             found = self._manager.restore(step, args=ocp.args.Composite(state=ocp.args.StandardRestore(wanted)))["state"]  # fmt: skip
+        self._last = step
         return jax.tree.unflatten(jax.tree.structure(like), [found[name] for name in wanted])
 
     def wait(self) -> None:
         """Until all is written."""
-        with self._told("the last checkpoint could not be written; the earlier ones are as they were"):
+        with self._told("the last checkpoint could not be written; what was whole before still is"):
             self._manager.wait_until_finished()
 
     def close(self) -> None:
         """Wait, and let go of the folder."""
-        self.wait()
-        self._manager.close()
+        try:
+            self.wait()
+        finally:
+            self._manager.close()
+            self._hushed.close()
 
     def __enter__(self) -> "Checkpoints":
         return self
@@ -163,31 +184,55 @@ class Checkpoints:
             raise
         except Exception as error:  # whatever orbax and tensorstore raise
             reason = " ".join(str(error).split()) or type(error).__name__
+            reason = next((known for known in map(os.strerror, DISK) if known in reason), reason)
             raise CheckpointError(f"{self.folder}: {what} ({reason:.200}){hint}") from error
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Drops what orbax logs of a damaged checkpoint, as the error says it; and the tracebacks of tensorstore's threads, which report to an event loop that orbax has closed by then."""
-    log = logging.getLogger("absl")
-    level, before, last = log.level, sys.unraisablehook, time.monotonic()
+def _hush(told: Callable[[], Any] = lambda: None) -> Iterator[None]:
+    """Drops the tracebacks of orbax's threads, as their errors are raised, too; and of tensorstore's, which report to an event loop that orbax has closed by then; ``told()`` of these."""
+    log, before = logging.getLogger("absl"), sys.unraisablehook
 
     def hook(unraisable: Any) -> None:
-        nonlocal last
-        last = time.monotonic()
+        told()
         if str(unraisable.exc_value) != "Event loop is closed":
             before(unraisable)
 
-    log.setLevel(logging.CRITICAL)
+    def of_others(record: logging.LogRecord) -> bool:
+        known = record.levelno >= logging.ERROR or "did not provide metrics" in str(
+            record.msg
+        )  # which is as it should be
+        return not (known and "orbax" in record.pathname)
+
+    log.addFilter(of_others)
     sys.unraisablehook = hook
     try:
         yield
-    except Exception:
-        while time.monotonic() - last < STILL:
-            time.sleep(STILL / 10)
-        raise
     finally:
         sys.unraisablehook = before
+        log.removeFilter(of_others)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Drops what orbax logs of a damaged checkpoint, as the error says it, and what its threads still have to say of it."""
+    log, last = logging.getLogger("absl"), time.monotonic()
+    level = log.level
+
+    def note() -> None:
+        nonlocal last
+        last = time.monotonic()
+
+    log.setLevel(logging.CRITICAL)
+    try:
+        with _hush(note):
+            try:
+                yield
+            except Exception:
+                while time.monotonic() - last < STILL:
+                    time.sleep(STILL / 10)
+                raise
+    finally:
         log.setLevel(level)
 
 

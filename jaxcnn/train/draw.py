@@ -71,10 +71,10 @@ def heat_map(table: Table, title: str, *, label: str = "norm") -> Figure:
 
 
 def _edges(steps: np.ndarray) -> np.ndarray:
-    """Where the columns of a map begin and end: halfway between two steps."""
-    inner = (steps[1:] + steps[:-1]) / 2
-    first, last = (inner[0], inner[-1]) if len(inner) else (steps[0] + 0.5, steps[0] - 0.5)
-    return np.concatenate([[2 * steps[0] - first], inner, [2 * steps[-1] - last]])
+    """Where the columns of a map begin and end: halfway between two steps; the outermost at their own, as nothing was before or after them."""
+    if len(steps) == 1:
+        return np.array([steps[0] - 0.5, steps[0] + 0.5])
+    return np.concatenate([steps[:1], (steps[1:] + steps[:-1]) / 2, steps[-1:]])
 
 
 def learning_curves(
@@ -133,7 +133,7 @@ def _draw_losses(ax: Axes, losses: np.ndarray, per_epoch: int | None, name: str)
     steps = np.arange(1, len(losses) + 1)
     losses, smooth = np.maximum(losses, SMALLEST_LOSS), np.maximum(smooth, SMALLEST_LOSS)
     ax.plot(steps, losses, color=PALE, linewidth=0.7, label="each step")
-    ax.plot(steps, smooth, color=ACCENT, linewidth=1.8, label=f"mean of {width} steps")
+    ax.plot(steps, smooth, color=ACCENT, linewidth=1.8, label=f"mean of {width} steps" if width > 1 else None)
     ax.set_yscale("log")
     # a single easy batch can reach 1e-6, which would squeeze everything else
     ax.set_ylim(bottom=max(np.nanmin(losses), 0.1 * np.nanmin(smooth)))

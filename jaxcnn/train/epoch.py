@@ -26,19 +26,19 @@ def make_steps(step: jax.stages.Wrapped) -> jax.stages.Wrapped:
     """A compiled ``steps(train_state, x, target, rows, key, count=None) -> (train_state, {"loss": (steps,)})``: the ``step`` of :func:`jaxcnn.train.make_step` for each row of ``rows``.
 
     ``x`` and ``target`` hold all examples, and ``rows`` (steps, batch) says which of them make up each batch, so that a part of an epoch can be run between two looks at
-    a progress bar. Only the first ``count`` rows are taken, if that is given; it may differ from call to call without compiling anew. The metrics of the others are 0.
+    a progress bar. A step may hand on something else than a train state, as :mod:`jaxcnn.train.halt` does. Only the first ``count`` rows are taken, if that is given; it may differ from call to call without compiling anew. The metrics of the others are 0.
     """
 
     def steps(
-        train_state: TrainState, x: Any, target: Any, rows: jax.Array, key: jax.Array, count: Any = None
-    ) -> tuple[TrainState, Metrics]:
-        def one(at: TrainState, batch: jax.Array) -> tuple[TrainState, Metrics]:
+        train_state: Any, x: Any, target: Any, rows: jax.Array, key: jax.Array, count: Any = None
+    ) -> tuple[Any, Metrics]:
+        def one(at: Any, batch: jax.Array) -> tuple[Any, Metrics]:
             return step(at, x[batch], target[batch], key)
 
         if count is None:
             return lax.scan(one, train_state, rows)
 
-        def advance(number: Any, at: tuple[TrainState, Metrics]) -> tuple[TrainState, Metrics]:
+        def advance(number: Any, at: tuple[Any, Metrics]) -> tuple[Any, Metrics]:
             train_state, metrics = one(at[0], rows[number])
             return train_state, {name: at[1][name].at[number].set(value) for name, value in metrics.items()}
 

@@ -22,6 +22,7 @@ from jaxcnn.layers.layer import Layer, Params, State
 from jaxcnn.precision import Policy
 from jaxcnn.train.layout import Layout
 from jaxcnn.train.step import make_predict
+from jaxcnn.wide import wide
 
 Measure = Callable[[Any, Any], jax.Array]
 Evaluate = Callable[[Params, State, Any, Any], dict[str, float]]
@@ -34,7 +35,7 @@ def accuracy(logits: jax.Array, labels: jax.Array) -> jax.Array:
     >>> accuracy(jnp.array([[0.1, 0.9], [0.8, 0.2]]), jnp.array([1, 1])).tolist()
     [1.0, 0.0]
     """
-    return (logits.argmax(-1) == labels).astype(logits.dtype)
+    return wide((logits.argmax(-1) == labels).astype(logits.dtype))
 
 
 def make_evaluate(
@@ -61,7 +62,7 @@ def make_evaluate(
     @jax.jit
     def sums(params: Params, state: State, x: Any, target: Any, count: jax.Array) -> dict[str, jax.Array]:
         y, counts = predict(params, state, x), jnp.arange(len(x)) < count
-        return {name: jnp.where(counts, measure(y, target), 0).sum() for name, measure in measures.items()}
+        return {name: jnp.where(counts, wide(measure(y, target)), 0).sum() for name, measure in measures.items()}
 
     def evaluate(params: Params, state: State, x: Any, target: Any) -> dict[str, float]:
         if len(x) != len(target) or len(x) == 0:

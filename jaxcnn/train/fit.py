@@ -24,6 +24,7 @@ from jaxcnn.op import Op
 from jaxcnn.precision import Policy
 from jaxcnn.train.autopsy import Finding, autopsy
 from jaxcnn.train.evaluate import Evaluate, Measure, accuracy, make_evaluate
+from jaxcnn.train.halt import halting
 from jaxcnn.train.layout import Layout
 from jaxcnn.train.source import Arrays, Batches, Shuffled, Together
 from jaxcnn.train.step import Augment, Prepare, TrainState, create, make_inputs, make_step
@@ -57,8 +58,8 @@ Callback: TypeAlias = Callable[[Report, TrainState], Any]
 class DivergedError(ArithmeticError):
     """A loss or a gradient was not finite, in the step whose number is ``step`` (the first is 0).
 
-    ``state`` is the train state, which that step did not change; ``finding`` says which layer and op made the first such number (None, where the step repeated with this state has
-    none, as later steps of the same report moved on).
+    ``state`` is the train state before that step (of several runs, of the one that diverged); ``finding`` says which layer and op made the first such number, None where the step
+    repeated without its microbatches and layout has none.
     """
 
     def __init__(self, step: int, loss: float, state: TrainState, finding: Finding | None) -> None:
@@ -85,11 +86,12 @@ def fit(
     ``start`` ends as one that was never stopped, to the bit.
 
     Args:
-        data: arrays (x, target) of all examples, kept on the device and shuffled anew in every epoch; or an iterator of batches (x, target), of each process its own part.
+        data: arrays (x, target) of all examples, kept on the device and shuffled anew in every epoch; or an iterator of batches (x, target), of each process its own part; where a run goes
+            on, the iterator, too, has to go on from there.
         key: of all that is drawn. An array of keys (n,) makes n runs at once, by ``vmap``, each with its own parameters and order of the examples, as it would be alone; the train
             state then has an axis (n,) in front of every array.
-        epochs, steps: how long, by one of the two; for an iterator by ``steps``.
-        test: examples to look at every ``evaluate_every`` steps (an epoch; for an iterator never, unless given) and at the end, by ``measures`` (accuracy).
+        epochs, steps: how long, by one of the two; for an iterator by ``steps``, unless it has ``per_epoch``, as :class:`jaxcnn.data.Stream` does.
+        test: examples to look at every ``evaluate_every`` steps (an epoch, where that is known) and at the end, by ``measures`` (accuracy).
         not_finite: whether a step whose loss or gradient is not finite, which changes nothing, ends the run.
         report_every: steps in one compiled program, from one report to the next.
         start: a train state to go on from; its ``step`` says where. Its buffers are reused: take the one that is returned.
@@ -113,7 +115,8 @@ def fit(
         source = (Together if several else Shuffled)(data, batch_size, report_every, rest, layout)
     total, looks = _steps(epochs, steps, source.per_epoch), evaluate_every or source.per_epoch or 0
     step = make_step(model, loss, optimizer, prepare, prepare_target, augment=augment, microbatch=microbatch, average=average, guard=True, policy=policy, layout=layout)  # fmt: skip
-    run, inputs = source.runner(step), make_inputs(prepare, prepare_target, augment)
+    run = source.runner(step) if not_finite == "skip" else halting(source, step, (len(key),) if several else ())
+    inputs = make_inputs(prepare, prepare_target, augment)
     evaluate = make_evaluate(model, {"accuracy": accuracy} if measures is None else measures, prepare, policy=policy, layout=layout)  # fmt: skip
     if start is None:
         shape = source.example.shape if prepare is None else jax.eval_shape(prepare, source.example).shape
@@ -128,8 +131,8 @@ def fit(
             bad, *which = np.argwhere(~finite)[0].tolist()  # and of which run, if there are several
             own = _of(state, *which)
             x, target, own_key = inputs(*source.batch(at + bad, *which), source.step_key[*which], at + bad)
-            finding = autopsy(model, loss, own.params, own.state, x, target, own_key, policy=policy)
-            raise DivergedError(at + bad, float(losses[bad, *which]), state, finding)
+            finding = autopsy(model, loss, own.params, own.state, x, target, own_key, policy=policy, scale=_scale(own, policy))  # fmt: skip
+            raise DivergedError(at + bad, float(losses[bad, *which]), own, finding)
         at = at + count
         epoch = at / source.per_epoch if source.per_epoch else math.nan
         looked = test is not None and (at == total or (looks and at % looks == 0))
@@ -138,9 +141,16 @@ def fit(
             for own, which in (zip(losses.T, np.ndindex(losses.shape[1:]), strict=True) if several else [(losses, ())])
         ]
         reports.append(_together(alone) if several else alone[0])
-        if True in [callback(reports[-1], state) for callback in callbacks]:
+        answers = [callback(reports[-1], state) for callback in callbacks]
+        if any(isinstance(answer, bool | np.bool) and answer for answer in answers):
             break
     return state, reports
+
+
+def _scale(state: TrainState, policy: Policy | None) -> Any:
+    """By what δ is multiplied."""
+    fixed = None if policy is None or policy.loss_scale == "dynamic" else policy.loss_scale
+    return (fixed or 1.0) if state.scale is None else state.scale.value
 
 
 def _of(state: TrainState, *which: int) -> TrainState:

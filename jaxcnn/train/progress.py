@@ -58,7 +58,7 @@ class Progress:
         columns = bars.BarColumn(bar_width=16), bars.MofNCompleteColumn(), bars.TextColumn("{task.description}", markup=False), bars.TimeRemainingColumn(), bars.TextColumn("left")  # fmt: skip
         self._bars = bars.Progress(*columns, console=self._console, disable=not self._console.is_terminal, get_time=clock, refresh_per_second=REFRESH)  # fmt: skip
         self._task = self._bars.add_task("compiling …", total=steps)
-        self._clock, self._at, self._rate, self._scores = clock, -math.inf, 0.0, {}
+        self._clock, self._at, self._rate, self._without_looks, self._scores = clock, -math.inf, 0.0, False, {}
 
     def __call__(self, report: Report, state: Any = None) -> None:
         """Show where the run is."""
@@ -66,8 +66,8 @@ class Progress:
         passed, self._at = now - self._at, now
         if passed == math.inf:  # the first report; what is left is reckoned from here
             self._bars.reset(self._task, completed=report.step)
-        elif passed > 0 and (report.scores is None or not self._rate):
-            self._rate = len(report.losses) / passed
+        elif passed > 0 and (report.scores is None or not self._without_looks):
+            self._rate, self._without_looks = len(report.losses) / passed, report.scores is None
         self._scores = self._scores if report.scores is None else report.scores
         told = "  ".join(self._told(report))
         self._bars.update(self._task, completed=report.step, description=told)

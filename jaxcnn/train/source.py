@@ -15,11 +15,11 @@ import numpy as np
 
 from jaxcnn.train.epoch import make_steps, shuffled
 from jaxcnn.train.layout import Layout
-from jaxcnn.train.step import Metrics, TrainState
+from jaxcnn.train.step import Metrics
 
 Arrays: TypeAlias = tuple[Any, Any]
-Run: TypeAlias = Callable[[TrainState, int, int], tuple[TrainState, Metrics]]
-"""(train_state, number of the first step, how many steps) → the new train state, and metrics with a value a step (and perhaps some more, which mean nothing)."""
+Run: TypeAlias = Callable[[Any, int, int], tuple[Any, Metrics]]
+"""(train_state, or what else the step hands on; number of the first step, how many steps) → the new train state, and metrics with a value a step (and perhaps some more, which mean nothing)."""
 
 
 class Shuffled:
@@ -84,7 +84,7 @@ class Together:
         x, target = self._alone[0].x, self._alone[0].target
         steps = jax.jit(jax.vmap(make_steps(step), in_axes=(0, None, None, 0, 0, None)), donate_argnums=0)
 
-        def run(state: TrainState, at: int, count: int) -> tuple[TrainState, Metrics]:
+        def run(state: Any, at: int, count: int) -> tuple[Any, Metrics]:
             rows = np.stack([alone.rows(at, count) for alone in self._alone])
             state, metrics = steps(state, x, target, rows, self.step_key, jnp.int32(count))
             return state, {name: value.swapaxes(0, 1) for name, value in metrics.items()}
@@ -93,12 +93,11 @@ class Together:
 
 
 class Batches:
-    """What an iterator hands out: (x, target), batch by batch, or this process's part of them. The number of examples is unknown, and so is what an epoch is."""
-
-    per_epoch = None
+    """What an iterator hands out: (x, target), batch by batch, or this process's part of them. What an epoch is only its ``per_epoch`` can tell, if it has one."""
 
     def __init__(self, batches: Iterator[Arrays], key: jax.Array, layout: Layout | None = None) -> None:
         self._batches, self.step_key, self._layout = batches, jax.random.split(key)[1], layout
+        self.per_epoch: int | None = getattr(batches, "per_epoch", None)
         self._recent: dict[int, Arrays] = {}
         self._first: Arrays | None = self._next(0)
         self.example = self._first[0][:1]
@@ -117,7 +116,7 @@ class Batches:
     def runner(self, step: jax.stages.Wrapped) -> Run:
         """A call of the compiled step for each batch."""
 
-        def run(state: TrainState, at: int, count: int) -> tuple[TrainState, Metrics]:
+        def run(state: Any, at: int, count: int) -> tuple[Any, Metrics]:
             found, self._recent = [], {}
             for number in range(at, at + count):
                 x, target = self._recent[number] = self._next(number) if self._first is None else self._first

@@ -50,10 +50,9 @@ def carried(eqn: Any) -> slice:
     slice(1, 2, None)
     """
     (inner,) = inner_programs(eqn)
-    gains = [
-        [len(out.aval.shape) - len(own.aval.shape) for out, own in zip(*pair, strict=True)]
-        for pair in ((eqn.invars, inner.invars), (eqn.outvars, inner.outvars))
-    ]
+    rank: Callable[[Any], int] = lambda var: len(var.aval.shape)  # noqa: E731
+    pairs = (eqn.invars, inner.invars), (eqn.outvars, inner.outvars)
+    gains = [[rank(outer) - rank(own) for outer, own in zip(*pair, strict=True)] for pair in pairs]
     end, count = gains[0].count(0), gains[1].count(0)
     return slice(end - count, end)
 
