@@ -239,7 +239,7 @@ def test_an_image_that_cannot_be_used_does_not_hide_the_others(name: str, words:
     told = capsys.readouterr()
     assert f"{place / 'eight.png'}  " in told.out
     assert words in told.err
-    assert told.err.endswith("error: 1 of 2 images could not be read\n")
+    assert told.err.endswith("error: 1 of 2 images could not be used\n")
 
 
 def test_a_model_that_does_not_take_such_images(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -63,8 +63,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     total, console = pairs * every + every // 2, Console(stderr=True, force_terminal=True)
     with tempfile.TemporaryDirectory() as folder, Checkpoints(Path(folder, "states"), every=every) as checkpoints, train.JsonLines(Path(folder, "log.jsonl")) as log, Progress(total, BATCH, console=console) as bar:  # fmt: skip
-        train.fit(model, LOSS, OPTIMIZER, (images, labels), key=KEY, batch_size=BATCH, steps=total, report_every=part, callbacks=[log, bar, checkpoints, timed])  # fmt: skip
+        train.fit(model, LOSS, OPTIMIZER, (images, labels), key=KEY, batch_size=BATCH, steps=total, evaluate_every=total, report_every=part, callbacks=[log, bar, checkpoints, timed])  # fmt: skip
     found["bare"].pop()  # the last has no partner
+    assert len(found["whole"]) == pairs
     ms = {name: 1000 / every * statistics.median(times) for name, times in found.items()}
     shares = sorted(whole / bare - 1 for whole, bare in zip(found["whole"], found["bare"], strict=True))
     print(f"bare loop {ms['bare']:.2f} ms a step, fit with checkpoints, log and bar {ms['whole']:.2f}: {statistics.median(shares):+.1%} ({shares[0]:+.1%} to {shares[-1]:+.1%}, {pairs} pairs)")  # fmt: skip

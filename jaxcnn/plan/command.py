@@ -49,7 +49,10 @@ def run(chosen: argparse.Namespace) -> int:
         if chosen.json is not None:
             from jaxcnn.files import write_file
 
-            write_file(chosen.json, found.to_json() + "\n")
+            try:
+                write_file(chosen.json, found.to_json() + "\n")
+            except OSError as error:
+                raise ValueError(f"--json {chosen.json}: cannot be written ({error.strerror}); give another file") from None  # fmt: skip
     except (ValueError, TypeError, ImportError, OSError) as problem:
         # which layer it was
         notes = (note for note in getattr(problem, "__notes__", ()) if "JAX_TRACEBACK" not in note)

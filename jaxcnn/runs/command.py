@@ -150,5 +150,5 @@ def _predict(arguments: Sequence[str]) -> bool:
     for line in bad:
         print(f"error: {line}", file=sys.stderr)
     if bad:
-        raise InputError(f"{len(bad)} of {len(chosen.images)} images could not be read")
+        raise InputError(f"{len(bad)} of {len(chosen.images)} images could not be used")
     return False

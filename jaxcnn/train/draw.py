@@ -28,7 +28,7 @@ except ImportError as error:
     raise ImportError("pictures are drawn by matplotlib: pip install 'jaxcnn[train]'") from error
 
 SMALLEST_LOSS = 1e-8  # a loss of exactly 0 has no place on a logarithmic axis
-MOST_LABELS = 60
+MOST_LABELS, MOST_LINES = 60, 12
 ZERO, NOT_FINITE = "#ffffff", REFERENCE  # neither is a colour of the map
 
 
@@ -140,8 +140,11 @@ def _draw_losses(ax: Axes, losses: np.ndarray, per_epoch: int | None, name: str)
     low, high = ax.get_ylim()
     ax.yaxis.set_major_formatter("{x:g}")
     ax.yaxis.set_minor_formatter("{x:g}" if high < 10 * low else NullFormatter())
-    for end in range(per_epoch, len(losses), per_epoch) if per_epoch else ():
-        ax.axvline(end, color=INK, linewidth=0.6, alpha=0.25)
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    if per_epoch:
+        apart = per_epoch * -(-len(losses) // (MOST_LINES * per_epoch))  # a line for every epoch, or for every few
+        for end in range(apart, len(losses), apart):
+            ax.axvline(end, color=INK, linewidth=0.6, alpha=0.25)
     ax.legend(frameon=False)
 
 
