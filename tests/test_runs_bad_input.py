@@ -370,8 +370,9 @@ def test_a_run_that_diverges_names_the_layer_and_the_step(place: Path, tmp_path:
     out = tmp_path / "run"
     more = ["--model", "mlp", "--batch-size", "20", "--epochs", "1", "--optimizer", "sgd", "--learning-rate", "1e6"]
     words = f"in step 4 (forward: 80 of 80 numbers of the output of layer `dense2` (dense) are not finite); try a smaller learning rate or clipped gradients, or look for NaN in the data. The train state before that step is in {out / 'post_mortem'}"  # fmt: skip
-    assert fails(["train", "--data", str(place / "good.npz"), "--out", str(out), *more], words, capsys) == 1
-    assert [path.name for path in (out / "post_mortem").iterdir()] == ["4"]
+    for again in ([], ["--resume"]):
+        assert fails(["train", "--data", str(place / "good.npz"), "--out", str(out), *more, *again], words, capsys) == 1
+        assert [path.name for path in (out / "post_mortem").iterdir()] == ["4"]
 
 
 NO_EXTRA = "import sys; sys.modules['rich'] = None; from jaxcnn.__main__ import main; main(['train', '--data', 'nowhere', '--out', sys.argv[1]])"  # fmt: skip

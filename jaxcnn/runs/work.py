@@ -4,7 +4,6 @@ import contextlib
 import dataclasses
 import json
 import math
-import shlex
 import shutil
 import time
 from pathlib import Path
@@ -19,24 +18,22 @@ from rich.console import Console
 from jaxcnn import data as sets
 from jaxcnn import ops, train
 from jaxcnn.command import InputError, RunError, expect
-from jaxcnn.drawing import save
-from jaxcnn.files import write_file, write_json
+from jaxcnn.files import write_file
 from jaxcnn.lines import read_lines
 from jaxcnn.runs import build
-from jaxcnn.runs.config import CONFIG, FREE, Config, go_on, read_settings
+from jaxcnn.runs.config import CONFIG, FREE, Config, read_settings
 from jaxcnn.runs.given import Given, load
+from jaxcnn.runs.results import CURVES, METRICS, RESULT, leave, say
 from jaxcnn.runs.stopping import Stop
-from jaxcnn.runs.trained import MODEL, SEVERAL, about, digest, save_model
+from jaxcnn.runs.trained import MODEL, SEVERAL
 from jaxcnn.train.checkpoint import Checkpoints
-from jaxcnn.train.draw import heat_map, history, learning_curves
+from jaxcnn.train.draw import history
 from jaxcnn.train.progress import Progress
 from jaxcnn.train.speed import flops, measure_peak
-from jaxcnn.train.watch import Kind
 
-METRICS, RESULT, CURVES, STATES, DEAD = "metrics.jsonl", "result.json", "learning_curves.png", "checkpoints", "post_mortem"  # fmt: skip
+STATES, DEAD = "checkpoints", "post_mortem"
 LEFT = STATES, DEAD, METRICS, RESULT, CURVES, MODEL, SEVERAL, "tensorboard", "*_norms.png"  # by a run
 ENDED = RESULT, MODEL  # what a run leaves when it ends or is interrupted, after its last checkpoint
-LABELS: dict[Kind, str] = {"delta": "‖δ‖", "gradient": "‖gradient‖", "weight": "‖weights‖"}
 REPORT = 50  # steps in one program
 MOST = 2**31 - 1  # steps, whose number is an int32
 
@@ -76,12 +73,9 @@ def run(config: Config, *, resume: bool = False, overwrite: bool = False) -> boo
         states = stack.enter_context(Checkpoints(config.out / STATES, every=config.checkpoint_every, keep=config.keep, score="accuracy", about=told))  # fmt: skip
         like = _fresh(model, optimizer, settings, shape)
         start = states.restore(like) if resume and states.steps else None
-        if (
-            resume
-            and start is None
-            and (done_before := [path.name for path in _left(config.out) if path.name in ENDED])
-        ):
-            raise InputError(f"--resume: {config.out / STATES} has no checkpoint any more, though there is {', '.join(done_before)}; --overwrite begins anew")  # fmt: skip
+        ended = [path.name for path in _left(config.out) if path.name in ENDED]
+        if resume and start is None and ended:
+            raise InputError(f"--resume: {config.out / STATES} has no checkpoint any more, though there is {', '.join(ended)}; --overwrite begins anew")  # fmt: skip
         at = 0 if start is None else int(np.ravel(start.step)[0])
         if first:
             parameters = sum(leaf.size for leaf in jax.tree.leaves(like.params)) // config.seeds
@@ -112,12 +106,13 @@ def run(config: Config, *, resume: bool = False, overwrite: bool = False) -> boo
         callbacks += [states, *patience, stop]
         source = sets.Stream(given.train, config.batch_size, seed=config.seed, start=at) if config.stream else given.train  # fmt: skip
         try:
-            state, reports = train.fit(model, ops.softmax_cross_entropy, optimizer, source, start=start, callbacks=callbacks, **settings)  # fmt: skip
-            states.save(int(np.ravel(state.step)[0]), state, scores=reports[-1].scores if reports else None)
+            state, _ = train.fit(model, ops.softmax_cross_entropy, optimizer, source, start=start, callbacks=callbacks, **settings)  # fmt: skip
+            states.save(int(np.ravel(state.step)[0]), state)
             states.wait()
         except train.DivergedError as error:
             with Checkpoints(config.out / DEAD, about=told) as dead:
-                dead.save(error.step, error.state)
+                if error.step not in dead.steps:  # where a resumed run came to the same end
+                    dead.save(error.step, error.state)
             rest = f", the checkpoints in {config.out / STATES}" if states.steps else ""
             raise RunError(f"{error}. The train state before that step is in {config.out / DEAD}{rest}") from None
         except sets.DataError as error:  # an image of a stream
@@ -129,8 +124,9 @@ def run(config: Config, *, resume: bool = False, overwrite: bool = False) -> boo
         state = state if layout is None else layout.gather(state)
     if first:
         before = earlier[-1].get("seconds", 0.0) if earlier else 0.0
-        skipped = _leave(config, given, state, norms, stop.asked, began, before, shape)
-        _say(config, stop.asked, done, steps, skipped, console)
+        skipped = leave(config, given, state, norms, stop.asked, began, before, shape)
+        written = [path.name for path in [config.out / CONFIG, *_left(config.out)]]
+        say(config, written, stop.asked, done, steps, skipped, console)
     return stop.asked
 
 
@@ -210,50 +206,6 @@ def _log(config: Config, at: int, norms: train.Norms | None) -> train.JsonLines:
         return train.JsonLines(config.out / METRICS, resume_at=at if at else None, batch_size=config.batch_size * config.seeds, norms=norms)  # fmt: skip
     except ValueError as error:
         raise InputError(str(error)) from None
-
-
-def _leave(config: Config, given: Given, state: train.TrainState, norms: train.Norms | None, interrupted: bool, began: float, before: float, shape: tuple[int, ...]) -> int:  # fmt: skip
-    """Weights, result and pictures; how many losses were not finite. The run ``began`` on this clock, and took ``before`` seconds in earlier sittings."""
-    for number in range(config.seeds):
-        own = jax.tree.map(lambda leaf: leaf[number], state) if config.seeds > 1 else state  # noqa: B023
-        name = MODEL if config.seeds == 1 else f"model_{config.seed + number}.safetensors"
-        save_model(config.out / name, config, own, about(given.classes, given.names, given.scale, shape))
-    lines, seconds = read_lines(config.out / METRICS), time.perf_counter() - began
-    losses, scores = history(lines)
-    kept = int(np.ravel(state.step)[0])
-    tested = kept if kept in scores else max(scores, default=None)
-    each = next(([row["accuracy"] for row in line["each"]] for line in lines if "each" in line and line["step"] == tested), None)  # fmt: skip
-    result = {
-        "test_accuracy": None if tested is None else scores[tested]["accuracy"],
-        "test_accuracy_by_epoch": [row["accuracy"] for row in scores.values()],
-        "test_accuracy_by_seed": each,
-        "standard_deviation": float(np.std(each, ddof=1)) if each else None,
-        "steps": len(losses), "steps_not_finite": int((~np.isfinite(losses)).sum()), "seconds": seconds, "seconds_of_all_sittings": seconds + before, "interrupted": interrupted,
-        "params_sha256": digest(state.params if state.average is None else state.average),
-        "data": given.name, "classes": given.classes, "parameters": sum(leaf.size for leaf in jax.tree.leaves(state.params)) // config.seeds, "jax": jax.__version__,
-        "settings": json.loads(config.text()),
-    }  # fmt: skip
-    write_json(config.out / RESULT, result)
-    if np.isfinite(losses).any():
-        save(learning_curves(losses, scores, per_epoch=given.per_epoch), config.out / CURVES)
-    if norms is not None and norms.rows:
-        for kind, label in LABELS.items():
-            save(heat_map(norms.table(kind), f"{label} by layer, {config.model} on {given.name}", label=label), config.out / f"{kind}_norms.png")  # fmt: skip
-    return result["steps_not_finite"]
-
-
-def _say(config: Config, interrupted: bool, done: int, steps: int, skipped: int, console: Console) -> None:
-    """What was written, and what one might do now."""
-    out, written = shlex.quote(str(config.out)), ", ".join(sorted(path.name for path in [config.out / CONFIG, *_left(config.out)]))  # fmt: skip
-    lines = [f"Everything is in {config.out}: {written}"]
-    if skipped:
-        lines.append(f"{skipped:,} of {done:,} steps had a loss that was not finite, and changed nothing")
-    if interrupted:
-        rest = ", in each process with its --coordinator, --processes and --process" if jax.process_count() > 1 else ""
-        lines.append(f"Interrupted at step {done:,} of {steps:,}; {go_on(config.out)}{rest}")
-    else:
-        lines.append(f"Next: python -m jaxcnn eval {out}; python -m jaxcnn predict {out} IMAGE…")
-    console.print("\n".join(lines), highlight=False, markup=False, soft_wrap=True)
 
 
 def of(order: Any) -> Config:
