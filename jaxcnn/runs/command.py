@@ -80,11 +80,10 @@ def _train(arguments: Sequence[str]) -> bool:
     except KeyboardInterrupt:
         begun = (order.out / CONFIG).exists()
         raise KeyboardInterrupt(f"interrupted; {go_on(order.out) if begun else 'nothing was begun'}") from None
-    except InputError:
+    finally:
         if new:
             with contextlib.suppress(OSError):  # where there is something in it
                 order.out.rmdir()
-        raise
 
 
 def _begin(order: Train) -> bool:
