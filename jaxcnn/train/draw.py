@@ -140,6 +140,8 @@ def _draw_losses(ax: Axes, losses: np.ndarray, per_epoch: int | None, name: str)
     low, high = ax.get_ylim()
     ax.yaxis.set_major_formatter("{x:g}")
     ax.yaxis.set_minor_formatter("{x:g}" if high < 10 * low else NullFormatter())
+    if 10 * low <= high < 1000 * low:
+        plain_ticks(ax.yaxis)
     ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     if per_epoch:
         apart = per_epoch * -(-len(losses) // (MOST_LINES * per_epoch))  # a line for every epoch, or for every few
