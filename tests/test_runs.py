@@ -166,6 +166,21 @@ def test_a_run_without_its_checkpoints_is_not_begun_anew_unasked(run: Path, tmp_
     assert content(tmp_path / "run") == before
 
 
+def test_a_run_does_not_go_on_with_other_data(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.copytree(run, tmp_path / "run")
+    images = arrays()["train_images"].copy()
+    images[7, 0, 0] ^= 1
+    assert train(write_npz(tmp_path / "stripes.npz"), tmp_path / "run", "--resume") == 2
+    settings = json.loads((tmp_path / "run/config.json").read_text(encoding="utf-8"))
+    settings["data"] = str(write_npz(tmp_path / "stripes.npz", train_images=images))
+    (tmp_path / "run/config.json").write_text(json.dumps(settings), encoding="utf-8")
+    before = content(tmp_path / "run")
+    capsys.readouterr()
+    assert main(["train", "--resume", "--out", str(tmp_path / "run")]) == 1
+    assert "checkpoint 30 has checksum of the data '" in capsys.readouterr().err
+    assert content(tmp_path / "run") == before
+
+
 LONG = (*SHORT, "--epochs", "40", "--average", "0.9")
 
 

@@ -68,7 +68,14 @@ def run(config: Config, *, resume: bool = False, overwrite: bool = False) -> boo
         "prepare_target": build.targets(config, given.classes), "microbatch": config.microbatch, "average": config.average, "policy": policy, "layout": layout,
         "not_finite": config.not_finite, "report_every": min(REPORT, config.watch_every or REPORT), "evaluate_every": given.per_epoch,
     }  # fmt: skip
-    told = {"model": config.model, "data": given.name, "classes": given.classes, "seeds": config.seeds, "steps": steps}
+    told = {
+        "model": config.model,
+        "data": given.name,
+        "checksum of the data": given.mark,
+        "classes": given.classes,
+        "seeds": config.seeds,
+        "steps": steps,
+    }
     with contextlib.ExitStack() as stack:
         states = stack.enter_context(Checkpoints(config.out / STATES, every=config.checkpoint_every, keep=config.keep, score="accuracy", about=told))  # fmt: skip
         like = _fresh(model, optimizer, settings, shape)
