@@ -58,7 +58,7 @@ def test_a_killed_run_ends_as_one_that_was_not(number: int, data: Path, whole: P
     again = subprocess.run(command(data, out, *(["--resume"] if begun else [])), capture_output=True, text=True, check=False)  # fmt: skip
     assert again.returncode == 0, again.stderr
     if kept:
-        assert f"goes on from step {kept[-1]:,}\n" in again.stderr
+        assert f"goes on from step {kept[-1]:,} of 1,200\n" in again.stderr
     print(f"killed after {lines} lines of the log; went on from step {kept[-1] if kept else 0}")
     assert weights(out) == weights(whole)
     assert losses(out) == losses(whole)
