@@ -39,7 +39,7 @@ def product(
 ) -> jax.Array:  # fmt: skip
     """``exact(left, right, window=window, groups=groups)``, the product called ``name``, by the fastest road."""
     plain = functools.partial(exact, window=window, groups=groups)
-    if left.dtype.itemsize < 4:
+    if left.dtype.itemsize == 2:
 
         def widened(left: jax.Array, right: jax.Array) -> jax.Array:
             y = product(name, exact, wide(left), wide(right), window, inputs, outputs, groups)

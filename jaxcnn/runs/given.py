@@ -6,6 +6,7 @@ Traceback (most recent call last):
 InputError: --data mnst: there is no such file or folder, and no set of that name; there is cifar10, fashion_mnist, kmnist, mnist
 """
 
+import os
 import zlib
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -61,7 +62,7 @@ def _stream(config: Config) -> Given:
     images, labels = (np.stack(part) for part in zip(*(other[number] for number in range(len(other))), strict=True))
     some = np.random.default_rng(0).permutation(len(folder))[:SAMPLE]
     scale = standardiser(np.stack([folder[number][0] for number in some]), config.data)
-    files = [f"{path.relative_to(config.data)} {path.stat().st_size}".encode() for path in folder.paths]
+    files = [os.fsencode(f"{path.relative_to(config.data)} {path.stat().st_size}") for path in folder.paths]
     return Given(Path(config.data).name, folder, (images, labels.astype(np.int32)), len(folder.names), folder.names, scale, len(folder) // config.batch_size, _mark(images, labels, *files))  # fmt: skip
 
 

@@ -60,7 +60,7 @@ def say(
     out = shlex.quote(str(config.out))
     lines = [f"Everything is in {config.out}: {', '.join(sorted(written))}"]
     if skipped:
-        lines.append(f"{skipped:,} of {done:,} steps had a loss that was not finite, and changed nothing")
+        lines.append(f"{skipped:,} of {done:,} steps had a loss that was not finite")
     if interrupted:
         rest = ", in each process with its --coordinator, --processes and --process" if jax.process_count() > 1 else ""
         lines.append(f"Interrupted at step {done:,} of {steps:,}; {go_on(config.out)}{rest}")

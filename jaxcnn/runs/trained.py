@@ -85,7 +85,7 @@ def open_models(path: Path) -> Trained:
     if not files:
         what = f"is {'no run' if path.exists() else 'not there'}; give the folder of a run, or a model file"
         if (path / CONFIG).exists():
-            what = f"has no model yet, as the run was killed; {go_on(path)}"
+            what = f"has no model yet; the run goes on, or ended early: if so, {go_on(path)}"
         raise InputError(f"{path}: {what}")
     try:
         told = [json.loads(read_about(file).get(KIND, "null")) for file in files]

@@ -90,6 +90,9 @@ def run(config: Config, *, resume: bool = False, overwrite: bool = False) -> boo
             console.print(f"{config.model}, {parameters:,} parameters, on {given.name}: {given.classes} classes, {given.per_epoch:,} steps an epoch{going_on}", highlight=False, markup=False, soft_wrap=True)  # fmt: skip
         stop, earlier = stack.enter_context(Stop()), _earlier(config.out / METRICS, at)
         patience = _patience(config, {line["step"]: line["scores"] for line in earlier if "scores" in line})
+        for found in patience:
+            if found.best_step >= 0 and found.best_step not in states.steps:
+                raise InputError(f"--resume: the best state so far, of step {found.best_step}, is no longer in {config.out / STATES}; --patience None goes on without it")  # fmt: skip
         if any(found.over for found in patience):
             settings["steps"] = at
         if first and resume:  # not before it is sure that the run can go on

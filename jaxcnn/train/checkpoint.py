@@ -112,6 +112,7 @@ class Checkpoints:
         """
         if step == self._last and step in self.steps:
             return
+        self._better(scores)
         if step in self.steps:
             raise CheckpointError(f"{self.folder}: checkpoint {step} is there already, of an earlier run; move it and those after it away, or give another folder")  # fmt: skip
         arrays = jax.tree.map(jnp.copy, named(state))  # as the next step reuses the buffers
