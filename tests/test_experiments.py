@@ -37,7 +37,10 @@ def work(name: str, out: Path, *flags: str) -> int:
     return command.main(config, name, ["--out", str(out), *flags])
 
 
-@pytest.mark.parametrize("name", NAMES)
+LONG = "features", "feedback"  # tens of seconds
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.slow if name in LONG else ()) for name in NAMES])
 def test_every_experiment_runs(name: str, tmp_path: Path, images: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data = ["--data-dir", str(images)] if name in NEEDS_DATA else []
     assert work(name, tmp_path, "--smoke", *data) == 0, capsys.readouterr().err
