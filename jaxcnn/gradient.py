@@ -64,7 +64,7 @@ def value_and_grad(
         grads, _ = model.backward(residuals, dy.astype(y.dtype))
         return (losses.mean(), new_state), grads
 
-    fixed = policy.loss_scale if policy is not None and isinstance(policy.loss_scale, int | float) else 1.0
+    fixed = 1.0 if policy is None else policy.fixed_scale
 
     def run(
         params: Any, state: Any, x: Any, target: Any, key: Any = None, *, train: bool = True, scale: Any = fixed

@@ -57,6 +57,11 @@ class Policy:
         """Every floating array of ``tree`` in ``output``."""
         return _cast(tree, self.output)
 
+    @property
+    def fixed_scale(self) -> float:
+        """The static loss scale; 1 where there is none, or a dynamic one, which the train state holds."""
+        return 1.0 if self.loss_scale in (None, "dynamic") else float(self.loss_scale)
+
     def first_scale(self) -> "Scale | None":
         """What a run begins with, None where the scale is no part of its state."""
         return Scale(jnp.float32(FIRST), jnp.int32(0)) if self.loss_scale == "dynamic" else None

@@ -64,8 +64,10 @@ def test_the_command_in_two_processes_leaves_what_one_does(tmp_path: Path) -> No
     more = ["--average", "0.9", "--watch-every", "10", "--epochs", "40"]
     assert train(data, alone, *more) == 0
     workers = commands(out, "--data", str(data), *SHORT, *more)
+    began = time.monotonic()
     while not (out / "metrics.jsonl").exists() or len(read_lines(out / "metrics.jsonl")) < 3:
         assert all(worker.poll() is None for worker in workers), ends(workers)
+        assert time.monotonic() - began < 240
         time.sleep(0.05)
     workers[1].terminate()
     found = ends(workers)

@@ -131,7 +131,9 @@ def fit(
             bad, *which = np.argwhere(~finite)[0].tolist()  # and of which run, if there are several
             own = _of(state, *which)
             x, target, own_key = inputs(*source.batch(at + bad, *which), source.step_key[*which], at + bad)
-            finding = autopsy(model, loss, own.params, own.state, x, target, own_key, policy=policy, scale=_scale(own, policy))  # fmt: skip
+            fixed = 1.0 if policy is None else policy.fixed_scale
+            scale = fixed if own.scale is None else own.scale.value
+            finding = autopsy(model, loss, own.params, own.state, x, target, own_key, policy=policy, scale=scale)
             raise DivergedError(at + bad, float(losses[bad, *which]), own, finding)
         at = at + count
         epoch = at / source.per_epoch if source.per_epoch else math.nan
@@ -145,12 +147,6 @@ def fit(
         if any(isinstance(answer, bool | np.bool) and answer for answer in answers):
             break
     return state, reports
-
-
-def _scale(state: TrainState, policy: Policy | None) -> Any:
-    """By what δ is multiplied."""
-    fixed = None if policy is None or policy.loss_scale == "dynamic" else policy.loss_scale
-    return (fixed or 1.0) if state.scale is None else state.scale.value
 
 
 def _of(state: TrainState, *which: int) -> TrainState:
