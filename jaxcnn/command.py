@@ -12,11 +12,13 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+from jaxcnn.outside import OutsideError, printable
+
 FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
 LARGEST_SEED = 2**32 - 1  # JAX silently drops the bits above
 
 
-class InputError(ValueError):
+class InputError(OutsideError):
     """Something that the user gave cannot be used; the message is one line that says what, and how to mend it."""
 
 
@@ -57,7 +59,7 @@ def run(work: Callable[[], bool]) -> int:
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         return INTERRUPTED if work() else 0
-    except InputError as error:
+    except OutsideError as error:
         return _say(error, BAD_INPUT)
     except BrokenPipeError:  # whoever read the output wants no more
         raise
@@ -70,5 +72,5 @@ def run(work: Callable[[], bool]) -> int:
 
 
 def _say(problem: object, status: int) -> int:
-    print(f"error: {problem}", file=sys.stderr)
+    print(f"error: {printable(problem)}", file=sys.stderr)
     return status

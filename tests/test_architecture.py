@@ -24,7 +24,7 @@ AUTODIFF = {
     "hessian",
 }
 LEVELS = [
-    {"contracts", "errors", "files", "lazy", "memory", "residuals", "thin", "wide"},
+    {"contracts", "errors", "files", "lazy", "memory", "outside", "residuals", "thin", "wide"},
     {"window", "precision", "case", "html", "squares", "lines", "drawing", "command"},
     {"cotangent", "captures"},
     {"op"},

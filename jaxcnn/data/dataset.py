@@ -13,8 +13,10 @@ from typing import TypeAlias
 
 import numpy as np
 
+from jaxcnn.outside import OutsideError
 
-class DataError(ValueError):
+
+class DataError(OutsideError):
     """A data file or folder that cannot be used; the message names it, says what is wrong, and what would be right."""
 
 

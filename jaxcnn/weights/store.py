@@ -21,6 +21,7 @@ import numpy as np
 
 from jaxcnn.errors import show
 from jaxcnn.files import write_file
+from jaxcnn.outside import OutsideError
 from jaxcnn.train.names import named
 
 DTYPES = {
@@ -29,7 +30,7 @@ DTYPES = {
 }  # fmt: skip
 
 
-class WeightsError(ValueError):
+class WeightsError(OutsideError):
     """Weights cannot be written, read or converted; the message is one line that says which, why, and what can be done."""
 
 

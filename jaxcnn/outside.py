@@ -1,0 +1,69 @@
+"""What comes from outside (files, names, settings, the environment) is data, and whatever a parser raises about it becomes one line.
+
+Every reader of the library goes through :func:`reading`, and every name that is shown through :func:`printable`.
+
+>>> with reading("labels.csv", "one integer a line"):
+...     int("3x")
+Traceback (most recent call last):
+jaxcnn.outside.OutsideError: labels.csv: invalid literal for int() with base 10: '3x'; expected one integer a line
+>>> printable("a\\x1b[2Jb")
+'a\\\\x1b[2Jb'
+"""
+
+import contextlib
+import unicodedata
+from collections.abc import Iterator
+
+LONGEST = 160  # characters of what somebody else's parser says
+UNSEEN = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
+"""Unicode's categories of characters that move the cursor, turn the direction of writing, break lines, or are none (the surrogates that stand for bytes of no UTF-8)."""
+
+
+class OutsideError(ValueError):
+    """Something from outside cannot be used; the message is one line that says what, which place in it, what was expected, and how to mend it."""
+
+
+@contextlib.contextmanager
+def reading(where: object, wanted: str, kind: type[OutsideError] = OutsideError, missing: type[OutsideError] | None = None) -> Iterator[None]:  # fmt: skip
+    """Whatever is raised inside becomes ``kind``: one line that names ``where``, and what was ``wanted`` there.
+
+    An :class:`OutsideError` passes, as it says so already; so does ImportError, which names the extra that is lacking. ``missing`` is raised where there is no such file.
+    """
+    try:
+        yield
+    except (OutsideError, ImportError):
+        raise
+    except Exception as error:  # parsers raise anything
+        found = missing if missing is not None and isinstance(error, FileNotFoundError) else kind
+        hint = "" if isinstance(error, FileNotFoundError) else f"; expected {wanted}"
+        raise found(printable(f"{where}: {reason(error)}{hint}")) from None
+
+
+def reason(error: BaseException) -> str:
+    """Why, in a few words.
+
+    >>> reason(FileNotFoundError(2, "No such file or directory")), reason(RecursionError()), reason(KeyError("a"))
+    ('there is no such file', 'is nested too deeply', "KeyError: 'a'")
+    """
+    if isinstance(error, FileNotFoundError):
+        return "there is no such file"
+    if isinstance(error, MemoryError):
+        return "asks for more memory than there is"
+    if isinstance(error, RecursionError):
+        return "is nested too deeply"
+    if isinstance(error, OSError) and error.strerror:
+        return f"cannot be read ({error.strerror})"
+    text = printable(" ".join(str(error).split()), LONGEST)
+    if isinstance(error, LookupError | AttributeError) or not text:  # whose text alone says little
+        return ": ".join(part for part in (type(error).__name__, text) if part)
+    return text
+
+
+def printable(text: object, most: int | None = None) -> str:
+    """``text`` on one line of at most ``most`` characters, with every character that does something else than being seen written as Python writes it.
+
+    >>> printable("Zürich ∂y"), printable("two\\nlines"), printable("a\\udcff", 8), printable("abcdef", 4)
+    ('Zürich ∂y', 'two\\\\nlines', 'a\\\\udcff', 'abc…')
+    """
+    shown = "".join(ascii(c)[1:-1] if unicodedata.category(c) in UNSEEN else c for c in str(text))
+    return shown if most is None or len(shown) <= most else shown[: most - 1] + "…"
