@@ -1,7 +1,7 @@
 """Train states on disk, written by orbax while the training goes on. Needs the extra ``jaxcnn[train]``.
 
-A checkpoint is a folder named by its step: the arrays of a train state, each under its own name ("params.conv1.kernel"), and what is told ``about`` them, as JSON. It is not there
-before it is whole, and nothing in it is ever executed or unpickled.
+A checkpoint is a folder named by its step: the arrays of a train state, each under its own name ("params.conv1.kernel"), what is told ``about`` them, as JSON, and the SHA-256 of all
+its files, which are compared before anything is read. It is not there before it is whole, nothing in it is ever executed or unpickled, and nothing else is ever deleted.
 
 >>> import tempfile, jax, optax
 >>> from jaxcnn import models, train
@@ -15,12 +15,12 @@ before it is whole, and nothing in it is ever executed or unpickled.
 
 import contextlib
 import errno
-import logging
 import math
 import os
-import sys
-import time
-from collections.abc import Callable, Iterator, Mapping
+import re
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
@@ -30,7 +30,11 @@ import jax.numpy as jnp
 
 from jaxcnn.command import RunError
 from jaxcnn.errors import check_counts, show
+from jaxcnn.outside import OutsideError, printable
+from jaxcnn.train.agree import first_problem
+from jaxcnn.train.digests import LIST, check_digests, foreign, remove, write_digests
 from jaxcnn.train.fit import Report
+from jaxcnn.train.hush import hush, quiet
 from jaxcnn.train.names import named
 from jaxcnn.train.step import TrainState
 
@@ -40,9 +44,22 @@ try:
 except ImportError as error:
     raise ImportError("checkpoints are written by orbax: pip install 'jaxcnn[train]'") from error
 
-FORMAT = {"format": "jaxcnn train state", "version": 1}
-STILL = 0.25  # seconds
+FORMAT = {"format": "jaxcnn train state", "version": 2}
+PLAIN = re.compile(r"[\w./ -]*", re.ASCII)
+# orbax's names: of the files that it writes last, of a folder until then
+LATER, UNFINISHED = ("_CHECKPOINT_METADATA", "commit_success.txt"), ".orbax-checkpoint-tmp"
 DISK = errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES  # what users can mend; it stands deep inside long messages
+
+
+def remove_checkpoints(folder: Path) -> None:
+    """Delete the checkpoints in ``folder``, and what is left of one that was being written; not what else is there."""
+    for path in folder.iterdir() if folder.is_dir() else ():
+        if path.name.isdecimal() and (path / LIST).exists():
+            remove(path)
+        elif UNFINISHED in path.name:
+            shutil.rmtree(path)
+    with contextlib.suppress(OSError):
+        folder.rmdir()
 
 
 class CheckpointError(RunError):
@@ -57,6 +74,7 @@ class Checkpoints:
 
     Args:
         about: whatever else describes the run, as JSON: the model's name, the settings. ``restore`` refuses a checkpoint that is about something else.
+        also: asked for what is to be kept with each checkpoint, as JSON: how far the data was read. :meth:`kept_with` gives it back.
 
     Raises:
         ValueError: a setting is out of range.
@@ -64,30 +82,35 @@ class Checkpoints:
     """
 
     def __init__(
-        self, folder: str | Path, *, every: int = 1000, keep: int = 3, score: str | None = None, mode: Literal["max", "min"] = "max", about: Mapping[str, Any] | None = None
+        self, folder: str | Path, *, every: int = 1000, keep: int = 3, score: str | None = None, mode: Literal["max", "min"] = "max", about: Mapping[str, Any] | None = None,
+        also: Callable[[], Mapping[str, Any]] | None = None,
     ) -> None:  # fmt: skip
         check_counts("Checkpoints", every=every, keep=keep)
         self.folder, self.every, self._about = Path(folder).absolute(), every, {**FORMAT, "about": dict(about or {})}
         self._score, self._sign, self._best, self._last = score, 1 if mode == "max" else -1, -math.inf, -1
-        policies: list[Any] = [keeping.LatestN(keep)]
+        self._also, self._saving = also or dict, -1
+        policies: list[Any] = [keeping.LatestN(keep), _Foreign(self.folder)]
         best: dict[str, Any] = {}
         if score is not None:
             of = lambda scores: scores[score]  # noqa: E731
             policies.append(keeping.BestN(get_metric_fn=of, reverse=mode == "min", n=1, keep_checkpoints_without_metrics=False))  # fmt: skip
             best = {"best_fn": of, "best_mode": mode}  # else the scores are not read when a folder is opened again
-        options = ocp.CheckpointManagerOptions(preservation_policy=keeping.AnyPreservationPolicy(policies), **best)
-        self._hushed = contextlib.ExitStack()
-        self._hushed.enter_context(_hush())
-        with self._told("cannot be used for checkpoints"), _quiet():
+        summed = ocp.options.AsyncOptions(post_finalization_callback=self._sum)  # before the folder gets its name
+        options = ocp.CheckpointManagerOptions(preservation_policy=keeping.AnyPreservationPolicy(policies), async_options=summed, **best)  # fmt: skip
+        self._until_closed = contextlib.ExitStack()
+        self._until_closed.enter_context(hush())
+        with self._told("cannot be used for checkpoints"), quiet():
             self.folder.mkdir(parents=True, exist_ok=True)
-            self._manager = ocp.CheckpointManager(self.folder, options=options, item_handlers={"state": ocp.StandardCheckpointHandler(), "about": ocp.JsonCheckpointHandler()})  # fmt: skip
+            self._check_scores()
+            folder = self._until_closed.enter_context(_plainly(self.folder))
+            self._manager = ocp.CheckpointManager(folder, options=options, item_handlers={"state": ocp.StandardCheckpointHandler(), "about": ocp.JsonCheckpointHandler()})  # fmt: skip
             for step in self.steps if score is not None else ():
                 self._better(self._manager.metrics(step))
 
     @property
     def steps(self) -> list[int]:
-        """Those there are, the oldest first."""
-        return sorted(self._manager.all_steps())
+        """Those there are, whole, the oldest first."""
+        return sorted(step for step in self._manager.all_steps() if (self._of(step) / LIST).exists())
 
     def __call__(self, report: Report, state: TrainState) -> None:
         """Save where it is time to."""
@@ -110,15 +133,20 @@ class Checkpoints:
 
         Raises CheckpointError where the one before could not be written, and where there is another of that name.
         """
-        if step == self._last and step in self.steps:
+        if step == self._last:
             return
         self._better(scores)
-        if step in self.steps:
+        self.wait()
+        if os.path.lexists(self._of(step)):
             raise CheckpointError(f"{self.folder}: checkpoint {step} is there already, of an earlier run; move it and those after it away, or give another folder")  # fmt: skip
         arrays = jax.tree.map(jnp.copy, named(state))  # as the next step reuses the buffers
-        what = ocp.args.Composite(state=ocp.args.StandardSave(arrays), about=ocp.args.JsonSave(self._about))
+        about = ocp.args.JsonSave({**self._about, "also": dict(self._also())})
+        what = ocp.args.Composite(state=ocp.args.StandardSave(arrays), about=about)
         with self._told(f"checkpoint {step} could not be written; what was whole before still is"):
-            self._manager.save(step, args=what, metrics=dict(scores) if scores else None)
+            self._saving = step
+            self._manager.save(
+                step, args=what, metrics=dict(scores) if scores else None, force=True
+            )  # whatever else is there
         self._last = step
 
     def restore(self, like: TrainState, step: int | None = None) -> TrainState:
@@ -131,18 +159,28 @@ class Checkpoints:
         step = step if step is not None else max(steps, default=None)
         if step is None or step not in steps:
             there = ", ".join(map(str, steps)) or "none"
-            raise CheckpointError(f"{self.folder}: there is no checkpoint{'' if step is None else f' {step}'} (there: {there})")  # fmt: skip
+            others = sorted(self._manager.all_steps() if step is None else [step])
+            unlike = [str(other) for other in others if os.path.lexists(self._of(other))]
+            hint = (
+                f"; {', '.join(unlike)} was not written, or not to its end, by this version of jaxcnn" if unlike else ""
+            )
+            raise CheckpointError(f"{self.folder}: there is no checkpoint{'' if step is None else f' {step}'} (there: {there}){hint}")  # fmt: skip
         others = ", ".join(str(other) for other in steps if other != step) or "none"
         wanted = named(like)
         hint = "; move its folder away to go on from the one before" if len(steps) > 1 else ""
-        with self._told(f"checkpoint {step} cannot be read; others: {others}", hint), _quiet():
-            about = self._manager.restore(step, args=ocp.args.Composite(about=ocp.args.JsonRestore()))["about"]
-            self._check_about(step, about)
-            there = self._manager.item_metadata(step)["state"]
-            self._check_arrays(step, wanted, there)
-            found = self._manager.restore(step, args=ocp.args.Composite(state=ocp.args.StandardRestore(wanted)))["state"]  # fmt: skip
+        with self._told(f"checkpoint {step} cannot be read; others: {others}", hint):
+            self._check_bytes(step)
+            with quiet():
+                self._check_about(step, self._about_of(step))
+                self._check_arrays(step, wanted, self._manager.item_metadata(step)["state"])
+                what = ocp.args.Composite(state=ocp.args.StandardRestore(wanted))
+                found = self._manager.restore(step, args=what)["state"]
         self._last = step
         return jax.tree.unflatten(jax.tree.structure(like), [found[name] for name in wanted])
+
+    def kept_with(self, step: int) -> dict[str, Any]:
+        """What ``also`` had to say when the checkpoint of that step was written, and :meth:`restore` has found whole."""
+        return dict(self._about_of(step).get("also") or {})
 
     def wait(self) -> None:
         """Until all is written."""
@@ -155,13 +193,46 @@ class Checkpoints:
             self.wait()
         finally:
             self._manager.close()
-            self._hushed.close()
+            self._until_closed.close()
 
     def __enter__(self) -> "Checkpoints":
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:  # fmt: skip
         self.close()
+
+    def _of(self, step: int) -> Path:
+        return self.folder / str(step)
+
+    def _sum(self) -> None:
+        """In orbax's thread, in the first process, when all files are there but the last, under a name for the time being."""
+        unfinished = [path for path in self.folder.iterdir() if path.name.startswith(f"{self._saving}{UNFINISHED}")]
+        for path in unfinished or [self._of(self._saving)]:
+            write_digests(path, later=LATER)
+
+    def _check_scores(self) -> None:
+        """As orbax reads those of all checkpoints when it opens the folder."""
+        for path in self.folder.iterdir() if self._score is not None else ():
+            if path.name.isdecimal() and (path / LIST).exists():
+                try:
+                    check_digests(path, below="metrics/")
+                except OutsideError as error:
+                    raise CheckpointError(
+                        f"{self.folder}: checkpoint {path.name} is damaged ({error}); move its folder away to go on with the others"
+                    ) from None
+
+    def _about_of(self, step: int) -> Any:
+        return self._manager.restore(step, args=ocp.args.Composite(about=ocp.args.JsonRestore()))["about"]
+
+    def _check_bytes(self, step: int) -> None:
+        """Every process reads a part, and all hear of what one has found."""
+        problem = ""
+        try:
+            check_digests(self._of(step), part=jax.process_index(), of=jax.process_count())
+        except OutsideError as error:
+            problem = str(error)
+        if problem := first_problem(problem):
+            raise OutsideError(problem)
 
     def _check_about(self, step: int, about: Any) -> None:
         if not isinstance(about, dict) or any(about.get(name) != value for name, value in FORMAT.items()):
@@ -186,55 +257,29 @@ class Checkpoints:
         except Exception as error:  # whatever orbax and tensorstore raise
             reason = " ".join(str(error).split()) or type(error).__name__
             reason = next((known for known in map(os.strerror, DISK) if known in reason), reason)
-            raise CheckpointError(f"{self.folder}: {what} ({reason:.200}){hint}") from error
+            raise CheckpointError(printable(f"{self.folder}: {what} ({reason:.300}){hint}")) from error
+
+
+class _Foreign:
+    """Keeps what has something in it that was not written with it."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> list[bool]:
+        return [bool(foreign(self._folder / str(found.step))) for found in checkpoints]
 
 
 @contextlib.contextmanager
-def _hush(told: Callable[[], Any] = lambda: None) -> Iterator[None]:
-    """Drops the tracebacks of orbax's threads, as their errors are raised, too; and of tensorstore's, which report to an event loop that orbax has closed by then; ``told()`` of these."""
-    log, before = logging.getLogger("absl"), sys.unraisablehook
-
-    def hook(unraisable: Any) -> None:
-        told()
-        if str(unraisable.exc_value) != "Event loop is closed":
-            before(unraisable)
-
-    def of_others(record: logging.LogRecord) -> bool:
-        known = record.levelno >= logging.ERROR or "did not provide metrics" in str(
-            record.msg
-        )  # which is as it should be
-        return not (known and "orbax" in record.pathname)
-
-    log.addFilter(of_others)
-    sys.unraisablehook = hook
-    try:
-        yield
-    finally:
-        sys.unraisablehook = before
-        log.removeFilter(of_others)
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Drops what orbax logs of a damaged checkpoint, as the error says it, and what its threads still have to say of it."""
-    log, last = logging.getLogger("absl"), time.monotonic()
-    level = log.level
-
-    def note() -> None:
-        nonlocal last
-        last = time.monotonic()
-
-    log.setLevel(logging.CRITICAL)
-    try:
-        with _hush(note):
-            try:
-                yield
-            except Exception:
-                while time.monotonic() - last < STILL:
-                    time.sleep(STILL / 10)
-                raise
-    finally:
-        log.setLevel(level)
+def _plainly(folder: Path) -> Iterator[Path]:
+    """A path to ``folder`` in which orbax and tensorstore find nothing but a path, where they would take ``[0.1]`` for a pattern."""
+    if PLAIN.fullmatch(str(folder)):
+        yield folder
+        return
+    with tempfile.TemporaryDirectory(prefix="jaxcnn-") as aside:
+        link = Path(aside, "checkpoints")
+        link.symlink_to(folder, target_is_directory=True)
+        yield link
 
 
 def _shown(array: Any) -> str:
