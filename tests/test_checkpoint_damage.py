@@ -39,9 +39,7 @@ def outcome(folder: Path, like: train.TrainState) -> str:
         with Checkpoints(folder, score="accuracy") as checkpoints:
             return "the same" if same(checkpoints.restore(like), like) else "other numbers"
     except CheckpointError as error:
-        assert "\n" not in str(error)
-        assert "checkpoint 2" in str(error) or "; 2 was not written" in str(error) or "other numbers" in str(error)
-        return "refused"
+        return "refused" if "checkpoint 2 " in str(error) and "\n" not in str(error) else f"badly told: {error}"
 
 
 def flip(path: Path, bit: int) -> bytes:

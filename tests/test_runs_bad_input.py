@@ -27,6 +27,7 @@ from jaxcnn.__main__ import main
 from jaxcnn.data import DataError
 from jaxcnn.data.cifar import ARCHIVE
 from jaxcnn.runs.config import Config
+from jaxcnn.train.digests import write_digests
 
 LABELS, TEST_LABELS = arrays()["train_labels"], arrays()["test_labels"]
 
@@ -292,6 +293,8 @@ def emptied(states: Path) -> None:
 def of_another_model(states: Path) -> None:
     path = states / "30" / "about" / "metadata"
     path.write_text(path.read_text().replace('"mlp"', '"lenet"'))
+    (states / "30" / "digests.json").unlink()
+    write_digests(states / "30", later=("_CHECKPOINT_METADATA", "commit_success.txt"))
 
 
 @pytest.mark.parametrize(

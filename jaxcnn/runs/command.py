@@ -3,16 +3,22 @@
 import argparse
 import contextlib
 import dataclasses
+import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, TypeAlias
+from typing import Annotated, Any, TypeAlias
 
 import tyro
 
 from jaxcnn.command import InputError, claim_folder, expect, run
-from jaxcnn.runs.config import CONFIG, Config, as_flags, go_on
+from jaxcnn.runs.config import CONFIG, Config, as_flags, flag, go_on
+from jaxcnn.runs.folder import claimed
+from jaxcnn.runs.roll import Roll
+from jaxcnn.runs.same import versions
 
+OF_ONE = "out", "config", "coordinator", "processes", "process", "wait"  # what may differ between processes
+LONGEST = 86_400  # seconds
 Run: TypeAlias = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
 
 
@@ -32,6 +38,8 @@ class Train(Config):
     """How many processes there are."""
     process: int | None = None
     """The number of this one, from 0."""
+    wait: float = 300.0
+    """Seconds after which another process is waited for no longer."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,7 +84,8 @@ def _train(arguments: Sequence[str]) -> bool:
     new = not order.out.exists()
     claim_folder("--out", order.out)
     try:
-        return _begin(order)
+        with contextlib.ExitStack() as stack:
+            return _begin(order, stack)
     except KeyboardInterrupt:
         begun = (order.out / CONFIG).exists()
         raise KeyboardInterrupt(f"interrupted; {go_on(order.out) if begun else 'nothing was begun'}") from None
@@ -86,16 +95,29 @@ def _train(arguments: Sequence[str]) -> bool:
                 order.out.rmdir()
 
 
-def _begin(order: Train) -> bool:
+def _begin(order: Train, stack: contextlib.ExitStack) -> bool:
+    """JAX is loaded when the folder is this run's, and all its processes have met."""
+    told = {flag(name): str(value) for name, value in vars(order).items() if name not in OF_ONE} | versions()
+    at: Callable[[str], None] = lambda what: None  # noqa: E731
+    address = None if order.coordinator == "auto" else order.coordinator
+    if address is not None and order.processes is not None and order.process is not None:
+        at = stack.enter_context(Roll(address, order.processes, order.process, folder=order.out, told=told, wait=order.wait)).at  # fmt: skip
+    if order.coordinator != "auto" and not order.process:
+        stack.enter_context(claimed(order.out))
     import jax
 
-    if order.coordinator == "auto":
-        jax.distributed.initialize()
-    elif order.coordinator is not None:
-        jax.distributed.initialize(order.coordinator, order.processes, order.process)
+    if order.coordinator is not None:
+        limits: dict[str, Any] = {
+            "initialization_timeout": int(order.wait),
+            "shutdown_timeout_seconds": int(order.wait),
+        }
+        bind = None if address is None else os.environ.get("JAX_COORDINATOR_BIND_ADDRESS", address)
+        jax.distributed.initialize(address, order.processes, order.process, coordinator_bind_address=bind, **limits)
+    if order.coordinator == "auto" and jax.process_index() == 0:
+        stack.enter_context(claimed(order.out))
     from jaxcnn.runs import work
 
-    return work.run(work.of(order), resume=order.resume, overwrite=order.overwrite)
+    return work.run(work.of(order), resume=order.resume, overwrite=order.overwrite, at=at, told=told)
 
 
 def _given(arguments: Sequence[str]) -> list[str]:
@@ -118,6 +140,7 @@ def _given(arguments: Sequence[str]) -> list[str]:
 
 def _check_processes(order: Train) -> None:
     """InputError where the settings of several processes do not go together."""
+    expect(1 <= order.wait <= LONGEST, "--wait", f"a number of seconds from 1 to {LONGEST}", order.wait)
     address, count, number = order.coordinator, order.processes, order.process
     if address in (None, "auto") and count is None and number is None:
         return
@@ -125,6 +148,7 @@ def _check_processes(order: Train) -> None:
         raise InputError("--coordinator, --processes and --process go together (or --coordinator auto alone)")
     host, _, port = address.rpartition(":")
     expect(bool(host) and port.isdecimal(), "--coordinator", "HOST:PORT, or auto", address)
+    expect(0 < int(port) < 1 << 16, "--coordinator", "HOST:PORT with a port from 1 to 65535", address)
     expect(0 <= number < count, "--process", f"an integer in [0, {count})", number)
 
 

@@ -21,8 +21,8 @@ from jaxcnn.command import LARGEST_SEED, InputError, expect
 from jaxcnn.files import to_json
 
 CONFIG = "config.json"
-FREE = {"out", "checkpoint_every", "keep", "watch_every", "tensorboard", "patience", "devices", "cut"}
-"""What may differ from the stored settings when a run goes on: it changes no number but by rounding."""
+FREE = {"out", "data", "checkpoint_every", "keep", "watch_every", "tensorboard", "patience", "devices", "cut"}
+"""What may differ from the stored settings when a run goes on: it changes no number but by rounding (the data is known by its content)."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,16 +99,16 @@ class Config:
     def check(self) -> None:
         """Raise InputError for a value out of range, or one that does not go with another."""
         for name in ("epochs", "batch_size", "seeds", "checkpoint_every", "keep"):
-            expect(getattr(self, name) >= 1, _flag(name), "an integer ≥ 1", getattr(self, name))
+            expect(getattr(self, name) >= 1, flag(name), "an integer ≥ 1", getattr(self, name))
         for name in ("microbatch", "patience", "watch_every"):
             value = getattr(self, name)
-            expect(value is None or value >= 1, _flag(name), "an integer ≥ 1", value)
+            expect(value is None or value >= 1, flag(name), "an integer ≥ 1", value)
         expect(0 < self.learning_rate < math.inf, "--learning-rate", "a number > 0", self.learning_rate)
         expect(self.clip is None or 0 < self.clip < math.inf, "--clip", "a number > 0", self.clip)
         expect(0 <= self.weight_decay < math.inf, "--weight-decay", "a number ≥ 0", self.weight_decay)
         expect(0 < self.warmup < 1, "--warmup", "a number between 0 and 1", self.warmup)
         for name in ("momentum", "beta2", "label_smoothing", "dropout"):
-            expect(0 <= getattr(self, name) < 1, _flag(name), "a number in [0, 1)", getattr(self, name))
+            expect(0 <= getattr(self, name) < 1, flag(name), "a number in [0, 1)", getattr(self, name))
         expect(self.average is None or 0 <= self.average < 1, "--average", "a number in [0, 1)", self.average)
         expect(0 <= self.seed <= LARGEST_SEED - self.seeds, "--seed", f"an integer in [0, {LARGEST_SEED - self.seeds}]", self.seed)  # fmt: skip
         expect(self.devices is None or self.devices >= 0, "--devices", "an integer ≥ 0 (0: all)", self.devices)
@@ -164,13 +164,13 @@ def as_flags(settings: dict[str, Any]) -> list[str]:
     """What one would type for them."""
     flags: list[str] = []
     for name, value in settings.items():
-        flag = _flag(name)
+        own = flag(name)
         if isinstance(value, bool):
-            flags.append(flag if value else flag.replace("--", "--no-", 1))
+            flags.append(own if value else own.replace("--", "--no-", 1))
         elif isinstance(value, list | tuple):
-            flags += [flag, *map(str, value)]
+            flags += [own, *map(str, value)]
         else:
-            flags.append(f"{flag}={value}")  # in one, as the value may begin with a dash
+            flags.append(f"{own}={value}")  # in one, as the value may begin with a dash
     return flags
 
 
@@ -206,7 +206,8 @@ def _wanted(kind: Any) -> str:
     return {int: "an integer", float: "a number", bool: "true or false", NoneType: "null"}.get(kind, "text")
 
 
-def _flag(name: str) -> str:
+def flag(name: str) -> str:
+    """What one types for a setting."""
     return "--" + name.replace("_", "-")
 
 

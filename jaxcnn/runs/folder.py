@@ -1,53 +1,103 @@
 """The folder of a run: one run at a time in it, and a list of what was written there, as nothing else is ever deleted.
 
 >>> import tempfile
->>> with tempfile.TemporaryDirectory() as name, claimed(Path(name)) as folder:
+>>> with tempfile.TemporaryDirectory() as name, claimed(Path(name)):
+...     folder = RunFolder(Path(name))
 ...     folder.will_write("result.json")
 ...     _ = (folder.path / "result.json").write_text("{}"), (folder.path / "mine.txt").write_text("weeks of work")
 ...     folder.clear()
-...     [path.name for path in folder.path.iterdir() if not path.name.startswith(".")]
-['mine.txt']
+...     sorted(path.name for path in folder.path.iterdir())
+['.jaxcnn.lock', 'manifest.json', 'mine.txt']
 """
 
 import contextlib
-import json
 import os
-import socket
+import platform
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from jaxcnn.command import InputError
-from jaxcnn.outside import printable, reading
+from jaxcnn.outside import OutsideError, printable
 from jaxcnn.sealed import read_sealed, write_sealed
 
-LOCK, MANIFEST = ".lock", "manifest.json"
+LOCK, MANIFEST = ".jaxcnn.lock", "manifest.json"
 KIND = "jaxcnn's list of what a run wrote"
-STEPS, SHARED = "checkpoints", ("post_mortem", "tensorboard")
+
+
+@contextlib.contextmanager
+def claimed(path: Path) -> Iterator[None]:
+    """The folder ``path``, which no other run has meanwhile. InputError that names the one that has it.
+
+    The claim is a lock on a file, which the system takes back from a process that ends, however it ends.
+    """
+    try:
+        import fcntl
+    except ImportError:  # a system without such locks
+        yield
+        return
+    while True:
+        handle = os.open(path / LOCK, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o644)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            owner = printable(os.read(handle, 200).decode(errors="replace")) or "it has just begun"
+            os.close(handle)
+            raise InputError(f"--out {path} is in use by another run ({owner}); wait for its end, or give another --out") from None  # fmt: skip
+        except OSError as error:
+            print(f"--out {path} cannot be locked ({error.strerror}); see that no other run uses it", file=sys.stderr)
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.sameopenfile(handle, own := os.open(path / LOCK, os.O_RDONLY)):
+                break
+            os.close(own)
+        os.close(handle)  # of a file that another run has deleted when it ended
+    os.close(own)
+    try:
+        os.truncate(handle, 0)
+        os.write(handle, f"process {os.getpid()} on {platform.node()}, since {time.strftime('%Y-%m-%d %H:%M:%S')}".encode())  # fmt: skip
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            os.unlink(path / LOCK)
+        os.close(handle)
 
 
 class RunFolder:
-    """The files of a run below ``path``, by their names there ("checkpoints/30").
+    """The files of a run below ``path``, by their names there ("tensorboard/events…").
 
-    Raises InputError where the list of them is damaged.
+    Args:
+        folders: those that keep lists of their own, by name, each with what deletes all that is on it.
+
+    Raises InputError where the list is damaged.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path, self.written = path, set[str]()
-        if (path / MANIFEST).exists():
-            with reading(path / MANIFEST, KIND, InputError):
-                self.written = {str(name) for name in read_sealed(path / MANIFEST, KIND)["written"]}
+    def __init__(self, path: Path, folders: Mapping[str, Callable[[Path], None]] | None = None) -> None:
+        self.path, self._folders, self.written = path, folders or {}, set[str]()
+        if os.path.lexists(path / MANIFEST):
+            try:
+                self.written = set(map(str, read_sealed(path / MANIFEST, KIND)["written"]))
+            except OutsideError as error:
+                raise InputError(f"{error}; it lists what may be deleted here: give another --out") from None
 
     def will_write(self, *names: str) -> None:
-        """Put names on the list, before the files are there, so that a killed run leaves none that is not on it."""
-        if not self.written.issuperset(names):
-            self.written |= set(names)
-            self._save()
+        """Put names on the list, before the files are there, so that a killed run leaves none that is not on it.
 
-    def foreign(self, *names: str) -> list[str]:
-        """Those of the names that stand for something which no run wrote."""
-        return [name for name in names if name not in self.written and os.path.lexists(self.path / name)]
+        InputError where there is something of that name that no run wrote.
+        """
+        self.check_free(*names)
+        self.wrote(*names)
+
+    def check_free(self, *names: str) -> None:
+        """InputError where there is something of one of the names that no run wrote."""
+        for name in sorted(set(names) - self.written):
+            if os.path.lexists(self.path / name):
+                raise InputError(f"--out {self.path} has something called {name} that is on no list of what a run wrote there; move it away, or give another --out")  # fmt: skip
+
+    def wrote(self, *names: str) -> None:
+        """Put names on the list, of files whose names are known only when they are there."""
+        if new := set(names) - self.written:
+            self._save(self.written | new)
 
     def there(self) -> list[str]:
         """What runs have written and what is still there, in order."""
@@ -55,18 +105,17 @@ class RunFolder:
 
     def clear(self) -> None:
         """Delete all that runs have written; what else is in one of their folders stays, and with it that folder."""
-        folders = []
-        for name in self.there():
+        for name in reversed(self.there()):  # what is in a folder comes before the folder
             path = self.path / name
-            if path.is_dir() and not path.is_symlink():
-                folders.append(path)
+            if name in self._folders:
+                self._folders[name](path)
+            elif path.is_dir() and not path.is_symlink():
+                with contextlib.suppress(OSError):  # where there is something else in it
+                    path.rmdir()
             else:
                 path.unlink()
-        for path in sorted(folders, reverse=True):  # the inner ones first
-            with contextlib.suppress(OSError):
-                path.rmdir()
-        self.written = {name for name in self.written if os.path.lexists(self.path / name)}
-        self._save()
+        self._save(set(self.there()))
 
-    def _save(self) -> None:
-        write_sealed(self.path / MANIFEST, KIND, {"written": sorted(self.written)})
+    def _save(self, written: set[str]) -> None:
+        self.written = written
+        write_sealed(self.path / MANIFEST, KIND, {"written": sorted(written)})

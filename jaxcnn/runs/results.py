@@ -21,13 +21,18 @@ from jaxcnn.train.watch import Kind
 
 METRICS, RESULT, CURVES = "metrics.jsonl", "result.json", "learning_curves.png"
 LABELS: dict[Kind, str] = {"delta": "‖δ‖", "gradient": "‖gradient‖", "weight": "‖weights‖"}
+NORMS = tuple(f"{kind}_norms.png" for kind in LABELS)
+
+
+def model_names(config: Config) -> list[str]:
+    """The model files of a run, one for each of its seeds."""
+    return [MODEL] if config.seeds == 1 else [f"model_{config.seed + number}.safetensors" for number in range(config.seeds)]  # fmt: skip
 
 
 def leave(config: Config, given: Given, state: train.TrainState, norms: train.Norms | None, interrupted: bool, began: float, before: float, shape: tuple[int, ...]) -> int:  # fmt: skip
     """Weights, result and pictures; how many losses were not finite. The run ``began`` on this clock, and took ``before`` seconds in earlier sittings."""
-    for number in range(config.seeds):
+    for number, name in enumerate(model_names(config)):
         own = jax.tree.map(lambda leaf: leaf[number], state) if config.seeds > 1 else state  # noqa: B023
-        name = MODEL if config.seeds == 1 else f"model_{config.seed + number}.safetensors"
         save_model(config.out / name, config, own, about(given.classes, given.names, given.scale, shape))
     lines, seconds = read_lines(config.out / METRICS), time.perf_counter() - began
     losses, scores = history(lines)
@@ -48,8 +53,8 @@ def leave(config: Config, given: Given, state: train.TrainState, norms: train.No
     if np.isfinite(losses).any():
         save(learning_curves(losses, scores, per_epoch=given.per_epoch), config.out / CURVES)
     if norms is not None and norms.rows:
-        for kind, label in LABELS.items():
-            save(heat_map(norms.table(kind), f"{label} by layer, {config.model} on {given.name}", label=label), config.out / f"{kind}_norms.png")  # fmt: skip
+        for (kind, label), name in zip(LABELS.items(), NORMS, strict=True):
+            save(heat_map(norms.table(kind), f"{label} by layer, {config.model} on {given.name}", label=label), config.out / name)  # fmt: skip
     return result["steps_not_finite"]
 
 

@@ -4,15 +4,14 @@ import contextlib
 import dataclasses
 import json
 import math
-import shutil
 import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.experimental import multihost_utils
 from rich.console import Console
 
 from jaxcnn import data as sets
@@ -21,45 +20,43 @@ from jaxcnn.command import InputError, RunError, expect
 from jaxcnn.files import write_file
 from jaxcnn.lines import read_lines
 from jaxcnn.runs import build
-from jaxcnn.runs.config import CONFIG, FREE, Config, read_settings
+from jaxcnn.runs.config import CONFIG, FREE, Config, settings_of
+from jaxcnn.runs.folder import RunFolder
 from jaxcnn.runs.given import Given, load
-from jaxcnn.runs.results import CURVES, METRICS, RESULT, leave, say
+from jaxcnn.runs.results import CURVES, METRICS, NORMS, RESULT, leave, model_names, say
+from jaxcnn.runs.same import difference
 from jaxcnn.runs.stopping import Stop
-from jaxcnn.runs.trained import MODEL, SEVERAL
-from jaxcnn.train.checkpoint import Checkpoints
+from jaxcnn.train.agree import each_says
+from jaxcnn.train.checkpoint import Checkpoints, remove_checkpoints
 from jaxcnn.train.draw import history
 from jaxcnn.train.progress import Progress
 from jaxcnn.train.speed import flops, measure_peak
 
-STATES, DEAD = "checkpoints", "post_mortem"
-LEFT = STATES, DEAD, METRICS, RESULT, CURVES, MODEL, SEVERAL, "tensorboard", "*_norms.png"  # by a run
-ENDED = RESULT, MODEL  # what a run leaves when it ends or is interrupted, after its last checkpoint
+STATES, DEAD, CURVES_ELSEWHERE = "checkpoints", "post_mortem", "tensorboard"
 REPORT = 50  # steps in one program
 MOST = 2**31 - 1  # steps, whose number is an int32
 
 
-def run(config: Config, *, resume: bool = False, overwrite: bool = False) -> bool:
+def run(
+    config: Config, *, resume: bool = False, overwrite: bool = False, at: Callable[[str], None] = lambda what: None, told: Mapping[str, str] | None = None
+) -> bool:  # fmt: skip
     """Train as ``config`` says and leave everything in ``config.out``; whether the run was interrupted.
+
+    Args:
+        at: is told what is being done, for whoever waits for this process.
+        told: what else must be the same in all processes.
 
     Raises:
         InputError: something that was given cannot be used; nothing was changed then.
         RunError: the run could not go on; the message says where what there is lies.
     """
     began, console, first = time.perf_counter(), Console(stderr=True), jax.process_index() == 0
-    _check_folder(config, resume=resume, overwrite=overwrite)
-    given, layout = load(config), build.layout(config)
-    shape = jax.eval_shape(given.scale, given.test[0][:1]).shape[1:]
-    model, steps = build.network(config, given.classes), config.epochs * given.per_epoch
-    build.check_takes(model, shape, f"--model {config.model}")
-    expect(steps <= MOST, "--epochs", f"at most {MOST // given.per_epoch} of {given.per_epoch} steps", config.epochs)
-    if jax.process_count() > 1:  # before the first of them writes what another would take for an earlier run
-        try:
-            multihost_utils.sync_global_devices("checked")
-        except jax.errors.JaxRuntimeError:
-            raise RunError("another process ended before the run began, or cannot be reached; its own message says why") from None  # fmt: skip
+    at("reading the data")
+    folder, given, layout, model, shape, steps = _together(lambda: _prepare(config, resume, overwrite), told or {}, at)
     if overwrite and first:
-        for path in _left(config.out):
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
+        folder.clear()
+    if first:
+        folder.will_write(*_names(config))
     if first and not resume:
         write_file(config.out / CONFIG, config.text())
     policy, optimizer = build.policy(config), build.optimizer(config, steps)
@@ -68,33 +65,26 @@ def run(config: Config, *, resume: bool = False, overwrite: bool = False) -> boo
         "prepare_target": build.targets(config, given.classes), "microbatch": config.microbatch, "average": config.average, "policy": policy, "layout": layout,
         "not_finite": config.not_finite, "report_every": min(REPORT, config.watch_every or REPORT), "evaluate_every": given.per_epoch,
     }  # fmt: skip
-    told = {
-        "model": config.model,
-        "data": given.name,
-        "checksum of the data": given.mark,
-        "classes": given.classes,
-        "seeds": config.seeds,
-        "steps": steps,
-    }
+    about = {"model": config.model, "checksum of the data": given.mark, "classes": given.classes, "seeds": config.seeds, "steps": steps, **_fixed(config)}  # fmt: skip
     with contextlib.ExitStack() as stack:
-        states = stack.enter_context(Checkpoints(config.out / STATES, every=config.checkpoint_every, keep=config.keep, score="accuracy", about=told))  # fmt: skip
+        states = stack.enter_context(Checkpoints(config.out / STATES, every=config.checkpoint_every, keep=config.keep, score="accuracy", about=about))  # fmt: skip
         like = _fresh(model, optimizer, settings, shape)
-        start = states.restore(like) if resume and states.steps else None
-        ended = [path.name for path in _left(config.out) if path.name in ENDED]
+        start = states.restore(like) if resume and (states.steps or states.unlike) else None
+        ended = [name for name in (RESULT, *model_names(config)) if (config.out / name).exists()]
         if resume and start is None and ended:
             raise InputError(f"--resume: {config.out / STATES} has no checkpoint any more, though there is {', '.join(ended)}; --overwrite begins anew")  # fmt: skip
-        at = 0 if start is None else int(np.ravel(start.step)[0])
+        start_at = 0 if start is None else int(np.ravel(start.step)[0])
         if first:
             parameters = sum(leaf.size for leaf in jax.tree.leaves(like.params)) // config.seeds
-            going_on = f"; goes on from step {at:,} of {steps:,}" if resume else ""
+            going_on = f"; goes on from step {start_at:,} of {steps:,}" if resume else ""
             console.print(f"{config.model}, {parameters:,} parameters, on {given.name}: {given.classes} classes, {given.per_epoch:,} steps an epoch{going_on}", highlight=False, markup=False, soft_wrap=True)  # fmt: skip
-        stop, earlier = stack.enter_context(Stop()), _earlier(config.out / METRICS, at)
+        stop, earlier = stack.enter_context(Stop()), _earlier(config.out / METRICS, start_at)
         patience = _patience(config, {line["step"]: line["scores"] for line in earlier if "scores" in line})
         for found in patience:
             if found.best_step >= 0 and found.best_step not in states.steps:
                 raise InputError(f"--resume: the best state so far, of step {found.best_step}, is no longer in {config.out / STATES}; --patience None goes on without it")  # fmt: skip
         if any(found.over for found in patience):
-            settings["steps"] = at
+            settings["steps"] = start_at
         if first and resume:  # not before it is sure that the run can go on
             write_file(config.out / CONFIG, config.text())
         callbacks: list[Any] = []
@@ -105,22 +95,29 @@ def run(config: Config, *, resume: bool = False, overwrite: bool = False) -> boo
             norms.restore(earlier)  # in every process, as all measure together
             callbacks.append(norms)
         if first:
-            log = stack.enter_context(_log(config, at, norms))
+            log = stack.enter_context(_log(config, start_at, norms))
             callbacks.append(log)
             if config.tensorboard:
                 from jaxcnn.train.tensorboard import TensorBoard
 
-                callbacks.append(stack.enter_context(TensorBoard(config.out / "tensorboard", resume_at=at if at else None, norms=norms)))  # fmt: skip
+                callbacks.append(
+                    stack.enter_context(
+                        TensorBoard(
+                            config.out / CURVES_ELSEWHERE, resume_at=start_at if start_at else None, norms=norms
+                        )
+                    )
+                )
+                folder.wrote(*(f"{CURVES_ELSEWHERE}/{path.name}" for path in (config.out / CURVES_ELSEWHERE).iterdir()))  # fmt: skip
             share: Any = _speed(model, optimizer, settings, like, given) if console.is_terminal else {}
             callbacks.append(stack.enter_context(Progress(steps, config.batch_size * config.seeds, console=console, **share)))  # fmt: skip
-        callbacks += [states, *patience, stop]
-        source = sets.Stream(given.train, config.batch_size, seed=config.seed, start=at) if config.stream else given.train  # fmt: skip
+        callbacks += [states, *patience, stop, lambda report, _: at(f"step {report.step:,}")]
+        source = sets.Stream(given.train, config.batch_size, seed=config.seed, start=start_at) if config.stream else given.train  # fmt: skip
         try:
             state, _ = train.fit(model, ops.softmax_cross_entropy, optimizer, source, start=start, callbacks=callbacks, **settings)  # fmt: skip
             states.save(int(np.ravel(state.step)[0]), state)
             states.wait()
         except train.DivergedError as error:
-            with Checkpoints(config.out / DEAD, about=told) as dead:
+            with Checkpoints(config.out / DEAD, about=about) as dead:
                 if error.step not in dead.steps:  # where a resumed run came to the same end
                     dead.save(error.step, error.state)
             rest = f", the checkpoints in {config.out / STATES}" if states.steps else ""
@@ -135,29 +132,74 @@ def run(config: Config, *, resume: bool = False, overwrite: bool = False) -> boo
     if first:
         before = earlier[-1].get("seconds", 0.0) if earlier else 0.0
         skipped = leave(config, given, state, norms, stop.asked, began, before, shape)
-        written = [path.name for path in [config.out / CONFIG, *_left(config.out)]]
-        say(config, written, stop.asked, done, steps, skipped, console)
+        say(
+            config,
+            sorted({name.partition("/")[0] for name in folder.there()}),
+            stop.asked,
+            done,
+            steps,
+            skipped,
+            console,
+        )
     return stop.asked
 
 
-def _check_folder(config: Config, *, resume: bool, overwrite: bool) -> None:
-    """InputError where ``--out`` holds a run that this one would destroy, or not the run that is to go on."""
+def _names(config: Config) -> list[str]:
+    """What this run writes."""
+    return [CONFIG, METRICS, RESULT, CURVES, STATES, DEAD, *model_names(config), *(NORMS if config.watch_every else ()), *([CURVES_ELSEWHERE] if config.tensorboard else ())]  # fmt: skip
+
+
+def _fixed(config: Config) -> dict[str, Any]:
+    """The settings that a run keeps when it goes on."""
+    return {name: value for name, value in json.loads(config.text()).items() if name not in FREE}
+
+
+def _prepare(config: Config, resume: bool, overwrite: bool) -> tuple[RunFolder, Given, Any, Any, tuple[int, ...], int]:
+    """All that can be found wrong before anything is written."""
+    folder = RunFolder(config.out, {STATES: remove_checkpoints, DEAD: remove_checkpoints})
+    _check_folder(folder, config, resume=resume, overwrite=overwrite)
+    given, layout = load(config), build.layout(config)
+    shape = jax.eval_shape(given.scale, given.test[0][:1]).shape[1:]
+    model, steps = build.network(config, given.classes), config.epochs * given.per_epoch
+    build.check_takes(model, shape, f"--model {config.model}")
+    expect(steps <= MOST, "--epochs", f"at most {MOST // given.per_epoch} of {given.per_epoch} steps", config.epochs)
+    return folder, given, layout, model, shape, steps
+
+
+def _together(prepare: Callable[[], Any], told: Mapping[str, str], at: Callable[[str], None]) -> Any:
+    """What ``prepare`` returns, where it could be done in all processes, and all have the same before them."""
+    problem, found, mark = None, None, ""
+    try:
+        found = prepare()
+        mark = found[1].mark
+    except InputError as error:
+        problem = error
+    at("is ready")
+    said = [json.loads(text) for text in each_says(json.dumps({"problem": str(problem or ""), "told": {**told, "the data": mark}}))]  # fmt: skip
+    if problem:
+        raise problem
+    for number, other in enumerate(said):
+        if other["problem"]:
+            raise RunError(f"process {number} could not begin ({other['problem']})")
+        if unlike := difference(0, said[0]["told"], number, other["told"]):
+            raise InputError(unlike)
+    return found
+
+
+def _check_folder(folder: RunFolder, config: Config, *, resume: bool, overwrite: bool) -> None:
+    """InputError where ``--out`` holds a run that this one would destroy, something else, or not the run that is to go on."""
     kept = config.out / CONFIG
+    folder.check_free(*_names(config))
     if not resume:
-        if not overwrite and _left(config.out):
+        if not overwrite and set(folder.there()) - {CONFIG}:
             raise InputError(f"--out {config.out} holds a run; --resume goes on with it, --overwrite begins anew, another --out leaves it alone")  # fmt: skip
         return
     if not kept.exists():
         raise InputError(f"--resume: there is no run in {config.out}; leave --resume out to begin one")
-    before, now = read_settings(kept.read_text(encoding="utf-8"), str(kept)), json.loads(config.text())
-    for name, value in now.items():
-        if name not in FREE and before.get(name) != value:
+    before = settings_of(kept)
+    for name, value in _fixed(config).items():
+        if before.get(name) != value:
             raise InputError(f"--resume: {name} is {before.get(name)!r} in {kept}, now {value!r}; leave it out, or begin another run in another --out")  # fmt: skip
-
-
-def _left(out: Path) -> list[Path]:
-    """What a run has left there."""
-    return [path for name in LEFT for path in out.glob(name)]
 
 
 def _fresh(model: Any, optimizer: Any, settings: dict[str, Any], shape: tuple[int, ...]) -> train.TrainState:

@@ -112,6 +112,11 @@ class Checkpoints:
         """Those there are, whole, the oldest first."""
         return sorted(step for step in self._manager.all_steps() if (self._of(step) / LIST).exists())
 
+    @property
+    def unlike(self) -> list[int]:
+        """Those that have the name of a checkpoint, and are not whole, or of something else."""
+        return sorted({*self._manager.all_steps()} - {*self.steps})
+
     def __call__(self, report: Report, state: TrainState) -> None:
         """Save where it is time to."""
         if self._last < 0:
@@ -156,18 +161,15 @@ class Checkpoints:
             CheckpointError: there is none, it is damaged, or it is of another model, optimizer or program.
         """
         steps = self.steps
-        step = step if step is not None else max(steps, default=None)
+        step = step if step is not None else max([*steps, *self.unlike], default=None)
+        others = ", ".join(str(other) for other in steps if other != step) or "none"
+        hint = "; move its folder away to go on from the one before" if set(steps) - {step} else ""
+        if step in self.unlike:
+            raise CheckpointError(f"{self.folder}: checkpoint {step} cannot be read; others: {others} (it has no {LIST}: it is damaged, or not of this version of jaxcnn){hint}")  # fmt: skip
         if step is None or step not in steps:
             there = ", ".join(map(str, steps)) or "none"
-            others = sorted(self._manager.all_steps() if step is None else [step])
-            unlike = [str(other) for other in others if os.path.lexists(self._of(other))]
-            hint = (
-                f"; {', '.join(unlike)} was not written, or not to its end, by this version of jaxcnn" if unlike else ""
-            )
-            raise CheckpointError(f"{self.folder}: there is no checkpoint{'' if step is None else f' {step}'} (there: {there}){hint}")  # fmt: skip
-        others = ", ".join(str(other) for other in steps if other != step) or "none"
+            raise CheckpointError(f"{self.folder}: there is no checkpoint{'' if step is None else f' {step}'} (there: {there})")  # fmt: skip
         wanted = named(like)
-        hint = "; move its folder away to go on from the one before" if len(steps) > 1 else ""
         with self._told(f"checkpoint {step} cannot be read; others: {others}", hint):
             self._check_bytes(step)
             with quiet():
