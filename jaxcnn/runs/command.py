@@ -104,6 +104,8 @@ def _begin(order: Train, stack: contextlib.ExitStack) -> bool:
         at = stack.enter_context(Roll(address, order.processes, order.process, folder=order.out, told=told, wait=order.wait)).at  # fmt: skip
     if order.coordinator != "auto" and not order.process:
         stack.enter_context(claimed(order.out))
+    if order.coordinator is not None:
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # what XLA says of a process that is no more is said here
     import jax
 
     if order.coordinator is not None:

@@ -44,7 +44,7 @@ def claimed(path: Path) -> Iterator[None]:
         except BlockingIOError:
             owner = printable(os.read(handle, 200).decode(errors="replace")) or "it has just begun"
             os.close(handle)
-            raise InputError(f"--out {path} is in use by another run ({owner}); wait for its end, or give another --out") from None  # fmt: skip
+            raise InputError(f"--out {path} holds a run that goes on just now ({owner}); wait for its end, or give another --out") from None  # fmt: skip
         except OSError as error:
             print(f"--out {path} cannot be locked ({error.strerror}); see that no other run uses it", file=sys.stderr)
         with contextlib.suppress(FileNotFoundError):

@@ -11,10 +11,12 @@ and then end the process from within.
                   {"ended": 1}, {"gone": "process 2 …"}
 """
 
+import atexit
 import contextlib
 import os
 import secrets
 import socket
+import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -22,8 +24,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from jaxcnn.command import FAILED, InputError, RunError
-from jaxcnn.outside import printable
+from jaxcnn.command import BAD_INPUT, FAILED, INTERRUPTED, InputError, RunError
+from jaxcnn.outside import OutsideError, printable
 from jaxcnn.runs.connection import Connection
 from jaxcnn.runs.same import difference
 
@@ -71,7 +73,8 @@ class Roll:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:  # fmt: skip
-        if isinstance(error, Exception) and not isinstance(error, InputError | RunError):
+        unexplained = isinstance(error, Exception) and not isinstance(error, OutsideError | RunError)
+        if unexplained:
             with self._changed:  # what JAX says of a peer that is gone may come before the connection breaks
                 self._changed.wait_for(lambda: bool(self.gone), 2.0)
         self._over.set()
@@ -82,7 +85,15 @@ class Roll:
             while self._peers and time.monotonic() < end:
                 time.sleep(0.05)
         self._close()
-        if failed and self.gone:
+        if failed:
+            _skip_goodbyes(
+                INTERRUPTED
+                if isinstance(error, KeyboardInterrupt)
+                else BAD_INPUT
+                if isinstance(error, OutsideError)
+                else FAILED
+            )
+        if unexplained and self.gone:
             raise RunError(self.gone) from None
 
     def at(self, what: str) -> None:
@@ -104,7 +115,7 @@ class Roll:
             family, *_, place = socket.getaddrinfo(*self._address, type=socket.SOCK_STREAM)[0]
             door = socket.create_server(place[:2], family=family, backlog=self._count)  # JAX listens there next
         except (OSError, OverflowError) as error:
-            raise InputError(f"--coordinator {_shown(self._address)}: cannot listen there ({getattr(error, 'strerror', error)}); give an address and a free port of process 0's host") from None  # fmt: skip
+            raise InputError(f"--coordinator {_shown(self._address)}: cannot listen there ({os.strerror(error.errno) if isinstance(error, OSError) and (error.errno or 0) > 0 else error}); give an address and a free port of process 0's host") from None  # fmt: skip
         with door:
             name = f".jaxcnn-{secrets.token_hex(8)}"
             (self._folder / name).touch()
@@ -273,7 +284,7 @@ class Roll:
 
     def _close(self) -> None:
         self._over.set()
-        for line in self._peers.values():
+        for line in list(self._peers.values()):
             line.close()
 
 
@@ -285,6 +296,13 @@ def _write(text: str) -> None:
     """To stderr, if anybody still reads it."""
     with contextlib.suppress(OSError):
         os.write(2, f"\n{text}\n".encode(errors="backslashreplace"))
+
+
+def _skip_goodbyes(status: int) -> None:
+    """JAX's wait for the others when the interpreter ends, and then end the process from within."""
+    jax = sys.modules.get("jax")
+    if jax and jax.distributed.is_initialized():
+        atexit.register(os._exit, status)  # what is registered last comes first
 
 
 def _leave(text: str) -> None:
