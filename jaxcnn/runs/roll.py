@@ -131,7 +131,9 @@ class Roll:
         self._lose(f"process {number} is gone: it was killed, or its host went down", 0.0 if number == 0 else GRACE)
 
     def _lose(self, gone: str, grace: float) -> None:
-        """A process is no more, so that the others cannot go on."""
+        """A process is no more, so that the others cannot go on, if they have not ended themselves."""
+        if self._over.is_set():
+            return
         with self._changed:
             self.gone = (
                 self.gone
