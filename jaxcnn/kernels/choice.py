@@ -13,7 +13,7 @@ Differentiation does not see that rule: the derivative is written with the ordin
 
 import functools
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 from jax import lax
@@ -23,6 +23,7 @@ from jaxcnn import memory
 from jaxcnn.cotangent import varying
 from jaxcnn.kernels import blocks, depthwise, im2col, winograd
 from jaxcnn.kernels.divided import divided
+from jaxcnn.kernels.guarded import guarded
 from jaxcnn.wide import wide
 from jaxcnn.window import Window
 
@@ -54,10 +55,11 @@ def product(
         fast = functools.partial(getattr(depthwise, name), window=window, inputs=inputs)
         return lax.platform_dependent(left, right, cpu=fast, default=plain)
 
-    def ordinary(left: jax.Array, right: jax.Array, divide: bool = False) -> jax.Array:
-        for kernel in (winograd, im2col):
+    def ordinary(left: jax.Array, right: jax.Array, divide: bool = False, kernels: Any = (im2col,)) -> jax.Array:
+        for kernel in kernels:
             if kernel.suits(name, left, window, inputs, outputs):
                 fast = functools.partial(getattr(kernel, name), window=window)
+                fast = guarded(fast, plain) if kernel is winograd else fast
                 fast = divided(fast, over_batch=name == "weight_gradient") if divide else fast
                 return lax.platform_dependent(left, right, cpu=fast, default=plain)
         return plain(left, right)
@@ -74,7 +76,7 @@ def product(
         return lax.platform_dependent(left, right, cpu=fast, default=jax.vmap(plain, axes)), True
 
     by_itself = bool(varying(left))  # inside shard_map, where nothing is left to divide
-    mapped = custom_vmap(functools.partial(ordinary, divide=not by_itself))
+    mapped = custom_vmap(functools.partial(ordinary, divide=not by_itself, kernels=(winograd, im2col)))
     mapped.def_vmap(rule)
     wired = jax.custom_jvp(mapped)
 

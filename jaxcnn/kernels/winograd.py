@@ -47,7 +47,7 @@ def correlate(x: jax.Array, w: jax.Array, *, window: Window) -> jax.Array:
     (a1, g1, _), (a2, g2, _) = (matrices(size, len(w)) for size in m)
     n1, n2, outputs = len(g1), len(g2), w.shape[-1]
     down = jnp.stack(combine(g1, list(w)))  # (n₁, taps, i, o)
-    u = held(jnp.stack(combine(g2, [down[:, tap] for tap in range(len(w))])))  # (n₂, n₁, i, o)
+    u = held(combine(g2, [down[:, tap] for tap in range(len(w))]))  # n₂ times (n₁, i, o)
     height, width = window.places
 
     def one(part: jax.Array) -> jax.Array:
