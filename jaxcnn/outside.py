@@ -50,16 +50,19 @@ def reading(where: object, wanted: str, kind: type[OutsideError] = OutsideError,
 @contextlib.contextmanager
 def opened(path: str | os.PathLike[str], wanted: str, kind: type[OutsideError] = OutsideError, missing: type[OutsideError] | None = None) -> Iterator[BinaryIO]:  # fmt: skip
     """The bytes of a file, to be read inside, as :func:`reading` has it. Pipes and devices are refused, as they may have no end, and files that change meanwhile."""
-    with reading(path, wanted, kind, missing):
-        # a pipe would else wait until somebody writes into it
-        with open(path, "rb", opener=lambda name, flags: os.open(name, flags | getattr(os, "O_NONBLOCK", 0))) as file:
-            before = os.fstat(file.fileno())
-            if not stat.S_ISREG(before.st_mode):
-                raise kind(f"{path}: is a pipe or a device; expected {wanted}")
-            yield file
-            after = os.fstat(file.fileno())
-            if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
-                raise kind(f"{path}: changed while it was read; wait until it is whole")
+    with reading(path, wanted, kind, missing), open(path, "rb", opener=_at_once) as file:
+        before = os.fstat(file.fileno())
+        if not stat.S_ISREG(before.st_mode):
+            raise kind(f"{path}: is a pipe or a device; expected {wanted}")
+        yield file
+        after = os.fstat(file.fileno())
+        if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
+            raise kind(f"{path}: changed while it was read; wait until it is whole")
+
+
+def _at_once(path: str, flags: int) -> int:
+    """Without waiting until somebody writes into a pipe."""
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
 def room(packed: int) -> int:

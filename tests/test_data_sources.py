@@ -225,7 +225,10 @@ def test_damaged_files_are_refused(tmp_path: Path) -> None:
     with zipfile.ZipFile(path, "w") as file:
         for name in KERAS:
             file.writestr(f"{name}.npy", header)
-    with pytest.raises(DataError, match=r"`x_train` says that it is uint8\[99999999999999\], which is 99999999999999 bytes, but it has 0"):
+    with pytest.raises(
+        DataError,
+        match=r"`x_train` says that it is uint8\[99999999999999\], which is 99999999999999 bytes, but it has 0",
+    ):
         load_npz(path)
     np.savez(path, x_train=IMAGES, other=LABELS)
     with pytest.raises(DataError, match=r"expected the arrays train_images, .* or x_train, .*; found x_train, other"):

@@ -26,7 +26,10 @@ from jaxcnn.outside import UNPACKED, OutsideError, opened, reason, room
 
 NAMES = ("train_images", "train_labels", "test_images", "test_labels"), ("x_train", "y_train", "x_test", "y_test")
 MOST_CLASSES = 100_000  # labels beyond are numbers of something else
-HEADERS: dict[tuple[int, int], Any] = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+HEADERS: dict[tuple[int, int], Any] = {
+    (1, 0): np.lib.format.read_array_header_1_0,
+    (2, 0): np.lib.format.read_array_header_2_0,
+}
 TOLERANCE = 0.1  # of a step between two bytes; float16 has 0.06 near 1
 
 
