@@ -15,7 +15,7 @@ import os
 import stat
 import unicodedata
 from collections.abc import Iterator
-from typing import BinaryIO
+from io import BufferedReader
 
 UNPACKED = "JAXCNN_UNPACKED"
 """The variable of the environment that raises :func:`room`, in bytes."""
@@ -48,7 +48,7 @@ def reading(where: object, wanted: str, kind: type[OutsideError] = OutsideError,
 
 
 @contextlib.contextmanager
-def opened(path: str | os.PathLike[str], wanted: str, kind: type[OutsideError] = OutsideError, missing: type[OutsideError] | None = None) -> Iterator[BinaryIO]:  # fmt: skip
+def opened(path: str | os.PathLike[str], wanted: str, kind: type[OutsideError] = OutsideError, missing: type[OutsideError] | None = None) -> Iterator[BufferedReader]:  # fmt: skip
     """The bytes of a file, to be read inside, as :func:`reading` has it. Pipes and devices are refused, as they may have no end, and files that change meanwhile."""
     with reading(path, wanted, kind, missing), open(path, "rb", opener=_at_once) as file:
         before = os.fstat(file.fileno())

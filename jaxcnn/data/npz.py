@@ -16,8 +16,9 @@ import math
 import os
 import warnings
 import zipfile
+from io import BufferedReader
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 
@@ -50,7 +51,7 @@ def load_npz(path: str | os.PathLike[str]) -> Dataset:
         return assemble(str(path), path.stem, train, test)
 
 
-def _arrays(path: Path, file: BinaryIO) -> dict[str, np.ndarray]:
+def _arrays(path: Path, file: BufferedReader) -> dict[str, np.ndarray]:
     """The four arrays, in the order of :data:`NAMES`."""
     if not zipfile.is_zipfile(file):
         raise DataError(f"{path}: damaged, or not an .npz file; expected what np.savez writes")
