@@ -84,7 +84,7 @@ def read_header(file: BufferedIOBase, size: int) -> Header:
     text = file.read(length).decode()
     if not text.startswith("{"):
         raise ValueError("its header is no JSON object")
-    found = json.loads(text, object_pairs_hook=_once, parse_constant=_never)
+    found = from_json(text)
     about, start = found.pop(ABOUT, {}), 8 + length
     if not isinstance(about, dict) or not all(isinstance(value, str) for value in about.values()):
         raise ValueError(f"{ABOUT} must be text by name")
@@ -124,6 +124,11 @@ def read_arrays(file: BufferedIOBase, header: Header) -> dict[str, np.ndarray]:
     return found
 
 
+def from_json(text: str) -> Any:
+    """What a text holds. ValueError where it is no JSON, or could be read in two ways."""
+    return json.loads(text, object_pairs_hook=_once, parse_constant=_never)
+
+
 def _checksum(entries: Mapping[str, Entry], told: Mapping[str, str]) -> str:
     what = sorted((name, entry.dtype, list(entry.shape)) for name, entry in entries.items()), sorted(told.items())
     return hashlib.sha256(json.dumps(what).encode()).hexdigest()
@@ -149,9 +154,9 @@ def _counts(value: Any) -> bool:
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
-        raise ValueError("its header has a name twice")
+        raise ValueError("it has a name twice")
     return found
 
 
 def _never(text: str) -> Any:
-    raise ValueError(f"its header has {text}")
+    raise ValueError(f"JSON has no {text}")
