@@ -1,6 +1,6 @@
 """What comes from outside (files, names, settings, the environment) is data, and whatever a parser raises about it becomes one line.
 
-Every reader of the library goes through :func:`reading`, and every name that is shown through :func:`printable`.
+Every reader of the library goes through :func:`reading`, those of files through :func:`opened`, and every name that is shown through :func:`printable`.
 
 >>> with reading("labels.csv", "one integer a line"):
 ...     int("3x")
@@ -11,9 +11,14 @@ jaxcnn.outside.OutsideError: labels.csv: invalid literal for int() with base 10:
 """
 
 import contextlib
+import os
+import stat
 import unicodedata
 from collections.abc import Iterator
+from io import BufferedReader
 
+UNPACKED = "JAXCNN_UNPACKED"
+"""The variable of the environment that raises :func:`room`, in bytes."""
 LONGEST = 160  # characters of what somebody else's parser says
 UNSEEN = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
 """Unicode's categories of characters that move the cursor, turn the direction of writing, break lines, or are none (the surrogates that stand for bytes of no UTF-8)."""
@@ -21,6 +26,9 @@ UNSEEN = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
 
 class OutsideError(ValueError):
     """Something from outside cannot be used; the message is one line that says what, which place in it, what was expected, and how to mend it."""
+
+    def __init__(self, message: object = "") -> None:
+        super().__init__(printable(message))  # as it tells names from outside
 
 
 @contextlib.contextmanager
@@ -36,7 +44,39 @@ def reading(where: object, wanted: str, kind: type[OutsideError] = OutsideError,
     except Exception as error:  # parsers raise anything
         found = missing if missing is not None and isinstance(error, FileNotFoundError) else kind
         hint = "" if isinstance(error, FileNotFoundError) else f"; expected {wanted}"
-        raise found(printable(f"{where}: {reason(error)}{hint}")) from None
+        raise found(f"{where}: {reason(error)}{hint}") from None
+
+
+@contextlib.contextmanager
+def opened(path: str | os.PathLike[str], wanted: str, kind: type[OutsideError] = OutsideError, missing: type[OutsideError] | None = None) -> Iterator[BufferedReader]:  # fmt: skip
+    """The bytes of a file, to be read inside, as :func:`reading` has it. Pipes and devices are refused, as they may have no end, and files that change meanwhile."""
+    with reading(path, wanted, kind, missing), open(path, "rb", opener=_at_once) as file:
+        before = os.fstat(file.fileno())
+        if not stat.S_ISREG(before.st_mode):
+            raise kind(f"{path}: is a pipe or a device; expected {wanted}")
+        yield file
+        after = os.fstat(file.fileno())
+        if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
+            raise kind(f"{path}: changed while it was read; wait until it is whole")
+
+
+def _at_once(path: str, flags: int) -> int:
+    """Without waiting until somebody writes into a pipe."""
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+
+
+def room(packed: int) -> int:
+    """So many bytes may ``packed`` bytes unpack to: 256 MiB, or 200 times as many, or what $JAXCNN_UNPACKED says, whichever is more.
+
+    A few bytes can unpack to more than any memory holds.
+
+    >>> room(1000) == 2**28, room(10**7)
+    (True, 2000000000)
+    """
+    told = os.environ.get(UNPACKED, "")
+    if told and not (told.isascii() and told.isdecimal() and len(told) < 20):
+        raise OutsideError(f"{UNPACKED}={told}: expected a number of bytes, such as {2**34}")
+    return max(2**28, 200 * packed, int(told or 0))
 
 
 def reason(error: BaseException) -> str:

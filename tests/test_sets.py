@@ -88,7 +88,7 @@ def test_missing_and_damaged_cifar(tmp_path: Path) -> None:
         load_cifar10(tmp_path)
     write_cifar(tmp_path / "some")
     (tmp_path / "some" / "data_batch_4.bin").unlink()
-    with pytest.raises(DataNotFoundError, match=r"data_batch_4\.bin: there is no such file; CIFAR-10 has six"):
+    with pytest.raises(DataNotFoundError, match=r"data_batch_4\.bin: there is no such file"):
         load_cifar10(tmp_path / "some")
     archive(tmp_path / ARCHIVE, {"x/data_batch_1.bin": records()})
     with pytest.raises(DataNotFoundError, match=r"the archive lacks data_batch_2\.bin"):

@@ -1,7 +1,7 @@
 """CIFAR-10 in its binary form: 10,000 records a file, each a label (1 byte) and an image (3 × 32 × 32 bytes: all red, all green, all blue, row by row).
 
 Read from a folder of the six .bin files, or straight from the archive in which they are published: no member is ever unpacked onto the disk, so where an archive says that its
-members belong has no effect.
+members belong has no effect. No more is unpacked than the six files have, and a little, so that an archive may say what it wants of sizes.
 
 >>> import pathlib, tempfile
 >>> with tempfile.TemporaryDirectory() as folder:
@@ -12,15 +12,17 @@ members belong has no effect.
 ((1, 32, 32, 3), [0, 255, 0], [7])
 """
 
+import gzip
 import os
 import tarfile
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from jaxcnn.data.dataset import DataError, DataNotFoundError, Dataset
+from jaxcnn.outside import opened, reading, reason
 
 TRAIN = tuple(f"data_batch_{number}.bin" for number in range(1, 6))
 TEST = ("test_batch.bin",)
@@ -28,6 +30,7 @@ ARCHIVE = "cifar-10-binary.tar.gz"
 SIDE, CLASSES = 32, 10
 RECORD = 1 + 3 * SIDE * SIDE
 MOST = 10_000 * RECORD  # bytes of a file
+MOST_MEMBERS, MOST_UNPACKED = 100, 6 * MOST + 2**22  # of the archive, which has 9 members and a page about them
 
 
 def load_cifar10(folder: str | os.PathLike[str]) -> Dataset:
@@ -38,18 +41,18 @@ def load_cifar10(folder: str | os.PathLike[str]) -> Dataset:
         DataError: a file is damaged, or is something else.
     """
     folder = Path(folder)
-    inside = next((f for f in (folder, folder / "cifar-10-batches-bin") if (f / TEST[0]).is_file()), None)
-    if inside is not None:
-        parts = dict(_from_folder(inside))
-    elif (folder / ARCHIVE).is_file():
-        parts = dict(_from_archive(folder / ARCHIVE))
-    else:
-        raise DataNotFoundError(f"{folder}: no CIFAR-10; looked for {TEST[0]} and {TRAIN[0]} …, or for {ARCHIVE}")
-    if missing := {*TRAIN, *TEST} - parts.keys():
-        raise DataNotFoundError(f"{folder}: the archive lacks {', '.join(sorted(missing))}; fetch it again")
-    train, test = ([read_cifar(name, parts[name]) for name in names] for names in (TRAIN, TEST))
-    (train_images, train_labels), (test_images, test_labels) = ([np.concatenate(a) for a in zip(*split, strict=True)] for split in (train, test))  # fmt: skip
-    return Dataset("cifar10", train_images, train_labels, test_images, test_labels, CLASSES)
+    with reading(folder, "CIFAR-10's six files, or their archive", DataError, DataNotFoundError):
+        inside = next((f for f in (folder, folder / "cifar-10-batches-bin") if (f / TEST[0]).exists()), None)
+        if inside is not None:
+            found = {name: read_cifar(str(inside / name), _content(inside / name)) for name in (*TRAIN, *TEST)}
+        elif (folder / ARCHIVE).exists():
+            found = dict(_from_archive(folder / ARCHIVE))
+        else:
+            raise DataNotFoundError(f"{folder}: no CIFAR-10; looked for {TEST[0]} and {TRAIN[0]} …, or for {ARCHIVE}")
+        if missing := {*TRAIN, *TEST} - found.keys():
+            raise DataNotFoundError(f"{folder}: the archive lacks {', '.join(sorted(missing))}; fetch it again")
+        (train_images, train_labels), (test_images, test_labels) = ([np.concatenate(a) for a in zip(*map(found.pop, names), strict=True)] for names in (TRAIN, TEST))  # fmt: skip
+        return Dataset("cifar10", train_images, train_labels, test_images, test_labels, CLASSES)
 
 
 def read_cifar(name: str, content: bytes) -> tuple[np.ndarray, np.ndarray]:
@@ -63,24 +66,48 @@ def read_cifar(name: str, content: bytes) -> tuple[np.ndarray, np.ndarray]:
     return records[:, 1:].reshape(-1, 3, SIDE, SIDE).transpose(0, 2, 3, 1).copy(), labels
 
 
-def _from_folder(folder: Path) -> Iterator[tuple[str, bytes]]:
-    for name in (*TRAIN, *TEST):
+def _content(path: Path) -> bytes:
+    with opened(path, "one of CIFAR-10's six files", DataError, DataNotFoundError) as file:
+        return file.read(MOST + 1)
+
+
+def _from_archive(path: Path) -> Iterator[tuple[str, tuple[np.ndarray, np.ndarray]]]:
+    with opened(path, "CIFAR-10's archive", DataError, DataNotFoundError) as file:
         try:
-            yield name, (folder / name).read_bytes()
-        except FileNotFoundError:
-            raise DataNotFoundError(f"{folder / name}: there is no such file; CIFAR-10 has six") from None
-        except OSError as error:
-            raise DataError(f"{folder / name}: cannot be read ({error.strerror})") from None
+            with gzip.GzipFile(fileobj=file) as unpacked:
+                stream = _UpTo(unpacked, MOST_UNPACKED)
+                with tarfile.open(fileobj=stream, mode="r|") as archive:  # type: ignore[call-overload]  # which asks for `read` alone
+                    yield from _members(path, archive)
+                while stream.read(2**16):  # at the end gzip compares its checksum
+                    pass
+        except DataError:
+            raise
+        except Exception as error:
+            raise DataError(f"{path}: damaged archive ({reason(error)}); fetch it again") from None
 
 
-def _from_archive(path: Path) -> Iterator[tuple[str, bytes]]:
-    try:
-        with tarfile.open(path, "r:gz") as archive:
-            for member in archive:
-                name = Path(member.name).name
-                if member.isfile() and name in {*TRAIN, *TEST} and member.size <= MOST:
-                    stream = archive.extractfile(member)
-                    assert stream is not None  # as it is a file
-                    yield name, stream.read()
-    except (tarfile.TarError, zlib.error, EOFError, OSError) as error:
-        raise DataError(f"{path}: damaged archive ({error}); fetch it again") from None
+def _members(path: Path, archive: tarfile.TarFile) -> Iterator[tuple[str, tuple[np.ndarray, np.ndarray]]]:
+    found: set[str] = set()
+    for number, member in enumerate(archive):
+        name = Path(member.name).name
+        if number >= MOST_MEMBERS or name in found or not 0 <= member.size <= MOST:
+            raise DataError(f"{path}: `{member.name:.100}` of {member.size} bytes is more than CIFAR-10's archive has; fetch it again")  # fmt: skip
+        if member.isfile() and name in {*TRAIN, *TEST}:
+            found.add(name)
+            content = archive.extractfile(member)
+            assert content is not None  # as it is a file
+            yield name, read_cifar(f"{path}: {name}", content.read())
+
+
+class _UpTo:
+    """A stream that ends, or does not have more than ``most`` bytes."""
+
+    def __init__(self, stream: Any, most: int) -> None:
+        self._stream, self._left = stream, most
+
+    def read(self, size: int) -> bytes:
+        content = self._stream.read(min(size, self._left + 1))
+        self._left -= len(content)
+        if self._left < 0:
+            raise ValueError("it unpacks to more than CIFAR-10 has")
+        return content

@@ -15,6 +15,7 @@ from jaxcnn.data.folder import load_image_folder
 from jaxcnn.data.idx import load_idx_folder
 from jaxcnn.data.npz import load_npz
 from jaxcnn.data.sets import SETS, load_set
+from jaxcnn.outside import reading
 
 FORMS: dict[str, tuple[Callable[[Path], bool], Callable[[Path], Dataset]]] = {
     "an .npz file": (lambda path: path.is_file() and path.suffix == ".npz", load_npz),
@@ -41,10 +42,11 @@ def load(what: str | os.PathLike[str]) -> Dataset:
     """
     if isinstance(what, str) and what in SETS:
         return load_set(what)
-    path = Path(what)
-    if not path.exists():
-        raise DataNotFoundError(f"{what}: there is no such file or folder, and no set of that name; there is {', '.join(sorted(SETS))}")  # fmt: skip
-    for found, read in FORMS.values():
-        if found(path):
+    with reading(what, "a name, a file or a folder", DataError, DataNotFoundError):
+        path = Path(what)
+        if not path.exists():
+            raise DataNotFoundError(f"{what}: there is no such file or folder, and no set of that name; there is {', '.join(sorted(SETS))}")  # fmt: skip
+        read = next((read for found, read in FORMS.values() if found(path)), None)
+        if read is not None:
             return read(path)
     raise DataError(f"{path}: no data set that is known; looked for {', '.join(FORMS)}")

@@ -5,7 +5,8 @@
     byte  3     number of axes: 3 for images, 1 for labels
     then        the length of each axis (4 bytes, big-endian), then the elements, last axis fastest
 
-A header is believed only as far as the file's size allows, so a damaged one cannot ask for more memory than there is data.
+A header is believed only as far as the file's size allows, so a damaged one cannot ask for more memory than there is data; of a gzipped one, as far as
+:func:`jaxcnn.outside.room` does.
 
 >>> import pathlib, tempfile
 >>> with tempfile.TemporaryDirectory() as folder:
@@ -26,6 +27,7 @@ from pathlib import Path
 import numpy as np
 
 from jaxcnn.data.dataset import DataError, DataNotFoundError, Dataset, Part, assemble, times
+from jaxcnn.outside import UNPACKED, opened, reading, reason, room
 
 _GZIP_MAGIC = b"\x1f\x8b"
 _GZIP_BEST_RATIO = 1040  # deflate cannot shrink by more than 1032
@@ -54,12 +56,13 @@ def load_idx_folder(folder: str | os.PathLike[str]) -> Dataset:
         DataError: two files serve for one role, a file is damaged, or the four do not fit together.
     """
     folder = Path(folder)
-    if not folder.is_dir():
-        problem = "is not a folder" if folder.exists() else "there is no such folder"
-        raise DataNotFoundError(f"{folder}: {problem}; give the folder that holds the four IDX files")
-    paths = _find_files(folder)
-    train, test = (_read_split(split, paths) for split in _SPLITS)
-    return assemble(str(folder), folder.resolve().name, train, test)
+    with reading(folder, "the folder that holds the four IDX files", DataError, DataNotFoundError):
+        if not folder.is_dir():
+            problem = "is not a folder" if folder.exists() else "there is no such folder"
+            raise DataNotFoundError(f"{folder}: {problem}; give the folder that holds the four IDX files")
+        paths = _find_files(folder)
+        train, test = (_read_split(split, paths) for split in _SPLITS)
+        return assemble(str(folder), folder.resolve().name, train, test)
 
 
 def read_idx(path: str | os.PathLike[str]) -> np.ndarray:
@@ -70,25 +73,21 @@ def read_idx(path: str | os.PathLike[str]) -> np.ndarray:
         DataError: the file is not IDX, holds another type, is damaged, cut short, empty or too long.
     """
     path = Path(path)
-    try:
-        with path.open("rb") as raw:
-            size = os.fstat(raw.fileno()).st_size
-            zipped = raw.read(2) == _GZIP_MAGIC
-            raw.seek(0)
-            if not zipped:
-                return _parse(path, raw.read, size)
+    with opened(path, "an IDX file", DataError, DataNotFoundError) as raw:
+        size = os.fstat(raw.fileno()).st_size
+        zipped = raw.read(2) == _GZIP_MAGIC
+        raw.seek(0)
+        if not zipped:
+            return _parse(path, raw.read, size)
+        try:
             with gzip.GzipFile(fileobj=raw) as stream:
-                return _parse(path, stream.read, size * _GZIP_BEST_RATIO)
-    except FileNotFoundError:
-        raise DataNotFoundError(f"{path}: there is no such file") from None
-    except (gzip.BadGzipFile, zlib.error, EOFError) as error:
-        raise DataError(f"{path}: damaged gzip data ({error}); fetch the file again") from None
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror})") from None
+                return _parse(path, stream.read, size * _GZIP_BEST_RATIO, room(size))
+        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+            raise DataError(f"{path}: damaged gzip data ({reason(error)}); fetch the file again") from None
 
 
-def _parse(path: Path, read: Callable[[int], bytes], most: int) -> np.ndarray:
-    """The array in a stream, by its ``read``; the whole stream is known to have at most ``most`` bytes."""
+def _parse(path: Path, read: Callable[[int], bytes], most: int, limit: float = math.inf) -> np.ndarray:
+    """The array in a stream, by its ``read``; the whole stream is known to have at most ``most`` bytes, and must not have more than ``limit``."""
     magic = read(4)
     if len(magic) < 4 or magic[:2] != b"\0\0" or not 1 <= magic[3] <= _MOST_AXES:
         raise DataError(
@@ -105,10 +104,12 @@ def _parse(path: Path, read: Callable[[int], bytes], most: int) -> np.ndarray:
     expected = math.prod(shape)
     if expected == 0:
         raise DataError(f"{path}: empty; its header says {times(shape)} elements")
-    room = most - 4 - 4 * axes
-    data = read(expected) if expected <= room else b""
+    there = most - 4 - 4 * axes
+    if limit < expected <= there:
+        raise DataError(f"{path}: unpacks to {expected} bytes; {UNPACKED}={expected} lets it")
+    data = read(expected) if expected <= there else b""
     if len(data) < expected:
-        actual = f"at most {room}" if expected > room else f"{len(data)}"
+        actual = f"at most {there}" if expected > there else f"{len(data)}"
         raise DataError(
             f"{path}: cut short; its header says {times(shape)} = {expected} bytes of data, got {actual}; fetch the file again"
         )

@@ -12,17 +12,25 @@
 (4, 2, 2)
 """
 
+import math
 import os
+import warnings
 import zipfile
-import zlib
+from io import BufferedReader
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from jaxcnn.data.dataset import DataError, DataNotFoundError, Dataset, assemble
+from jaxcnn.outside import UNPACKED, OutsideError, opened, reason, room
 
 NAMES = ("train_images", "train_labels", "test_images", "test_labels"), ("x_train", "y_train", "x_test", "y_test")
 MOST_CLASSES = 100_000  # labels beyond are numbers of something else
+HEADERS: dict[tuple[int, int], Any] = {
+    (1, 0): np.lib.format.read_array_header_1_0,
+    (2, 0): np.lib.format.read_array_header_2_0,
+}
 TOLERANCE = 0.1  # of a step between two bytes; float16 has 0.06 near 1
 
 
@@ -36,31 +44,55 @@ def load_npz(path: str | os.PathLike[str]) -> Dataset:
         DataError: the file is damaged or is something else, or an array is missing, or is not as described.
     """
     path = Path(path)
-    if not path.is_file():
-        raise DataNotFoundError(f"{path}: {'is a folder' if path.is_dir() else 'there is no such file'}; give an .npz file")  # fmt: skip
-    if not zipfile.is_zipfile(path):
-        raise DataError(f"{path}: damaged, or not an .npz file; expected what np.savez writes")
-    arrays = [(f"{path}: `{name}`", array) for name, array in _arrays(path).items()]
-    train, test = ((labels[0], _images(*images), _labels(*labels)) for images, labels in (arrays[:2], arrays[2:]))
-    return assemble(str(path), path.stem, train, test)
+    with warnings.catch_warnings(), np.errstate(all="ignore"), opened(path, "an .npz file, as np.savez writes it", DataError, DataNotFoundError) as file:  # fmt: skip
+        warnings.simplefilter("ignore")  # such as NumPy's of old names for dtypes
+        arrays = [(f"{path}: `{name}`", array) for name, array in _arrays(path, file).items()]
+        train, test = ((labels[0], _images(*images), _labels(*labels)) for images, labels in (arrays[:2], arrays[2:]))
+        return assemble(str(path), path.stem, train, test)
 
 
-def _arrays(path: Path) -> dict[str, np.ndarray]:
+def _arrays(path: Path, file: BufferedReader) -> dict[str, np.ndarray]:
     """The four arrays, in the order of :data:`NAMES`."""
-    found: dict[str, np.ndarray] = {}
-    name = "the file"
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            names = next((names for names in NAMES if set(names) <= set(arrays.files)), None)
-            for name in names or ():
-                found[name] = arrays[name]
-            held = arrays.files
-    except (ValueError, OSError, EOFError, MemoryError, NotImplementedError, zipfile.BadZipFile, zlib.error) as error:
-        raise DataError(f"{path}: `{name}` cannot be read ({' '.join(str(error).split()):.120})") from None
-    if names is None:
-        wanted = " or ".join(", ".join(names) for names in NAMES)
-        raise DataError(f"{path}: expected the arrays {wanted}; found {', '.join(held) or 'none'}")
+    if not zipfile.is_zipfile(file):
+        raise DataError(f"{path}: damaged, or not an .npz file; expected what np.savez writes")
+    size = os.fstat(file.fileno()).st_size
+    with zipfile.ZipFile(file) as archive:
+        held = [name.removesuffix(".npy") for name in archive.namelist()]
+        names = next((names for names in NAMES if set(names) <= set(held)), None)
+        if names is None:
+            wanted = " or ".join(", ".join(names) for names in NAMES)
+            raise DataError(f"{path}: expected the arrays {wanted}; found {', '.join(held) or 'none':.200}")
+        found = {}
+        for name in names:
+            if held.count(name) > 1:
+                raise DataError(f"{path}: has `{name}` {held.count(name)} times; expected it once")
+            try:
+                found[name] = _array(archive, name if name in archive.namelist() else f"{name}.npy", size)
+            except OutsideError as error:
+                raise DataError(f"{path}: `{name}` {error}") from None
+            except Exception as error:  # there are five ways to pack a member, each with errors of its own
+                raise DataError(f"{path}: `{name}` cannot be read ({reason(error)})") from None
     return found
+
+
+def _array(archive: zipfile.ZipFile, name: str, size: int) -> np.ndarray:
+    """One array, for which memory is asked only when its header and the archive of that ``size`` agree on how much."""
+    about = archive.getinfo(name)
+    packed = min(about.compress_size, size)
+    if about.file_size > (packed if about.compress_type == zipfile.ZIP_STORED else room(packed)):
+        raise OutsideError(f"unpacks from {packed:,} to {about.file_size:,} bytes; {UNPACKED}={about.file_size} lets it")  # fmt: skip
+    with archive.open(about) as member:
+        version = np.lib.format.read_magic(member)
+        if version not in HEADERS:
+            raise OutsideError(f"is .npy of version {version}; expected {', '.join(map(str, HEADERS))}")
+        shape, _, dtype = HEADERS[version](member)
+        expected = math.prod(shape) * dtype.itemsize
+        if not dtype.hasobject and member.tell() + expected != about.file_size:
+            raise OutsideError(f"says that it is {dtype}{list(shape)}, which is {expected} bytes, but it has {about.file_size - member.tell()}")  # fmt: skip
+    with archive.open(about) as member:
+        array = np.lib.format.read_array(member, allow_pickle=False)
+        member.read(1)  # at the end the checksum is compared
+        return array
 
 
 def _images(where: str, images: np.ndarray) -> np.ndarray:

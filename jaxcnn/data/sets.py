@@ -1,6 +1,6 @@
 """Data sets by name: from a folder of yours, or fetched once from where they are published, checked, and kept. Fetching needs the extra ``jaxcnn[train]``.
 
-    1. $JAXCNN_DATA/NAME, if there is such a folder: its files are taken as they are
+    1. $JAXCNN_DATA/NAME, if there is such a folder: its files are taken as they are. The variable must name a folder (`~` is your home), or be empty
     2. the cache of this user, filled by pooch where a file is missing; a file that does not have its checksum is not used
 
 Checksums: SHA-256, of MNIST and Fashion-MNIST from the files themselves; of KMNIST and CIFAR-10 as others have published them (not tried here).
@@ -17,6 +17,7 @@ from pathlib import Path
 from jaxcnn.data.cifar import ARCHIVE, load_cifar10
 from jaxcnn.data.dataset import DataError, DataNotFoundError, Dataset
 from jaxcnn.data.idx import load_idx_folder
+from jaxcnn.outside import reading
 
 FOLDER = "JAXCNN_DATA"
 IDX = "train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte.gz", "t10k-images-idx3-ubyte.gz", "t10k-labels-idx1-ubyte.gz"  # fmt: skip
@@ -69,15 +70,28 @@ def load_set(name: str) -> Dataset:
     """The data set of that name.
 
     Raises:
-        DataError: there is no set of that name, a file is damaged, or it does not have its checksum.
+        DataError: there is no set of that name, a file is damaged, or it does not have its checksum; or $JAXCNN_DATA names no folder.
         DataNotFoundError: it is not here and cannot be fetched; the message says which files to put where.
     """
     if name not in SETS:
         raise DataError(f"there is no data set `{name}`; there is {', '.join(sorted(SETS))}")
-    origin, own = SETS[name], os.environ.get(FOLDER)
-    if own and (Path(own) / name).is_dir():
-        return origin.read(Path(own) / name)
-    return origin.read(fetch(name))
+    own = _own(name)
+    return SETS[name].read(fetch(name) if own is None else own)
+
+
+def _own(name: str) -> Path | None:
+    """The folder of a set in the folder of one's own, if there is one."""
+    told = os.environ.get(FOLDER)
+    if not told:
+        return None
+    with reading(f"{FOLDER}={told}", "a folder with a folder for each set", DataError):
+        folder = Path(told).expanduser()
+        if not folder.is_dir():
+            there = "is a file" if folder.exists() else "is not there"
+            raise DataError(f"{FOLDER}={told}: {folder.absolute()} {there}; expected a folder with a folder for each set, such as {name}")  # fmt: skip
+        if (folder / name).exists() and not (folder / name).is_dir():
+            raise DataError(f"{FOLDER}={told}: {folder / name} is a file; expected a folder that holds the files of {name}")  # fmt: skip
+        return folder / name if (folder / name).is_dir() else None
 
 
 def fetch(name: str) -> Path:
@@ -92,11 +106,11 @@ def fetch(name: str) -> Path:
     for file, sum_ in origin.files.items():
         try:
             pooch.retrieve(origin.url + file, f"sha256:{sum_}", fname=file, path=folder)
-        except OSError as error:  # so are the errors of requests
-            reason = " ".join(str(error).split())
-            raise DataNotFoundError(f"{name}: {origin.url}{file} cannot be fetched ({reason:.120}){_put(name, folder)}") from None  # fmt: skip
-        except ValueError as error:
-            raise DataError(f"{name}: what came from {origin.url}{file} is not what its authors published ({' '.join(str(error).split()):.160})") from None  # fmt: skip
+        except Exception as error:  # of the net, of the disk, of what came
+            told = " ".join(str(error).split()) or type(error).__name__
+            if isinstance(error, ValueError) and not isinstance(error, OSError):
+                raise DataError(f"{name}: what came from {origin.url}{file} is not what its authors published ({told:.160})") from None  # fmt: skip
+            raise DataNotFoundError(f"{name}: {origin.url}{file} cannot be fetched ({told:.120}){_put(name, folder)}") from None  # fmt: skip
     return folder
 
 

@@ -1,11 +1,15 @@
 """What a run has left, used: the weights, with all that is needed to give them images.
 
-A model file is a safetensors file whose ``about`` holds the settings, the classes' names, mean and deviation of the pixels, and the shape of an image.
+A model file is a safetensors file whose ``about`` holds the settings, the classes' names, mean and deviation of the pixels, and the shape of an image. It comes from outside: all
+that it says is checked before anything is built, and compared with its arrays before memory is asked for.
 """
 
 import dataclasses
+import fnmatch
 import hashlib
 import json
+import math
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,14 +20,19 @@ import numpy as np
 
 from jaxcnn import train
 from jaxcnn.command import InputError, RunError
+from jaxcnn.data.npz import MOST_CLASSES
 from jaxcnn.data.scale import Standardiser
+from jaxcnn.outside import reading
 from jaxcnn.runs import build
-from jaxcnn.runs.config import CONFIG, Config, go_on
+from jaxcnn.runs.config import CONFIG, Config, go_on, read_settings
 from jaxcnn.train.names import named
 from jaxcnn.weights import WeightsError, load_safetensors, read_about, save_safetensors
+from jaxcnn.weights.tensors import from_json
 
 MODEL, KIND = "model.safetensors", "jaxcnn"
 SEVERAL = "model_[0-9]*.safetensors"  # of several seeds
+TRAIN = "`python -m jaxcnn train`"
+MOST_PIXELS = 2**28  # numbers of an image
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,39 +88,74 @@ def digest(params: Any) -> str:
 
 
 def open_models(path: Path) -> Trained:
-    """The models in a run's folder, or in a file. InputError where there are none, or one cannot be read."""
-    there = [*path.glob(MODEL), *path.glob(SEVERAL)]
-    files = [path] if path.is_file() else sorted(there, key=lambda file: (len(file.name), file.name))
-    if not files:
-        what = f"is {'no run' if path.exists() else 'not there'}; give the folder of a run, or a model file"
-        if (path / CONFIG).exists():
-            what = f"has no model yet; the run goes on, or ended early: if so, {go_on(path)}"
-        raise InputError(f"{path}: {what}")
-    try:
-        told = [json.loads(read_about(file).get(KIND, "null")) for file in files]
-        first = told[0]
-        if first is None:
-            raise InputError(f"{files[0]}: has weights, but not what they are of; give a file that `python -m jaxcnn train` wrote")  # fmt: skip
-        for file, other in zip(files, told, strict=True):
-            if other != first:
+    """The models in a run's folder, or in a file. InputError where there are none, or one cannot be used."""
+    with reading(path, "the folder of a run, or a model file", InputError):
+        there = [path / name for name in (MODEL, SEVERAL) for name in fnmatch.filter(os.listdir(path), name)] if path.is_dir() else []  # fmt: skip
+        files = sorted(there, key=lambda file: (len(file.name), file.name)) or ([path] if path.exists() and not path.is_dir() else [])  # fmt: skip
+        if not files:
+            what = f"is {'no run' if path.exists() else 'not there'}; give the folder of a run, or a model file"
+            if (path / CONFIG).exists():
+                what = f"has no model yet; the run goes on, or ended early: if so, {go_on(path)}"
+            raise InputError(f"{path}: {what}")
+    first: Any = None
+    for file in files:
+        with reading(file, f"a model file of this version, as {TRAIN} writes it", InputError):
+            text = read_about(file).get(KIND)
+            if text is None:
+                raise InputError(f"{file}: has weights, but not what they are of; give a file that {TRAIN} wrote")
+            told = from_json(text)
+            if first is not None and told != first:
                 raise InputError(f"{file}: is not of the same run as {files[0]}; give one model file, or a folder with the models of one run")  # fmt: skip
-        settings, shape = first["settings"], tuple(first["shape"])
-        plain = {name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()}
-        config = Config(**{**plain, "out": Path(settings["out"])})
-        model, policy = build.network(config, first["classes"]), build.policy(config)
-        params, state = jax.eval_shape(lambda: model.init(jax.random.key(0), shape))
-        members = tuple(load_safetensors(file, *_empty(params, state)) for file in files)
-        names = tuple(first["names"] or map(str, range(first["classes"])))
-        scale = Standardiser(tuple(first["mean"]), tuple(first["deviation"]))
-    except WeightsError as error:
-        raise InputError(str(error)) from None
-    except InputError:
-        raise
-    except (ValueError, LookupError, TypeError, AttributeError) as error:
-        raise InputError(f"{files[0]}: is not a model file of this version ({' '.join(str(error).split()):.160})") from None  # fmt: skip
-    predict = train.make_predict(model, scale, policy=policy)
-    return Trained(config, first["classes"], names, scale, shape, members, predict)
+            first = told
+    with reading(files[0], f"a model file of this version, as {TRAIN} writes it", InputError):
+        config, classes, names, scale, shape = _checked(first, str(files[0]))
+        model, policy = build.network(config, classes), build.policy(config)
+        like = jax.eval_shape(lambda: model.init(jax.random.key(0), shape))
+    members = tuple(_finite(file, *like) for file in files)
+    return Trained(config, classes, names, scale, shape, members, train.make_predict(model, scale, policy=policy))
 
 
-def _empty(*trees: Any) -> Any:
-    return jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), trees)
+def _checked(told: Any, where: str) -> tuple[Config, int, tuple[str, ...], Standardiser, tuple[int, ...]]:
+    """What a model file says, or InputError."""
+
+    def want(holds: bool, name: str, wanted: str) -> None:
+        if not holds:
+            got = ascii(told.get(name)) if isinstance(told, dict) else ""
+            raise InputError(f"{where}: `{name}` must be {wanted}, got {got:.60}; it is not a model file of this version, or damaged")  # fmt: skip
+
+    parts = {"settings", "classes", "names", "mean", "deviation", "shape"}
+    if not isinstance(told, dict) or not parts <= told.keys() or not isinstance(told["settings"], dict):
+        raise InputError(f"{where}: is not a model file of this version; expected {', '.join(sorted(parts))}")
+    classes, names, shape = told["classes"], told["names"], told["shape"]
+    want(_is(int, classes) and 2 <= classes <= MOST_CLASSES, "classes", f"an integer from 2 to {MOST_CLASSES}")
+    want(names is None or (_all(str, names, classes) and len(set(names)) == classes), "names", f"{classes} names, each another, or null")  # fmt: skip
+    want(_all(int, shape, 3) and min(shape) >= 1 and math.prod(shape) <= MOST_PIXELS, "shape", "height, width and channels of an image")  # fmt: skip
+    for name in ("mean", "deviation"):
+        numbers = told[name]
+        want(_all(float, numbers, shape[2]) and all(math.isfinite(each) for each in numbers), name, f"a finite number for each of {shape[2]} channels")  # fmt: skip
+    want(min(told["deviation"]) > 0, "deviation", "numbers > 0")
+    settings = read_settings(json.dumps(told["settings"]), f"{where}: its settings.json")
+    plain = {name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()}
+    config = Config(**{**plain, "out": Path(settings.get("out", Config.out))})
+    config.check()
+    scale = Standardiser(tuple(map(float, told["mean"])), tuple(map(float, told["deviation"])))
+    return config, classes, tuple(names or map(str, range(classes))), scale, tuple(shape)
+
+
+def _finite(file: Path, params: Any, state: Any) -> tuple[Any, Any]:
+    """The arrays of a model file. InputError where they are others, or some number is none."""
+    with reading(file, "the weights of a model", InputError):
+        found = load_safetensors(file, params, state)
+        for name, array in named({"params": found[0], "state": found[1]}).items():
+            bad = array.size - np.count_nonzero(np.isfinite(array))
+            if bad:
+                raise InputError(f"{file}: {bad:,} of {array.size:,} numbers of `{name}` are NaN or infinity; its answers would be none")  # fmt: skip
+        return found
+
+
+def _is(kind: type, value: Any) -> bool:
+    return type(value) is kind or (kind is float and type(value) is int)
+
+
+def _all(kind: type, values: Any, count: int) -> bool:
+    return isinstance(values, list) and len(values) == count and all(_is(kind, value) for value in values)
