@@ -9,8 +9,9 @@ from jax import lax
 
 from jaxcnn.cotangent import match_varying
 from jaxcnn.errors import check_counts
+from jaxcnn.keys import threefry
 from jaxcnn.layers import Layer
-from jaxcnn.layers.examples import example_squares
+from jaxcnn.layers.examples import example_norms as norms_of
 from jaxcnn.op import Op
 from jaxcnn.precision import Policy
 from jaxcnn.wide import wide
@@ -80,7 +81,7 @@ def value_and_grad(
         def step(carry: Any, part: Any) -> Any:
             (total, state), sums = carry
             number, x, target = part
-            own_key = None if key is None else jax.random.fold_in(key, number)
+            own_key = None if key is None else jax.random.fold_in(threefry("value_and_grad", key), number)
             (value, state), grads = whole(params, state, x, target, own_key, train, scale)
             sums = jax.tree.map(lambda sum_, d: sum_ + wide(d) / count, sums, grads)
             return ((total + value.astype(total.dtype) / count, state), sums), None
@@ -120,8 +121,8 @@ def example_norms(model: Layer, loss: Op) -> Callable[..., tuple[tuple[Any, Any]
         (y, new_state), residuals = model.forward(params, state, x, key, train=train)
         losses, saved = loss.run(y, target)
         dy, *_ = loss.pull(saved, jnp.ones_like(losses))
-        squares, _ = example_squares(model, residuals, dy)
-        return (losses, new_state), jax.tree.map(jnp.sqrt, squares)
+        norms, _ = norms_of(model, residuals, dy)
+        return (losses, new_state), norms
 
     return run
 

@@ -49,7 +49,7 @@ class Op:
         backward: ``(residuals, dy, **settings) -> cotangents`` in the order of the inputs.
         reference: the plainest independent form of ``y``; its ``jax.vjp`` is the oracle.
         cases, kinks, bad: what the op is proven on (see :mod:`jaxcnn.case`).
-        squares: ``(residuals, dy, **settings) -> `` for each input ‖its cotangent‖² example by example, (n,), or None for one that has no parameters' part;
+        norms: ``(residuals, dy, **settings) -> `` for each input ‖its cotangent‖ example by example, (n,), or None for one that has no parameters' part;
             None where examples have no gradients of their own.
         aux: so many trailing inputs are never differentiated (keys, state).
         equation, keeps: the row of ``python -m jaxcnn ops``.
@@ -67,7 +67,7 @@ class Op:
     cases: tuple[Case, ...] = ()
     kinks: tuple[Kink, ...] = ()
     bad: tuple[Bad, ...] = ()
-    squares: Callable[..., tuple[Any, ...]] | None = None
+    norms: Callable[..., tuple[Any, ...]] | None = None
     aux: int = 0
     equation: str = ""
     keeps: str = ""
@@ -80,6 +80,10 @@ class Op:
 
     def __repr__(self) -> str:
         return f"<Op {self.name}>"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Copied and pickled by its fields alone: what was wired for JAX is wired anew."""
+        return type(self), tuple(getattr(self, field.name) for field in dataclasses.fields(self))
 
     def replace(self, **changes: Any) -> "Op":
         """The same op with some fields changed: ``relu.replace(backward=…)`` is another learning rule."""
@@ -122,15 +126,18 @@ class Op:
                 )
         return self._pull(saved, dy)
 
-    def example_squares(self, saved: Any, dy: Any) -> tuple[Any, ...]:
-        """‖gradient‖² of each parameter for each example alone, from what :meth:`run` saved: (n,) an input, None where it is not a parameter."""
-        if self.squares is None:
+    def example_norms(self, saved: Any, dy: Any) -> tuple[Any, ...]:
+        """‖gradient‖ of each parameter for each example alone, from what :meth:`run` saved: (n,) an input, None where it is not a parameter."""
+        if self.norms is None:
             raise TypeError(f"{self.name}: has no rule for the gradients of single examples")
         residuals, (_, wanted_dy), settings = saved
         cotangent.check_incoming(self.name, wanted_dy, dy)
-        return self.squares(residuals, dy, **dict(settings.value))
+        return self.norms(residuals, dy, **dict(settings.value))
 
     def _run(self, *arrays: Any, **static: Any) -> tuple[Any, Any]:
+        arrays = tuple(
+            jax.tree.map(_as_array, array) for array in arrays
+        )  # jax.grad hands on Python's numbers as they are
         y, residuals = self.forward(*arrays, **static)
         wanted = cotangent.wanted(arrays[: len(arrays) - self.aux]), cotangent.wanted(y)
         return y, (residuals, wanted, cotangent.Static(tuple(static.items())))
@@ -149,7 +156,7 @@ class Op:
 
     def _wire(self, static: dict[str, Hashable]) -> Callable[..., Any]:
         def primal(*arrays: Any) -> Any:
-            return self.forward(*arrays, **static)[0]
+            return self.forward(*jax.tree.map(_as_array, arrays), **static)[0]
 
         def backward(saved: Any, dy: Any) -> tuple[Any, ...]:
             return (*self._pull(saved, dy), *(None,) * self.aux)

@@ -11,6 +11,7 @@ entry an axis, each an integer or a pair ``(lo, hi)``.
 """
 
 import itertools
+import math
 import operator
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
@@ -22,7 +23,10 @@ from jaxcnn.contracts import Array
 from jaxcnn.errors import setting_error
 from jaxcnn.wide import wide
 
-PADDING_IS = "'SAME', 'VALID', an integer ≥ 0, or one integer or (lo, hi) pair for each spatial axis"
+LARGEST = 2**31 - 1  # what 32-bit indices reach; beyond 2^63, XLA ends the process
+PADDING_IS = (
+    "'SAME', 'VALID', an integer ≥ 0, or one integer or (lo, hi) pair for each spatial axis, at most 2147483647"
+)
 Ints = int | Sequence[int]
 Padding = str | int | Sequence[int | Sequence[int]]
 
@@ -40,7 +44,7 @@ class Window(NamedTuple):
     @property
     def extent(self) -> tuple[int, ...]:
         """Cells from the first tap to the last, both counted."""
-        return tuple((k - 1) * d + 1 for k, d in zip(self.taps, self.dilation, strict=True))
+        return extent_of(self.taps, self.dilation)
 
     @property
     def is_tiling(self) -> bool:
@@ -55,11 +59,22 @@ class Window(NamedTuple):
 def resolve(op: str, cells: Sequence[int], *, window: Ints, stride: Ints, padding: Padding, dilation: Ints) -> Window:
     """Settings of ``op`` as a :class:`Window` over ``cells`` (the spatial shape), or the reason why there is none."""
     rank = len(cells)
-    taps = _per_axis(op, "window", window, rank)
-    steps = _per_axis(op, "stride", stride, rank)
-    gaps = _per_axis(op, "dilation", dilation, rank)
-    extent = tuple((k - 1) * d + 1 for k, d in zip(taps, gaps, strict=True))
-    pads = _padding(op, padding, tuple(cells), extent, steps)
+    taps = per_axis(op, "window", window, rank)
+    steps = per_axis(op, "stride", stride, rank)
+    gaps = per_axis(op, "dilation", dilation, rank)
+    extent = extent_of(taps, gaps)
+    if padding == "SAME":
+        totals = [max((-(-a // s) - 1) * s + e - a, 0) for a, e, s in zip(cells, extent, steps, strict=True)]
+        pads = tuple((total // 2, total - total // 2) for total in totals)
+    else:
+        pads = pads_of(op, padding, rank)
+    padded = math.prod(max(a + lo + hi, e) for a, e, (lo, hi) in zip(cells, extent, pads, strict=True))
+    if padded > LARGEST:
+        raise ValueError(
+            f"{op}: the padded input and the window must lie within {LARGEST} cells, got {padded} "
+            f"(input {tuple(cells)}, window {taps}, dilation {gaps}, padding {pads}); "
+            f"use a smaller window, dilation or padding"
+        )
     places = []
     for axis, (a, e, s, (lo, hi)) in enumerate(zip(cells, extent, steps, pads, strict=True)):
         if a + lo + hi < e:
@@ -72,10 +87,16 @@ def resolve(op: str, cells: Sequence[int], *, window: Ints, stride: Ints, paddin
     return Window(tuple(cells), taps, steps, pads, gaps, tuple(places))
 
 
-def _per_axis(op: str, name: str, value: Ints, rank: int) -> tuple[int, ...]:
+def extent_of(taps: Sequence[int], dilation: Sequence[int]) -> tuple[int, ...]:
+    """Cells from the first tap to the last, both counted, along each axis."""
+    return tuple((k - 1) * d + 1 for k, d in zip(taps, dilation, strict=True))
+
+
+def per_axis(op: str, name: str, value: Ints, rank: int) -> tuple[int, ...]:
+    """The setting as one integer from 1 to LARGEST for each axis."""
     values = (value,) * rank if not isinstance(value, Sequence) else tuple(value)
-    expected = f"an integer ≥ 1 or {rank} of them (the input has {rank} spatial {'axis' if rank == 1 else 'axes'})"
-    if isinstance(value, str) or len(values) != rank or not all(_is_int(v) and v >= 1 for v in values):
+    expected = f"an integer ≥ 1 or {rank} of them (the input has {rank} spatial {'axis' if rank == 1 else 'axes'}), at most {LARGEST}"
+    if isinstance(value, str) or len(values) != rank or not all(_is_int(v) and 1 <= v <= LARGEST for v in values):
         raise setting_error(op, name, expected, value)
     return tuple(map(operator.index, values))
 
@@ -84,17 +105,13 @@ def _is_int(value: object) -> bool:
     return hasattr(value, "__index__") and not isinstance(value, bool)
 
 
-def _padding(
-    op: str, padding: Padding, cells: tuple[int, ...], extent: tuple[int, ...], stride: tuple[int, ...]
-) -> tuple[tuple[int, int], ...]:
+def pads_of(op: str, padding: Padding, rank: int) -> tuple[tuple[int, int], ...]:
+    """``(lo, hi)`` for each axis, of a padding that does not depend on the input (all but ``SAME``)."""
     if padding == "VALID":
-        return ((0, 0),) * len(cells)
-    if padding == "SAME":
-        totals = [max((-(-a // s) - 1) * s + e - a, 0) for a, e, s in zip(cells, extent, stride, strict=True)]
-        return tuple((total // 2, total - total // 2) for total in totals)
-    entries = (padding,) * len(cells) if not isinstance(padding, Sequence) else tuple(padding)
+        return ((0, 0),) * rank
+    entries = (padding,) * rank if not isinstance(padding, Sequence) else tuple(padding)
     pairs: tuple[tuple[Any, ...], ...] = tuple((p, p) if not isinstance(p, Sequence) else tuple(p) for p in entries)
-    good = len(pairs) == len(cells) and all(len(p) == 2 and all(_is_int(v) and v >= 0 for v in p) for p in pairs)
+    good = len(pairs) == rank and all(len(p) == 2 and all(_is_int(v) and 0 <= v <= LARGEST for v in p) for p in pairs)
     if isinstance(padding, str) or not good:
         raise setting_error(op, "padding", PADDING_IS, padding)
     return tuple((operator.index(lo), operator.index(hi)) for lo, hi in pairs)

@@ -18,6 +18,7 @@ from jaxtyping import install_import_hook  # noqa: E402
 
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_platforms", "cpu")
+jax.config.update("jax_numpy_rank_promotion", "raise")  # as some users have it; what broadcasts says so
 # The contracts are shapes; `verify` has none, and handles millions of small arrays
 CHECKED = (
     "captures",
@@ -26,13 +27,14 @@ CHECKED = (
     "data",
     "gradient",
     "kernels",
+    "keys",
     "layers",
     "models",
     "op",
     "ops",
     "residuals",
     "runs",
-    "squares",
+    "norms",
     "train",
     "weights",
     "window",

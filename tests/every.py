@@ -1,5 +1,6 @@
 """The table behind the suite: every case of every op, as something to check."""
 
+import functools
 import inspect
 from collections.abc import Callable
 from typing import Any
@@ -27,4 +28,7 @@ def reference(op: Op) -> Callable[..., Any]:
 
 def without_contracts(op: Op) -> Op:
     """The op as a user has it: in the suite, jaxtyping would refuse a bad call before the op's own check does."""
-    return op.replace(forward=inspect.unwrap(op.forward))
+    forward = op.forward
+    if isinstance(forward, functools.partial):
+        return op.replace(forward=functools.partial(inspect.unwrap(forward.func), *forward.args, **forward.keywords))
+    return op.replace(forward=inspect.unwrap(forward))

@@ -25,7 +25,7 @@ AUTODIFF = {
 }
 LEVELS = [
     {"contracts", "errors", "files", "lazy", "memory", "outside", "residuals", "thin", "wide"},
-    {"window", "precision", "case", "html", "squares", "lines", "drawing", "command", "sealed"},
+    {"window", "precision", "case", "html", "keys", "norms", "lines", "drawing", "command", "sealed"},
     {"cotangent", "captures"},
     {"op"},
     {"kernels"},

@@ -9,6 +9,7 @@
 """
 
 import dataclasses
+import functools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -20,12 +21,25 @@ from jax.nn import initializers
 from jaxcnn import ops
 from jaxcnn.cotangent import Static
 from jaxcnn.errors import check_counts, check_rank, setting_error
+from jaxcnn.keys import threefry
 from jaxcnn.layers.layer import Layer, MapOp, Params, Path, State, entry
 from jaxcnn.op import Op
 from jaxcnn.window import Ints, Padding
 
 Initializer = Callable[..., jax.Array]
-HE = initializers.he_normal()
+Shape = tuple[int, ...]
+
+
+# Functions of this module, as what jax.nn.initializers makes cannot be pickled
+def he_normal(key: jax.Array, shape: Shape, dtype: Any = None) -> jax.Array:
+    return initializers.he_normal()(key, shape, dtype)
+
+
+def he_normal_transposed(key: jax.Array, shape: Shape, dtype: Any = None) -> jax.Array:
+    """For conv_transpose, whose kernel has its inputs last, as it is the kernel of the convolution that it transposes."""
+    return initializers.he_normal(in_axis=-1, out_axis=-2)(key, shape, dtype)
+
+
 ZEROS = initializers.zeros
 ONES = initializers.ones
 
@@ -42,7 +56,7 @@ class Link:
 class Parameter:
     """How one parameter starts: its shape for a given input shape, and an initialiser."""
 
-    shape: Callable[[tuple[int, ...]], tuple[int, ...]]
+    shape: Callable[[Shape], Shape]
     initializer: Initializer
 
 
@@ -59,7 +73,7 @@ class Chain(Layer):
             raise ValueError(
                 f"{self.links[0].op.name}: needs inputs with {self.rank} axes or more (without the batch), got shape {tuple(input_shape)}"
             )
-        keys = jax.random.split(key, max(len(self.parameters), 1))
+        keys = jax.random.split(threefry("init", key), max(len(self.parameters), 1))
         made = zip(keys, self.parameters.items(), strict=False)
         return {name: p.initializer(k, p.shape(input_shape), jnp.result_type(float)) for k, (name, p) in made}, {}
 
@@ -83,13 +97,13 @@ class Chain(Layer):
         links = tuple(dataclasses.replace(link, op=change(path, link.op)) for link in self.links)
         return dataclasses.replace(self, links=links)
 
-    def example_squares(self, residuals: Any, dy: jax.Array) -> Params:
-        squares: Params = {}
+    def example_norms(self, residuals: Any, dy: jax.Array) -> Params:
+        norms: Params = {}
         for link, kept in zip(reversed(self.links), reversed(residuals), strict=True):
             if link.parameters:
-                squares.update(zip(link.parameters, link.op.example_squares(kept, dy)[1:], strict=False))
+                norms.update(zip(link.parameters, link.op.example_norms(kept, dy)[1:], strict=False))
             dy, *_ = link.op.pull(kept, dy)
-        return {name: squares[name] for name in self.parameters}
+        return {name: norms[name] for name in self.parameters}
 
 
 def of(op: Op) -> Chain:
@@ -97,12 +111,14 @@ def of(op: Op) -> Chain:
     return Chain((Link(op),))
 
 
-def dense(features: int, *, bias: bool = True, kernel_init: Initializer = HE, bias_init: Initializer = ZEROS) -> Chain:
+def dense(
+    features: int, *, bias: bool = True, kernel_init: Initializer = he_normal, bias_init: Initializer = ZEROS
+) -> Chain:
     """x w + b on the last axis; parameters ``kernel`` (i, features) and ``bias``."""
     _check_features("dense", features)
-    parameters = {"kernel": Parameter(lambda shape: (shape[-1], features), kernel_init)}
+    parameters = {"kernel": Parameter(functools.partial(_per_input, features), kernel_init)}
     if bias:
-        parameters["bias"] = Parameter(lambda shape: (features,), bias_init)
+        parameters["bias"] = Parameter(functools.partial(_constant, features), bias_init)
     return Chain((Link(ops.dense, tuple(parameters)),), parameters, rank=1)
 
 
@@ -116,18 +132,14 @@ def conv(
     groups: int = 1,
     flip: bool = False,
     bias: bool = True,
-    kernel_init: Initializer = HE,
+    kernel_init: Initializer = he_normal,
     bias_init: Initializer = ZEROS,
 ) -> Chain:
     """Convolution to ``features`` channels; parameters ``kernel`` (*window, i/groups, features) and ``bias``."""
     _check_features("conv", features, groups)
     op = ops.conv.using(stride=stride, padding=padding, dilation=dilation, groups=groups, flip=flip)
-    shape = lambda s: (*_window(window, len(s) - 1), s[-1] // groups, features)  # noqa: E731
+    shape = functools.partial(_kernel, window, groups, features)
     return _kernel_and_bias(op, Parameter(shape, kernel_init), features, bias, bias_init)
-
-
-# conv_transpose's kernel has its inputs last, as it is the kernel of the convolution that it transposes
-HE_TRANSPOSED = initializers.he_normal(in_axis=-1, out_axis=-2)
 
 
 def conv_transpose(
@@ -140,7 +152,7 @@ def conv_transpose(
     groups: int = 1,
     output_size: Ints | None = None,
     bias: bool = True,
-    kernel_init: Initializer = HE_TRANSPOSED,
+    kernel_init: Initializer = he_normal_transposed,
     bias_init: Initializer = ZEROS,
 ) -> Chain:
     """Transposed convolution to ``features`` channels; parameters ``kernel`` (*window, features/groups, i) and ``bias``."""
@@ -148,13 +160,13 @@ def conv_transpose(
     op = ops.conv_transpose.using(
         stride=stride, padding=padding, dilation=dilation, groups=groups, output_size=output_size
     )  # fmt: skip
-    shape = lambda s: (*_window(window, len(s) - 1), features // groups, s[-1])  # noqa: E731
+    shape = functools.partial(_kernel_transposed, window, groups, features)
     return _kernel_and_bias(op, Parameter(shape, kernel_init), features, bias, bias_init)
 
 
 def bias(*, bias_init: Initializer = ZEROS) -> Chain:
     """One number added to each channel; parameter ``bias``."""
-    return Chain((Link(ops.bias, ("bias",)),), {"bias": Parameter(lambda shape: (shape[-1],), bias_init)}, rank=1)
+    return Chain((Link(ops.bias, ("bias",)),), {"bias": Parameter(_channels, bias_init)}, rank=1)
 
 
 def layer_norm(*, eps: float = 1e-5) -> Chain:
@@ -242,17 +254,36 @@ LAST = Op("last", _last_forward, _last_backward, equation="y[c] = x[T,c]", keeps
 
 
 def _scale_and_shift(op: Op) -> Chain:
-    channels = lambda shape: (shape[-1],)  # noqa: E731
-    parameters = {"scale": Parameter(channels, ONES), "shift": Parameter(channels, ZEROS)}
+    parameters = {"scale": Parameter(_channels, ONES), "shift": Parameter(_channels, ZEROS)}
     return Chain((Link(op, tuple(parameters)),), parameters, rank=1)
 
 
 def _kernel_and_bias(op: Op, kernel: Parameter, features: int, bias: bool, bias_init: Initializer) -> Chain:
     parameters, links = {"kernel": kernel}, [Link(op, ("kernel",))]
     if bias:
-        parameters["bias"] = Parameter(lambda shape: (features,), bias_init)
+        parameters["bias"] = Parameter(functools.partial(_constant, features), bias_init)
         links.append(Link(ops.bias, ("bias",)))
     return Chain(tuple(links), parameters, rank=2)
+
+
+def _channels(shape: Shape) -> Shape:
+    return (shape[-1],)
+
+
+def _constant(features: int, shape: Shape) -> Shape:
+    return (features,)
+
+
+def _per_input(features: int, shape: Shape) -> Shape:
+    return shape[-1], features
+
+
+def _kernel(window: Ints, groups: int, features: int, shape: Shape) -> Shape:
+    return *_window(window, len(shape) - 1), shape[-1] // groups, features
+
+
+def _kernel_transposed(window: Ints, groups: int, features: int, shape: Shape) -> Shape:
+    return *_window(window, len(shape) - 1), features // groups, shape[-1]
 
 
 def _window(window: Ints, rank: int) -> tuple[int, ...]:

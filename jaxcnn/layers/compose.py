@@ -23,7 +23,8 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxcnn.errors import check_counts
-from jaxcnn.layers.examples import example_squares
+from jaxcnn.keys import threefry
+from jaxcnn.layers.examples import example_norms
 from jaxcnn.layers.layer import Layer, MapOp, Params, Path, State, Steps, Walk, collect, subkey
 
 
@@ -50,7 +51,7 @@ class Serial(Composite):
         params, state = {}, {}
         for index, (name, layer) in enumerate(self.layers.items()):
             with _naming(name, input_shape):
-                p, s = layer.init(jax.random.fold_in(key, index), input_shape)
+                p, s = layer.init(jax.random.fold_in(threefry("init", key), index), input_shape)
                 input_shape = layer.output_shape(p, s, input_shape)
             keep(params, name, p)
             keep(state, name, s)
@@ -107,7 +108,7 @@ class Residual(Composite):
         params, state, shapes = {}, {}, {}
         for index, (name, layer) in enumerate(self._branches()):
             with _naming(name, input_shape):
-                p, s = layer.init(jax.random.fold_in(key, index), input_shape)
+                p, s = layer.init(jax.random.fold_in(threefry("init", key), index), input_shape)
                 shapes[name] = layer.output_shape(p, s, input_shape)
             keep(params, name, p)
             keep(state, name, s)
@@ -167,7 +168,7 @@ class Repeat(Composite):
         def one(key: jax.Array) -> tuple[Params, State]:
             return self.layer.init(key, input_shape)
 
-        params, state = jax.vmap(one)(jax.random.split(key, self.times))
+        params, state = jax.vmap(one)(jax.random.split(threefry("init", key), self.times))
         first, first_state = jax.tree.map(lambda leaf: leaf[0], (params, state))
         if (shape := self.layer.output_shape(first, first_state, input_shape)) != tuple(input_shape):
             raise ValueError(f"repeat: the layer must keep its input's shape {tuple(input_shape)}, but gives {shape}")
@@ -207,10 +208,10 @@ class Repeat(Composite):
     def map_ops(self, change: MapOp, path: Path = ()) -> "Repeat":
         return dataclasses.replace(self, layer=self.layer.map_ops(change, path))
 
-    def example_squares(self, residuals: Any, dy: jax.Array) -> Params:
+    def example_norms(self, residuals: Any, dy: jax.Array) -> Params:
         def step(dy: jax.Array, kept: Any) -> tuple[jax.Array, Params]:
-            squares, dx = example_squares(self.layer, kept, dy)
-            return dx, squares
+            norms, dx = example_norms(self.layer, kept, dy)
+            return dx, norms
 
         return lax.scan(step, dy, residuals, reverse=True)[1]
 

@@ -8,22 +8,22 @@ import jax
 from jaxcnn.layers.layer import Layer, Params, Path, collect
 
 
-def example_squares(layer: Layer, residuals: Any, dy: jax.Array) -> tuple[Params, jax.Array]:
-    """``(squares, dx)``: ‖gradient‖² of every parameter for each example alone, (n,), in the parameters' tree."""
+def example_norms(layer: Layer, residuals: Any, dy: jax.Array) -> tuple[Params, jax.Array]:
+    """``(norms, dx)``: ‖gradient‖ of every parameter for each example alone, (n,), in the parameters' tree."""
     walked, (_, dx) = collect(layer.walk(residuals, dy))
     deltas = {(): dy, **dict(walked)}
-    squares: Params = {}
+    norms: Params = {}
     for path, inside, kept in leaves(layer, residuals, ()):
         try:
-            found = inside.example_squares(kept, deltas[path])
+            found = inside.example_norms(kept, deltas[path])
         except TypeError as error:
             error.add_note(f"in layer `{'/'.join(path)}`")
             raise
-        at = squares
+        at = norms
         for name in path if found else ():
             at = at.setdefault(name, {})
         at.update(found)
-    return squares, dx
+    return norms, dx
 
 
 def leaves(layer: Layer, residuals: Any, path: Path) -> Iterator[tuple[Path, Layer, Any]]:

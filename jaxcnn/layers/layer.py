@@ -18,6 +18,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from jaxcnn.keys import threefry
 from jaxcnn.op import Op
 
 Params = dict[str, Any]
@@ -69,8 +70,8 @@ class Layer(abc.ABC):
         """The layers inside that stand in a row of their own in :meth:`summary`, first first, each with its part of ``residuals``."""
         return []
 
-    def example_squares(self, residuals: Any, dy: jax.Array) -> Params:
-        """For a layer without :meth:`children`: ‖gradient‖² of each parameter for each example alone, (n,)."""
+    def example_norms(self, residuals: Any, dy: jax.Array) -> Params:
+        """For a layer without :meth:`children`: ‖gradient‖ of each parameter for each example alone, (n,)."""
         raise TypeError(f"{type(self).__name__}: has no rule for the gradients of single examples")
 
     def apply(
@@ -88,6 +89,10 @@ class Layer(abc.ABC):
         x = jax.ShapeDtypeStruct((1, *input_shape), dtype)
         (y, _), _ = jax.eval_shape(lambda p, s, v: self.forward(p, s, v), params, state, x)
         return y.shape[1:]
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Copied and pickled without what :meth:`apply` was wired to."""
+        return {name: value for name, value in self.__dict__.items() if name != "_op"}
 
     def summary(self, input_shape: tuple[int, ...], *, batch: int = 1) -> None:
         """Print layers, shapes, parameters and the bytes that each keeps for the backward of a batch."""
@@ -125,7 +130,7 @@ def collect(walk: Steps | Walk) -> tuple[list[tuple[Path, Any]], Any]:
 
 def subkey(key: jax.Array | None, index: int | jax.Array) -> jax.Array | None:
     """The key of the ``index``-th layer inside."""
-    return None if key is None else jax.random.fold_in(key, index)
+    return None if key is None else jax.random.fold_in(threefry("apply", key), index)
 
 
 def entry(tree: dict[str, Any], name: str, kind: str = "parameter") -> Any:

@@ -9,6 +9,7 @@
 """
 
 import dataclasses
+import math
 from typing import Any
 
 import jax
@@ -19,6 +20,7 @@ from jax.nn import initializers
 from jaxcnn import ops
 from jaxcnn.cotangent import Static, first_example, varying
 from jaxcnn.errors import setting_error
+from jaxcnn.keys import threefry
 from jaxcnn.layers.chain import Initializer
 from jaxcnn.layers.layer import Layer, Params, State, entry
 from jaxcnn.op import Op
@@ -47,6 +49,8 @@ class BatchNorm(Layer):
             return (y, state), (Static(False), saved)
         across = tuple(sorted(varying(x))) if self.across_devices else ()
         (y, mean, var), saved = self.train_op.run(x, *affine, across=across)
+        if not math.prod(x.shape[:-1]):  # nothing was seen, and its mean is NaN
+            return (y, state), (Static(True), saved)
         keep = self.momentum
         new = {"mean": keep * running["mean"] + (1 - keep) * mean, "var": keep * running["var"] + (1 - keep) * var}
         new = {name: value.astype(running[name].dtype) for name, value in new.items()}
@@ -62,15 +66,17 @@ class BatchNorm(Layer):
             dx, dscale, dshift, _, _ = self.frozen_op.pull(saved, dy)
         return {"scale": dscale, "shift": dshift}, dx
 
-    def example_squares(self, residuals: Any, dy: jax.Array) -> Params:
+    def example_norms(self, residuals: Any, dy: jax.Array) -> Params:
         was_training, saved = residuals
         if was_training.value:
             raise TypeError("batch_norm: in training it mixes the examples of a batch, so none has a gradient of its own; use train=False, or group_norm")  # fmt: skip
-        return dict(zip(("scale", "shift"), self.frozen_op.example_squares(saved, dy)[1:3], strict=True))
+        return dict(zip(("scale", "shift"), self.frozen_op.example_norms(saved, dy)[1:3], strict=True))
 
 
 def batch_norm(*, momentum: float = 0.9, eps: float = 1e-5, across_devices: bool = True) -> BatchNorm:
     """Batch norm over all axes but the last; parameters ``scale`` and ``shift``, state ``mean`` and ``var`` (biased).
+
+    A batch without an example leaves the running averages as they were.
 
     Where ``shard_map`` cuts up the batch, the statistics are those of the whole batch, or, without ``across_devices``, of each device's part.
     """
@@ -96,14 +102,14 @@ class Dropout(Layer):
         if key is None:
             raise ValueError("dropout: `key` is needed in training; pass key=jax.random.key(seed) to forward or apply")
         # By the example's place in the whole batch, so that a device with a part of it draws what one with all of it would
-        keys = jax.vmap(jax.random.fold_in, (None, 0))(key, first_example(x) + jnp.arange(len(x)))
+        keys = jax.vmap(jax.random.fold_in, (None, 0))(threefry("dropout", key), first_example(x) + jnp.arange(len(x)))
         y, saved = self.op.run(x, keys)
         return (y, state), saved
 
     def backward(self, residuals: Any, dy: jax.Array) -> tuple[Params, jax.Array]:
         return {}, dy if residuals is None else self.op.pull(residuals, dy)[0]
 
-    def example_squares(self, residuals: Any, dy: jax.Array) -> Params:
+    def example_norms(self, residuals: Any, dy: jax.Array) -> Params:
         return {}
 
 
@@ -127,7 +133,7 @@ class Rnn(Layer):
             raise ValueError(
                 f"rnn: needs inputs of shape (steps, features) without the batch, got {tuple(input_shape)}"
             )
-        key_x, key_h = jax.random.split(key)
+        key_x, key_h = jax.random.split(threefry("init", key))
         wx = initializers.glorot_uniform()(key_x, (input_shape[-1], self.features))
         wh = self.recurrent_init(key_h, (self.features, self.features))
         return {"wx": wx, "wh": wh, "bias": jnp.zeros(self.features)}, {}
@@ -143,10 +149,14 @@ class Rnn(Layer):
         dx, _, dwx, dwh, db = self.op.pull(residuals, dy)
         return {"wx": dwx, "wh": dwh, "bias": db}, dx
 
-    def example_squares(self, residuals: Any, dy: jax.Array) -> Params:
-        return dict(zip(("wx", "wh", "bias"), self.op.example_squares(residuals, dy)[2:], strict=True))
+    def example_norms(self, residuals: Any, dy: jax.Array) -> Params:
+        return dict(zip(("wx", "wh", "bias"), self.op.example_norms(residuals, dy)[2:], strict=True))
+
+
+def orthogonal(key: jax.Array, shape: tuple[int, ...], dtype: Any = None) -> jax.Array:
+    return initializers.orthogonal()(key, shape, dtype)
 
 
 def rnn(features: int, *, activation: str = "tanh", recurrent_init: Initializer | None = None) -> Rnn:
     """A recurrent layer; parameters ``wx``, ``wh`` (starts orthogonal, if nothing else is given) and ``bias``."""
-    return Rnn(features, ops.rnn.using(activation=activation), recurrent_init or initializers.orthogonal())
+    return Rnn(features, ops.rnn.using(activation=activation), recurrent_init or orthogonal)

@@ -18,7 +18,7 @@
 Φ and φ are the normal distribution's cumulative and density; ``gelu(approximate=True)`` is x·(1 + tanh u)/2 with u = √(2/π)(x + 0.044715 x³). What is kept
 is an array that the neighbouring layer keeps too, so in a network an activation costs no memory of its own.
 
-Shapes: any, floating. All are finite, value and derivative, for every finite x whose value is. Raise TypeError for integers, ValueError for a slope or alpha
+Shapes: any, floating. All are finite, value and derivative, for every finite x whose value is; at ±∞ they are their limits, and NaN gives NaN. Raise TypeError for integers, ValueError for a slope or alpha
 below 0 (the sign of y would no longer tell that of x). Source: SEEDS.md S0.6, S1.5, S3.3, S3.4, S4.3.
 
 >>> import jax, jax.numpy as jnp
@@ -29,6 +29,7 @@ below 0 (the sign of y would no longer tell that of x). Source: SEEDS.md S0.6, S
 Array([0.000000e+00, 6.931472e-01, 1.000000e+04], dtype=float32)
 """
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Any, Literal
@@ -70,43 +71,77 @@ def scalar(
     keeps: Literal["y", "x"],
     equation: str,
 ) -> Op:
-    """A smooth op from a row of the table; ``derivative`` reads what ``keeps`` names."""
+    """A smooth op from a row of the table; ``derivative`` reads what ``keeps`` names. All three are functions of a module, so that the op can be pickled."""
+    forward = functools.partial(_scalar_forward, name, f, keeps)
+    return _table(name, forward, functools.partial(_scalar_backward, derivative), reference, equation, keeps, ())
 
-    def forward(x: Float[Array, "*n"], /) -> tuple[Float[Array, "*n"], Float[Array, "*n"]]:
-        check_floating(name, x=x)
-        y = f(x)
-        return y, y if keeps == "y" else x
 
-    def backward(kept: Float[Array, "*n"], dy: Float[Array, "*n"], /) -> tuple[Float[Array, "*n"]]:
-        return (derivative(kept) * dy,)
+def _scalar_forward(
+    name: str, f: Callable[[Array], Array], keeps: str, x: Float[Array, "*n"], /
+) -> tuple[Float[Array, "*n"], Float[Array, "*n"]]:
+    check_floating(name, x=x)
+    y = f(x)
+    return y, y if keeps == "y" else x
 
-    return _table(name, forward, backward, reference, equation, keeps, ())
+
+def _scalar_backward(
+    derivative: Callable[[Array], Array], kept: Float[Array, "*n"], dy: Float[Array, "*n"], /
+) -> tuple[Float[Array, "*n"]]:
+    return (derivative(kept) * dy,)
 
 
 def _kink(slope: float, /, **static: Any) -> Kink:
     return Kink(f"zero: derivative {slope:g}", (np.zeros(3),), np.full(3, slope), static)
 
 
+def _sigmoid_derivative(y: Array) -> Array:
+    return y * (1 - y)
+
+
+def _sigmoid_reference(x: Array) -> Array:
+    return jax.nn.sigmoid(x)
+
+
+def _tanh_derivative(y: Array) -> Array:
+    return 1 - y * y
+
+
+def _tanh_reference(x: Array) -> Array:
+    return 2 * jax.nn.sigmoid(2 * x) - 1
+
+
+def _softplus(x: Array) -> Array:
+    return jnp.maximum(x, 0) + jnp.log1p(jnp.exp(-jnp.abs(x)))
+
+
+def _softplus_derivative(y: Array) -> Array:
+    return -jnp.expm1(-y)
+
+
+def _softplus_reference(x: Array) -> Array:
+    return jax.nn.softplus(x)
+
+
+FAR = 800.0  # where eˣ is ∞, e⁻ˣ is 0, and a product with them must not be ∞·0
+
+
+def _silu(x: Array) -> Array:
+    return jnp.maximum(x, -FAR) * lax.logistic(x)
+
+
 def _silu_derivative(x: Array) -> Array:
     s = lax.logistic(x)
-    return s * (1 + x * (1 - s))
+    return s * (1 + jnp.clip(x, -FAR, FAR) * (1 - s))
 
 
-sigmoid = scalar("sigmoid", lax.logistic, lambda y: y * (1 - y), jax.nn.sigmoid, keeps="y", equation="y = 1/(1 + e⁻ˣ)")
-tanh = scalar(
-    "tanh", lax.tanh, lambda y: 1 - y * y, lambda x: 2 * jax.nn.sigmoid(2 * x) - 1, keeps="y", equation="y = tanh x"
-)
-softplus = scalar(
-    "softplus",
-    lambda x: jnp.maximum(x, 0) + jnp.log1p(jnp.exp(-jnp.abs(x))),
-    lambda y: -jnp.expm1(-y),
-    jax.nn.softplus,
-    keeps="y",
-    equation="y = ln(1 + eˣ)",
-)
-silu = scalar(
-    "silu", lambda x: x * lax.logistic(x), _silu_derivative, jax.nn.silu, keeps="x", equation="y = x/(1 + e⁻ˣ)"
-)
+def _silu_reference(x: Array) -> Array:
+    return jax.nn.silu(x)
+
+
+sigmoid = scalar("sigmoid", lax.logistic, _sigmoid_derivative, _sigmoid_reference, keeps="y", equation="y = 1/(1 + e⁻ˣ)")  # fmt: skip
+tanh = scalar("tanh", lax.tanh, _tanh_derivative, _tanh_reference, keeps="y", equation="y = tanh x")
+softplus = scalar("softplus", _softplus, _softplus_derivative, _softplus_reference, keeps="y", equation="y = ln(1 + eˣ)")  # fmt: skip
+silu = scalar("silu", _silu, _silu_derivative, _silu_reference, keeps="x", equation="y = x/(1 + e⁻ˣ)")
 
 
 def relu_forward(x: Float[Array, "*n"], /, *, at_zero: float = 0.0) -> tuple[Float[Array, "*n"], Any]:
@@ -127,7 +162,7 @@ def leaky_relu_forward(
 ) -> tuple[Float[Array, "*n"], Float[Array, "*n"]]:
     check_floating("leaky_relu", x=x)
     _check_not_negative("leaky_relu", "slope", slope)
-    y = jnp.where(x > 0, x, slope * x)
+    y = jnp.where(x > 0, x, slope * x) if slope else jnp.where(x <= 0, 0, x)  # 0·∞ is NaN
     return y, y
 
 
@@ -156,7 +191,7 @@ def _check_not_negative(op: str, name: str, value: float) -> None:
 
 def step_forward(x: Float[Array, "*n"], /) -> tuple[Float[Array, "*n"], tuple[()]]:
     check_floating("step", x=x)
-    return jnp.where(x > 0, jnp.ones_like(x), jnp.zeros_like(x)), ()
+    return jnp.where(jnp.isnan(x), x, (x > 0).astype(x.dtype)), ()
 
 
 def step_backward(residuals: tuple[()], dy: Float[Array, "*n"], /) -> tuple[Float[Array, "*n"]]:
@@ -168,14 +203,14 @@ def gelu_forward(
 ) -> tuple[Float[Array, "*n"], Float[Array, "*n"]]:
     check_floating("gelu", x=x)
     cumulative = (1 + lax.tanh(_gelu_inner(x))) / 2 if approximate else _normal_cumulative(x)
-    return x * cumulative, x
+    return jnp.maximum(x, -FAR) * cumulative, x
 
 
 def gelu_backward(
     x: Float[Array, "*n"], dy: Float[Array, "*n"], /, *, approximate: bool = False
 ) -> tuple[Float[Array, "*n"]]:
+    x = jnp.clip(x, -40, 40)  # beyond, the slope is 0 or 1 to the last bit, x³ may overflow, and ∞·0 is NaN
     if approximate:
-        x = jnp.clip(x, -30, 30)  # beyond, the slope is 0 or 1 to the last bit, and x³ may overflow
         t = lax.tanh(_gelu_inner(x))
         slope = (1 + t) / 2 + x * (1 - t * t) / 2 * math.sqrt(2 / math.pi) * (1 + 3 * 0.044715 * x * x)
     else:
@@ -191,18 +226,38 @@ def _normal_cumulative(x: Array) -> Array:
     return lax.erfc(-x / math.sqrt(2)) / 2  # erfc keeps its digits far below 0, where 1 + erf loses them
 
 
+def relu_reference(x: Array, *, at_zero: float = 0.0) -> Array:
+    return jax.nn.relu(x)
+
+
+def leaky_relu_reference(x: Array, *, slope: float = 0.01) -> Array:
+    return jax.nn.leaky_relu(x, slope)
+
+
+def elu_reference(x: Array, *, alpha: float = 1.0) -> Array:
+    return jax.nn.elu(x, alpha)
+
+
+def step_reference(x: Array) -> Array:
+    return jnp.heaviside(x, 0.0)
+
+
+def gelu_reference(x: Array, *, approximate: bool = False) -> Array:
+    return jax.nn.gelu(x, approximate=approximate)
+
+
 _x = distinct(4, 5, scale=3.0)
 relu = _table(
-    "relu", relu_forward, relu_backward, lambda x, at_zero=0.0: jax.nn.relu(x), "y = max(x, 0)", "y",
+    "relu", relu_forward, relu_backward, relu_reference, "y = max(x, 0)", "y",
     (_kink(0.0), _kink(1.0, at_zero=1.0), _kink(0.5, at_zero=0.5)), cases=(Case("chosen at 0", (_x,), {"at_zero": 1.0}),),
 )  # fmt: skip
 leaky_relu = _table(
-    "leaky_relu", leaky_relu_forward, leaky_relu_backward, lambda x, slope=0.01: jax.nn.leaky_relu(x, slope),
+    "leaky_relu", leaky_relu_forward, leaky_relu_backward, leaky_relu_reference,
     "y = x where x > 0, else slope·x", "y", (_kink(0.01), _kink(0.5, slope=0.5)), cases=(Case("steep", (_x,), {"slope": 0.5}),),
     bad=(Bad("slope", (zeros(3),), "leaky_relu: setting `slope` must be a number ≥ 0", {"slope": -1.0}),),
 )  # fmt: skip
 elu = _table(
-    "elu", elu_forward, elu_backward, lambda x, alpha=1.0: jax.nn.elu(x, alpha), "y = x where x > 0, else α(eˣ − 1)", "y",
+    "elu", elu_forward, elu_backward, elu_reference, "y = x where x > 0, else α(eˣ − 1)", "y",
     (_kink(1.0), _kink(0.5, alpha=0.5)), cases=(Case("alpha", (_x,), {"alpha": 0.5}),),
     bad=(Bad("alpha", (zeros(3),), "elu: setting `alpha` must be a number ≥ 0", {"alpha": -1.0}),),
 )  # fmt: skip
@@ -210,12 +265,12 @@ step = _table(
     "step",
     step_forward,
     step_backward,
-    lambda x: jnp.heaviside(x, 0.0),
+    step_reference,
     "y = 1 where x > 0, else 0",
     "nothing",
     (_kink(0.0),),
 )
 gelu = _table(
-    "gelu", gelu_forward, gelu_backward, lambda x, approximate=False: jax.nn.gelu(x, approximate=approximate),
+    "gelu", gelu_forward, gelu_backward, gelu_reference,
     "y = x·Φ(x)", "x", (), cases=(Case("by tanh", (_x,), {"approximate": True}),),
 )  # fmt: skip

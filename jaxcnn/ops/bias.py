@@ -13,11 +13,14 @@ Array([[1., 2., 3.],
        [1., 2., 3.]], dtype=float32)
 """
 
+import jax.numpy as jnp
+from jax import lax
+
 from jaxcnn.case import Bad, Case, normal, zeros
 from jaxcnn.contracts import Array, Float
 from jaxcnn.errors import check_axis_size, check_rank, check_same_dtype
+from jaxcnn.norms import of_rows
 from jaxcnn.op import Op
-from jaxcnn.squares import of_rows
 from jaxcnn.wide import wide
 
 
@@ -26,7 +29,7 @@ def forward(x: Float[Array, "*n c"], b: Float[Array, " c"], /) -> tuple[Float[Ar
     check_rank("bias", "x", x, "c", at_least=True)
     check_rank("bias", "b", b, "c")
     check_axis_size("bias", "b", b, "c", 0, x.shape[-1], "`x` has channels")
-    return x + b, ()
+    return x + lax.broadcast_to_rank(b, x.ndim), ()
 
 
 def backward(residuals: tuple[()], dy: Float[Array, "*n c"], /) -> tuple[Float[Array, "*n c"], Float[Array, " c"]]:
@@ -37,13 +40,13 @@ def backward(residuals: tuple[()], dy: Float[Array, "*n c"], /) -> tuple[Float[A
     return dx, db
 
 
-def squares(residuals: tuple[()], dy: Float[Array, "*n c"], /) -> tuple[None, Float[Array, " n"]]:
+def norms(residuals: tuple[()], dy: Float[Array, "*n c"], /) -> tuple[None, Float[Array, " n"]]:
     return None, of_rows(wide(dy).sum(tuple(range(1, dy.ndim - 1))))
 
 
 def reference(x: Array, b: Array) -> Array:
     ones = x[..., :1] * 0 + 1
-    return x + ones * b
+    return x + jnp.einsum("...c,c->...c", ones, b)
 
 
 CASES = (
@@ -65,7 +68,7 @@ bias = Op(
     reference,
     CASES,
     bad=BAD,
-    squares=squares,
+    norms=norms,
     doc=__doc__,
     equation="y[c] = x[c] + b[c]",
     keeps="nothing",

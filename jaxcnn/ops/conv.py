@@ -31,8 +31,8 @@ from jaxcnn.contracts import Array, Float
 from jaxcnn.errors import check_counts, check_rank, check_same_dtype, setting_error, shape_error
 from jaxcnn.kernels import blocks, im2col
 from jaxcnn.kernels.choice import product
+from jaxcnn.norms import of_outer_products, of_rows
 from jaxcnn.op import Op
-from jaxcnn.squares import of_outer_products
 from jaxcnn.window import Ints, Padding, Window, resolve, taps_of
 
 Residuals = tuple[Float[Array, "n *space i"], Float[Array, "*taps ig o"]]
@@ -84,12 +84,12 @@ def backward(
     return dx, flip_taps(dw) if flip else dw
 
 
-def squares(
+def norms(
     residuals: Residuals, dy: Float[Array, "n *places o"], /, *, groups: int = 1, **geometry: Any
 ) -> tuple[None, Float[Array, " n"]]:
     x, w = residuals
     geometry.pop("flip")  # which does not change a norm
-    return None, weight_squares(x, dy, resolve("conv", x.shape[1:-1], window=w.shape[:-2], **geometry), groups)
+    return None, weight_norms(x, dy, resolve("conv", x.shape[1:-1], window=w.shape[:-2], **geometry), groups)
 
 
 def correlate(x: Array, w: Array, window: Window, groups: int) -> Array:
@@ -163,17 +163,18 @@ def _weight_gradient(x: Array, dy: Array, *, window: Window, groups: int) -> Arr
     )
 
 
-def weight_squares(x: Array, dy: Array, window: Window, groups: int) -> Array:
-    """‖dw‖² of each example alone: (n,)."""
+def weight_norms(x: Array, dy: Array, window: Window, groups: int) -> Array:
+    """‖dw‖ of each example alone: (n,)."""
 
     def one(x: Array, dy: Array) -> Array:
         n, places, taps = len(x), math.prod(window.places), math.prod(window.taps)
-        columns = im2col.columns(x, window).reshape(n, places, taps, groups, -1)
-        columns = columns.transpose(0, 3, 1, 2, 4).reshape(n * groups, places, -1)
-        rows = dy.reshape(n, places, groups, -1).transpose(0, 2, 1, 3).reshape(n * groups, places, -1)
-        return of_outer_products(columns, rows).reshape(n, groups).sum(1)
+        i, o = x.shape[-1] // groups, dy.shape[-1] // groups
+        columns = im2col.columns(x, window).reshape(n, places, taps, groups, i)
+        columns = columns.transpose(0, 3, 1, 2, 4).reshape(n * groups, places, taps * i)
+        rows = dy.reshape(n, places, groups, o).transpose(0, 2, 1, 3).reshape(n * groups, places, o)
+        return of_rows(of_outer_products(columns, rows).reshape(n, groups))
 
-    count = im2col.count(x, x.shape[-1], window) if blocks.in_reach(x) else 1
+    count = im2col.count(x, x.shape[-1], window) if x.size and blocks.in_reach(x) else 1
     return blocks.over(one, count, x, dy)
 
 
@@ -268,6 +269,6 @@ BAD = (
 )  # fmt: skip
 
 conv = Op(
-    "conv", forward, backward, reference, CASES, bad=BAD, squares=squares, doc=__doc__,
+    "conv", forward, backward, reference, CASES, bad=BAD, norms=norms, doc=__doc__,
     equation="y[p,o] = Σ x[p·s + k·d − lo, i] w[k,i,o]", keeps="x, w",
 )  # fmt: skip

@@ -26,8 +26,8 @@ from jaxcnn.case import Bad, Case, normal, zeros
 from jaxcnn.contracts import Array, Float
 from jaxcnn.errors import setting_error, shape_error
 from jaxcnn.op import Op
-from jaxcnn.ops.conv import axes, check_inputs, correlate, input_gradient, weight_gradient, weight_squares
-from jaxcnn.window import Ints, Padding, Window, resolve
+from jaxcnn.ops.conv import axes, check_inputs, correlate, input_gradient, weight_gradient, weight_norms
+from jaxcnn.window import Ints, Padding, Window, extent_of, pads_of, per_axis, resolve
 
 Residuals = tuple[Float[Array, "n *places o"], Float[Array, "*taps ig o"]]
 
@@ -77,31 +77,31 @@ def backward(
     return dx, dw
 
 
-def squares(
+def norms(
     residuals: Residuals, dy: Float[Array, "n *cells i"], /, *, groups: int = 1, **settings: Any
 ) -> tuple[None, Float[Array, " n"]]:
     x, w = residuals
-    return None, weight_squares(dy, x, geometry(x, w, **settings), groups)
+    return None, weight_norms(dy, x, geometry(x, w, **settings), groups)
 
 
 def geometry(x: Array, w: Array, stride: Ints, padding: Padding, dilation: Ints, output_size: Ints | None) -> Window:
     """The window of the convolution that this op is the transpose of."""
     places, taps = x.shape[1:-1], w.shape[:-2]
     settings = {"window": taps, "stride": stride, "padding": padding, "dilation": dilation}
-    # Settings are judged against cells that are surely enough; only then can the size that belongs to them be told.
-    probe = resolve("conv_transpose", [10**6] * len(places), **settings)
+    steps = per_axis("conv_transpose", "stride", stride, len(places))
     if padding == "SAME":
-        least = [(b - 1) * s + 1 for b, s in zip(places, probe.stride, strict=True)]
-        usual = [b * s for b, s in zip(places, probe.stride, strict=True)]
+        least = [(b - 1) * s + 1 for b, s in zip(places, steps, strict=True)]
+        usual = [b * s for b, s in zip(places, steps, strict=True)]
     else:
-        ends = zip(places, probe.stride, probe.extent, probe.padding, strict=True)
+        extent = extent_of(taps, per_axis("conv_transpose", "dilation", dilation, len(places)))
+        ends = zip(places, steps, extent, pads_of("conv_transpose", padding, len(places)), strict=True)
         least = usual = [max((b - 1) * s + e - lo - hi, 1) for b, s, e, (lo, hi) in ends]
     cells = usual if output_size is None else output_size
     cells = [cells] * len(places) if not isinstance(cells, Sequence) else list(cells)
     wrong_type = len(cells) != len(places) or not all(isinstance(a, int) and a >= 1 for a in cells)
     window = None if wrong_type else resolve("conv_transpose", cells, **settings)
     if window is None or window.places != tuple(places):
-        ranges = ", ".join(f"{low}…{low + s - 1}" for low, s in zip(least, probe.stride, strict=True))
+        ranges = ", ".join(f"{low}…{low + s - 1}" for low, s in zip(least, steps, strict=True))
         raise setting_error(
             "conv_transpose", "output_size", f"in {ranges} (one size for each spatial axis)", output_size
         )
@@ -154,6 +154,6 @@ BAD = (
 )  # fmt: skip
 
 conv_transpose = Op(
-    "conv_transpose", forward, backward, reference, CASES, bad=BAD, squares=squares, doc=__doc__,
+    "conv_transpose", forward, backward, reference, CASES, bad=BAD, norms=norms, doc=__doc__,
     equation="y[q,i] = Σ x[p,o] w[k,i,o] over p·s + k·d − lo = q", keeps="x, w",
 )  # fmt: skip

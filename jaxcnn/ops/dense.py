@@ -15,11 +15,16 @@ ValueError for shapes that do not fit, TypeError for dtypes that differ. Source:
 Array([ 1.5, 20.5], dtype=float32)
 """
 
+import math
+
+import jax.numpy as jnp
+from jax import lax
+
 from jaxcnn.case import Bad, Case, normal, zeros
 from jaxcnn.contracts import Array, Float
 from jaxcnn.errors import check_axis_size, check_rank, check_same_dtype, shape_error
+from jaxcnn.norms import of_outer_products, of_rows
 from jaxcnn.op import Op
-from jaxcnn.squares import of_outer_products, of_rows
 from jaxcnn.wide import product, wide
 
 Residuals = tuple[Float[Array, "*n i"], Float[Array, "i o"], Float[Array, " o"] | None]
@@ -39,7 +44,7 @@ def forward(
     if b is not None:
         check_rank("dense", "b", b, "o")
         check_axis_size("dense", "b", b, "o", 0, w.shape[1], "`w` has outputs")
-        y = y + wide(b)
+        y = y + lax.broadcast_to_rank(wide(b), y.ndim)
     return y.astype(x.dtype), (x, w, b)
 
 
@@ -52,25 +57,26 @@ def backward(
     # dx[…,i] = Σ_o dy[…,o] w[i,o]
     dx = product(dy, w.T)
     # dw[i,o] = Σ_… x[…,i] dy[…,o]
-    rows, drows = x.reshape(-1, x.shape[-1]), dy.reshape(-1, dy.shape[-1])
+    count = math.prod(x.shape[:-1])  # which -1 cannot tell where there are no features
+    rows, drows = x.reshape(count, x.shape[-1]), dy.reshape(count, dy.shape[-1])
     dw = product(rows.T, drows)
     # db[o] = Σ_… dy[…,o]
     db = None if b is None else drows.sum(0)
     return dx.astype(x.dtype), dw.astype(w.dtype), db
 
 
-def squares(
+def norms(
     residuals: Residuals, dy: Float[Array, "*n o"], /
 ) -> tuple[None, Float[Array, " n"], Float[Array, " n"] | None]:
     x, _, b = residuals
-    n = dy.shape[0]
-    x, dy = x.reshape(n, -1, x.shape[-1]), dy.reshape(n, -1, dy.shape[-1])
+    n, places = dy.shape[0], math.prod(dy.shape[1:-1])
+    x, dy = x.reshape(n, places, x.shape[-1]), dy.reshape(n, places, dy.shape[-1])
     return None, of_outer_products(x, dy), None if b is None else of_rows(wide(dy).sum(1))
 
 
 def reference(x: Array, w: Array, b: Array | None = None) -> Array:
-    y = (x[..., :, None] * w).sum(-2)
-    return y if b is None else y + b
+    y = jnp.einsum("...i,io->...o", x, w)
+    return y if b is None else y + jnp.broadcast_to(b, y.shape)
 
 
 CASES = (
@@ -91,6 +97,6 @@ BAD = (
 )  # fmt: skip
 
 dense = Op(
-    "dense", forward, backward, reference, CASES, bad=BAD, squares=squares, doc=__doc__,
+    "dense", forward, backward, reference, CASES, bad=BAD, norms=norms, doc=__doc__,
     equation="y[o] = Σ x[i] w[i,o] + b[o]", keeps="x, w",
 )  # fmt: skip

@@ -33,7 +33,7 @@ def backward(residuals: Static, dy: Float[Array, "n c"], /) -> tuple[Float[Array
     space: tuple[int, ...] = residuals.value  # pyright: ignore[reportAssignmentType]
     # dx[n,q,c] = dy[n,c] / Q
     n, c = dy.shape
-    share = (dy / math.prod(space)).reshape(n, *(1,) * len(space), c)
+    share = (dy / max(math.prod(space), 1)).reshape(n, *(1,) * len(space), c)
     return (jnp.broadcast_to(share, (n, *space, c)),)
 
 

@@ -67,6 +67,8 @@ def softmax_cross_entropy_forward(
             op, "integer `labels` must have the shape of `logits` without its last axis; for rows of probabilities pass floats",
             logits=(logits, "… k"), labels=(labels, "…"),
         )  # fmt: skip
+    if not _is_floating(labels) and logits.shape[-1] == 0:
+        raise shape_error(op, "integer `labels` need at least one class", logits=(logits, "… k"))
     log_p, _ = log_softmax.forward(wide(logits))
     rows_ = labels.astype(log_p.dtype) if _is_floating(labels) else _one_hot(labels, log_p)
     loss = -_weighted(rows_, log_p).sum(-1)
@@ -90,12 +92,13 @@ def softmax_cross_entropy_backward(
 
 def _weighted(p: Array, log_q: Array) -> Array:
     """p ln q, and 0 where p = 0 even if q = 0: a class that is masked out (a score of −∞) costs nothing."""
-    finite = jnp.where(p == 0, 0, log_q)
+    finite = jnp.where((p == 0) & jnp.isinf(log_q), 0, log_q)
     return p * finite
 
 
 def _one_hot(labels: Array, logits: Array) -> Array:
-    return (labels[..., None] == jnp.arange(logits.shape[-1])).astype(logits.dtype)
+    classes = lax.broadcast_to_rank(jnp.arange(logits.shape[-1]), logits.ndim)
+    return (labels[..., None] == classes).astype(logits.dtype)
 
 
 def sigmoid_cross_entropy_forward(
@@ -104,8 +107,8 @@ def sigmoid_cross_entropy_forward(
     _check_rows("sigmoid_cross_entropy", "logits", logits, "labels", labels)
     z = wide(logits)
     t = labels.astype(z.dtype)
-    # −t ln σ(z) − (1 − t) ln(1 − σ(z)) = max(z, 0) − z t + ln(1 + e^−|z|)
-    loss = jnp.maximum(z, 0) - z * t + jnp.log1p(jnp.exp(-jnp.abs(z)))
+    # −t ln σ(z) − (1 − t) ln(1 − σ(z)) = ([z > 0] − t) z + ln(1 + e^−|z|)
+    loss = _weighted(jnp.where(z > 0, 1 - t, -t), z) + jnp.log1p(jnp.exp(-jnp.abs(z)))
     return loss.sum(-1).astype(logits.dtype), (logits, labels)
 
 
@@ -186,6 +189,14 @@ def kl_divergence_reference(logits: Array, p: Array) -> Array:
     return (p * jnp.log(p) - p * jax.nn.log_softmax(logits)).sum(-1)
 
 
+def squared_error_reference(y: Array, t: Array, *, scale: float = 1.0) -> Array:
+    return scale * ((y - t) * (y - t)).sum(-1)
+
+
+def l2_reference(w: Array) -> Array:
+    return jnp.vdot(w, w) / 2
+
+
 _large = values([[1e4, -1e4, 0.0], [-1e4, 9999.0, 1e4]])
 _both: Any = {"batched": (0, 1)}
 _kl_zero = Kink(
@@ -237,7 +248,7 @@ kl_divergence = Op(
     doc=__doc__, equation="Σ_k p ln(p / softmax(z))", keeps="ln q, p",
 )  # fmt: skip
 squared_error = Op(
-    "squared_error", squared_error_forward, squared_error_backward, lambda y, t, scale=1.0: scale * ((y - t) * (y - t)).sum(-1),
+    "squared_error", squared_error_forward, squared_error_backward, squared_error_reference,
     (
         Case("rows", (normal(5, 3), normal(5, 3)), **_both),
         Case("half", (normal(2, 3, 2), normal(2, 3, 2)), {"scale": 0.5}, **_both),
@@ -251,7 +262,7 @@ squared_error = Op(
     doc=__doc__, equation="scale · Σ_k (y − t)²", keeps="y − t",
 )  # fmt: skip
 l2 = Op(
-    "l2", l2_forward, l2_backward, lambda w: jnp.vdot(w, w) / 2,
+    "l2", l2_forward, l2_backward, l2_reference,
     (Case("matrix", (normal(4, 3),)), Case("kernel", (normal(3, 3, 2, 2),)), Case("one number", (normal(),), batched=())),
     bad=(Bad("dtype", (zeros(3, dtype="int32"),), "l2: `w` must be a floating-point array", error=TypeError),),
     doc=__doc__, equation="½ Σ w²", keeps="w",

@@ -90,7 +90,7 @@ def _write_tiles(index: Array, dy: Array, over: Window) -> Array:
 
 def _index_dtype(over: Window) -> type:
     count = int(np.prod(over.taps))
-    return jnp.uint8 if count <= 2**8 else jnp.uint16 if count <= 2**16 else jnp.uint32
+    return jnp.uint8 if count <= 2**8 else jnp.uint16
 
 
 def reference(

@@ -27,6 +27,8 @@ Szegedy 2015, Ba et al. 2016, Wu and He 2018.
 ([-1.0, 1.0], [2.0], [1.0])
 """
 
+import functools
+import math
 from collections.abc import Sequence
 
 import jax.numpy as jnp
@@ -35,8 +37,8 @@ from jax import lax
 from jaxcnn.case import Bad, Case, normal, rows, zeros
 from jaxcnn.contracts import Array, Float
 from jaxcnn.errors import check_axis_size, check_floating, check_rank, setting_error
+from jaxcnn.norms import by_example
 from jaxcnn.op import Op
-from jaxcnn.squares import by_example
 from jaxcnn.wide import wide
 
 Names = tuple[str, ...]
@@ -59,7 +61,12 @@ def _moments(x: Array, axes: Sequence[int], across: Names = ()) -> tuple[Array, 
 
 
 def _apply(x: Array, mean: Array, rstd: Array, scale: Array, shift: Array) -> Array:
-    return ((wide(x) - mean) * rstd * wide(scale) + wide(shift)).astype(x.dtype)
+    return ((wide(x) - mean) * rstd * _beside(scale, x) + _beside(shift, x)).astype(x.dtype)
+
+
+def _beside(channels: Array, x: Array) -> Array:
+    """One number a channel, in as many axes as ``x``."""
+    return lax.broadcast_to_rank(wide(channels), x.ndim)
 
 
 def _standardize_gradient(g: Array, x_hat: Array, rstd: Array, axes: Sequence[int], across: Names = ()) -> Array:
@@ -90,12 +97,12 @@ def batch_norm_backward(
 ) -> Gradients:  # fmt: skip
     x, scale, shift, (mean, rstd) = residuals
     dy, dmean, dvar = cotangents
-    axes, count = tuple(range(x.ndim - 1)), x.size // x.shape[-1] * (lax.axis_size(across) if across else 1)
+    axes, count = tuple(range(x.ndim - 1)), math.prod(x.shape[:-1]) * (lax.axis_size(across) if across else 1)
     centred, dy = wide(x) - mean, wide(dy)
     x_hat = centred * rstd
     # dx = r (g − mean g − x̂ · mean(g ⊙ x̂)) + dμ/N + dv · 2(x − μ)/N
-    dx = _standardize_gradient(dy * wide(scale), x_hat, rstd, axes, across)
-    dx = dx + dmean / count + dvar * 2 * centred / count
+    dx = _standardize_gradient(dy * _beside(scale, x), x_hat, rstd, axes, across)
+    dx = dx + _beside(dmean / count, x) + _beside(dvar * 2, x) * centred / count
     # dscale = Σ dy ⊙ x̂,  dshift = Σ dy
     return dx.astype(x.dtype), *_channel_sums(dy, x_hat, scale, shift)
 
@@ -112,7 +119,7 @@ def layer_norm_forward(
 def layer_norm_backward(residuals: Residuals, dy: Float[Array, "*n c"], /, *, eps: float = 1e-5) -> Gradients:
     x, scale, shift, (mean, rstd) = residuals
     x_hat, dy = (wide(x) - mean) * rstd, wide(dy)
-    dx = _standardize_gradient(dy * wide(scale), x_hat, rstd, (-1,))
+    dx = _standardize_gradient(dy * _beside(scale, x), x_hat, rstd, (-1,))
     return dx.astype(x.dtype), *_channel_sums(dy, x_hat, scale, shift)
 
 
@@ -127,7 +134,7 @@ def group_norm_forward(
     mean, var = _moments(grouped, _group_axes(x))
     rstd = lax.rsqrt(var + eps)
     x_hat = ((grouped - mean) * rstd).reshape(x.shape)
-    return (x_hat * wide(scale) + wide(shift)).astype(x.dtype), (x, scale, shift, (mean, rstd))
+    return (x_hat * _beside(scale, x) + _beside(shift, x)).astype(x.dtype), (x, scale, shift, (mean, rstd))
 
 
 def group_norm_backward(
@@ -135,7 +142,7 @@ def group_norm_backward(
 ) -> Gradients:
     x, scale, shift, (mean, rstd) = residuals
     x_hat, dy = (_grouped(wide(x), groups) - mean) * rstd, wide(dy)
-    dx = _standardize_gradient(_grouped(dy * wide(scale), groups), x_hat, rstd, _group_axes(x))
+    dx = _standardize_gradient(_grouped(dy * _beside(scale, x), groups), x_hat, rstd, _group_axes(x))
     return dx.reshape(x.shape).astype(x.dtype), *_channel_sums(dy, x_hat.reshape(x.shape), scale, shift)
 
 
@@ -153,7 +160,7 @@ def frozen_norm_forward(
     x: Float[Array, "*n c"], scale: Channels, shift: Channels, mean: Channels, var: Channels, /, *, eps: float = 1e-5
 ) -> tuple[Float[Array, "*n c"], tuple[Float[Array, "*n c"], Channels, Channels, Channels, Channels]]:
     _check("frozen_norm", x, eps, scale=scale, shift=shift, mean=mean, var=var)
-    y = _apply(x, wide(mean), lax.rsqrt(wide(var) + eps), scale, shift)
+    y = _apply(x, _beside(mean, x), _beside(lax.rsqrt(wide(var) + eps), x), scale, shift)
     return y, (x, scale, shift, mean, var)
 
 
@@ -166,8 +173,8 @@ def frozen_norm_backward(
 ) -> tuple[Float[Array, "*n c"], Channels, Channels, Channels, Channels]:
     x, scale, shift, mean, var = residuals
     rstd, dy = lax.rsqrt(wide(var) + eps), wide(dy)
-    x_hat = (wide(x) - wide(mean)) * rstd
-    dx = dy * wide(scale) * rstd
+    x_hat = (wide(x) - _beside(mean, x)) * _beside(rstd, x)
+    dx = dy * _beside(scale, x) * _beside(rstd, x)
     dscale, dshift = _channel_sums(dy, x_hat, scale, shift)
     # dμ = −Σ dx;  dv = −½ r² scale Σ dy ⊙ x̂
     dmean = -dx.sum(tuple(range(x.ndim - 1))).astype(mean.dtype)
@@ -192,22 +199,27 @@ def _normalize(x: Array, axes: Sequence[int], eps: float) -> tuple[Array, Array,
     return (x - mean) / jnp.sqrt(var + eps), mean, var
 
 
+def _affine(x_hat: Array, scale: Array, shift: Array) -> Array:
+    return jnp.einsum("...c,c->...c", x_hat, scale) + jnp.broadcast_to(shift, x_hat.shape)
+
+
 def batch_norm_reference(x: Array, scale: Array, shift: Array, *, eps: float = 1e-5) -> tuple[Array, Array, Array]:
     x_hat, mean, var = _normalize(x, range(x.ndim - 1), eps)
-    return x_hat * scale + shift, mean.reshape(-1), var.reshape(-1)
+    return _affine(x_hat, scale, shift), mean.reshape(-1), var.reshape(-1)
 
 
 def layer_norm_reference(x: Array, scale: Array, shift: Array, *, eps: float = 1e-5) -> Array:
-    return _normalize(x, (-1,), eps)[0] * scale + shift
+    return _affine(_normalize(x, (-1,), eps)[0], scale, shift)
 
 
 def group_norm_reference(x: Array, scale: Array, shift: Array, *, groups: int, eps: float = 1e-5) -> Array:
     blocks = jnp.split(x, groups, axis=-1)
-    return jnp.concatenate([_normalize(b, range(1, x.ndim), eps)[0] for b in blocks], -1) * scale + shift
+    return _affine(jnp.concatenate([_normalize(b, range(1, x.ndim), eps)[0] for b in blocks], -1), scale, shift)
 
 
 def frozen_norm_reference(x: Array, scale: Array, shift: Array, mean: Array, var: Array, *, eps: float = 1e-5) -> Array:
-    return (x - mean) / jnp.sqrt(var + eps) * scale + shift
+    mean, std = (jnp.broadcast_to(a, x.shape) for a in (mean, jnp.sqrt(var + eps)))
+    return _affine((x - mean) / std, scale, shift)
 
 
 def _cases(*more: Case, **static: int) -> tuple[Case, ...]:
@@ -246,8 +258,8 @@ _bad_var = Bad("var", (zeros(2, 4), zeros(4), zeros(4), zeros(4), zeros(3)), "fr
 batch_norm = Op("batch_norm", batch_norm_forward, batch_norm_backward, batch_norm_reference, _cases(_video), bad=_bad("batch_norm"),
                 doc=__doc__, equation=_equation + " over the batch", keeps=_keeps)  # fmt: skip
 layer_norm = Op("layer_norm", layer_norm_forward, layer_norm_backward, layer_norm_reference, _cases(_video), bad=_bad("layer_norm"),
-                squares=by_example(layer_norm_backward, _own), doc=__doc__, equation=_equation + " over the channels", keeps=_keeps)  # fmt: skip
+                norms=functools.partial(by_example, layer_norm_backward, _own), doc=__doc__, equation=_equation + " over the channels", keeps=_keeps)  # fmt: skip
 group_norm = Op("group_norm", group_norm_forward, group_norm_backward, group_norm_reference, _cases(_groups, groups=2),
-                bad=(*_bad("group_norm", groups=2), _bad_groups), squares=by_example(group_norm_backward, _own), doc=__doc__, equation=_equation + " over a group", keeps=_keeps)  # fmt: skip
+                bad=(*_bad("group_norm", groups=2), _bad_groups), norms=functools.partial(by_example, group_norm_backward, _own), doc=__doc__, equation=_equation + " over a group", keeps=_keeps)  # fmt: skip
 frozen_norm = Op("frozen_norm", frozen_norm_forward, frozen_norm_backward, frozen_norm_reference, (_frozen, _frozen_rows), bad=(_bad_var,),
-                 squares=by_example(frozen_norm_backward, (True, False, False, False, False)), doc=__doc__, equation=_equation + ", μ and v given", keeps="x, scale, shift, mean, var")  # fmt: skip
+                 norms=functools.partial(by_example, frozen_norm_backward, (True, False, False, False, False)), doc=__doc__, equation=_equation + ", μ and v given", keeps="x, scale, shift, mean, var")  # fmt: skip

@@ -16,15 +16,20 @@ Array([[0., 1.],
        [2., 3.]], dtype=float32)
 """
 
+import math
+
 import jax.numpy as jnp
 import numpy as np
 
 from jaxcnn.case import Bad, Case, normal, zeros
 from jaxcnn.contracts import Array, Float
 from jaxcnn.cotangent import Static
-from jaxcnn.errors import check_floating
+from jaxcnn.errors import check_floating, setting_error
 from jaxcnn.op import Op
-from jaxcnn.window import Ints, Padding, Window, add_taps, resolve, taps_of
+from jaxcnn.window import Ints, Padding, Window, add_taps, per_axis, resolve, taps_of
+
+
+MOST_TAPS = 2**16
 
 
 def forward(
@@ -60,7 +65,12 @@ def geometry(op: str, x: Array, window: Ints, stride: Ints | None, padding: Padd
             f"{op}: `x` must have 3, 4 or 5 axes (n, 1 to 3 spatial, channels), got shape {tuple(x.shape)}"
         )
     steps = window if stride is None else stride
-    return resolve(op, x.shape[1:-1], window=window, stride=steps, padding=padding, dilation=dilation)
+    taps = per_axis(op, "window", window, x.ndim - 2)
+    if math.prod(taps) > MOST_TAPS:
+        raise setting_error(
+            op, "window", f"of at most {MOST_TAPS} taps, each of which is a part of the program", window
+        )
+    return resolve(op, x.shape[1:-1], window=taps, stride=steps, padding=padding, dilation=dilation)
 
 
 def reference(

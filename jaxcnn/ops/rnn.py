@@ -28,9 +28,9 @@ from jaxcnn.case import Bad, Case, normal, zeros
 from jaxcnn.contracts import Array, Float
 from jaxcnn.cotangent import match_varying
 from jaxcnn.errors import check_axis_size, check_rank, check_same_dtype, setting_error
+from jaxcnn.norms import of_outer_products, of_rows
 from jaxcnn.op import Op
 from jaxcnn.ops.activations import relu, sigmoid, softplus, tanh
-from jaxcnn.squares import of_outer_products, of_rows
 from jaxcnn.wide import product, wide
 
 ACTIVATIONS = {op.name: op for op in (tanh, sigmoid, relu, softplus)}  # those whose derivative reads the output alone
@@ -57,7 +57,7 @@ def forward(
         h, _ = f(driven + h @ recurrent)
         return h, h.astype(x.dtype)
 
-    driven = product(x, wx) + wide(b)
+    driven = product(x, wx) + lax.broadcast_to_rank(wide(b), x.ndim)
     _, states = lax.scan(step, match_varying(wide(h0), driven, wh), driven.swapaxes(0, 1))
     y = states.swapaxes(0, 1)
     return y, (x, h0, wx, wh, y)
@@ -94,7 +94,7 @@ def _through_time(residuals: Residuals, dy: Array, activation: str) -> tuple[Arr
     return deltas.swapaxes(0, 1), jnp.concatenate([h0[:, None], y[:, :-1]], axis=1), dh0
 
 
-def squares(
+def norms(
     residuals: Residuals, dy: Float[Array, "n t h"], /, *, activation: str = "tanh"
 ) -> tuple[None, None, Float[Array, " n"], Float[Array, " n"], Float[Array, " n"]]:
     delta, before, _ = _through_time(residuals, dy, activation)
@@ -135,7 +135,7 @@ def reference(x: Array, h0: Array, wx: Array, wh: Array, b: Array, *, activation
     f = {"tanh": jnp.tanh, "sigmoid": jax.nn.sigmoid, "relu": jax.nn.relu, "softplus": jax.nn.softplus}[activation]
     h, states = h0, []
     for t in range(x.shape[1]):
-        h = f(x[:, t] @ wx + h @ wh + b)
+        h = f(x[:, t] @ wx + h @ wh + jnp.broadcast_to(b, h.shape))
         states.append(h)
     return jnp.stack(states, axis=1)
 
@@ -162,6 +162,6 @@ BAD = (
 )  # fmt: skip
 
 rnn = Op(
-    "rnn", forward, backward, reference, CASES, bad=BAD, squares=squares, doc=__doc__,
+    "rnn", forward, backward, reference, CASES, bad=BAD, norms=norms, doc=__doc__,
     equation="h[t] = f(x[t] wx + h[t−1] wh + b)", keeps="x, h0, wx, wh, states",
 )  # fmt: skip

@@ -4,7 +4,7 @@
     log_softmax:  y[k] = x[k] − ln Σ_j e^{x[j]}         dx[k] = dy[k] − e^{y[k]} Σ_j dy[j]
 
 k, j run along ``axis``; the first rule is the product with diag(y) − y yᵀ. The largest entry is subtracted first, so scores of any finite size are
-safe. Shapes: any, the same out as in. Kept: y. No kinks. Sums in float32 for 16-bit inputs. Raise ValueError for an axis that is not there, TypeError for
+safe; −∞ masks a score out. +∞, scores that are all −∞, and NaN give NaN, as in ``jax.nn``. Shapes: any, the same out as in. Kept: y. No kinks. Sums in float32 for 16-bit inputs. Raise ValueError for an axis that is not there, TypeError for
 integers. Source: SEEDS.md S0.5, S3.4, S4.5.
 
 >>> import jax.numpy as jnp
@@ -27,6 +27,8 @@ def _shifted(op: str, x: Array, axis: int) -> Array:
     check_floating(op, x=x)
     if not isinstance(axis, int) or isinstance(axis, bool) or not -x.ndim <= axis < x.ndim:
         raise setting_error(op, "axis", f"an integer from {-x.ndim} to {x.ndim - 1}", axis)
+    if x.shape[axis] == 0:
+        return wide(x)
     # Any constant gives the same answer, so the maximum is one: no derivative flows through it.
     x = wide(x)
     return x - lax.stop_gradient(x.max(axis, keepdims=True))
@@ -58,6 +60,14 @@ def log_softmax_backward(
     return ((dy - jnp.exp(y) * dy.sum(axis, keepdims=True)).astype(dtype),)
 
 
+def softmax_reference(x: Array, *, axis: int = -1) -> Array:
+    return jax.nn.softmax(x, axis)
+
+
+def log_softmax_reference(x: Array, *, axis: int = -1) -> Array:
+    return jax.nn.log_softmax(x, axis)
+
+
 CASES = (
     Case("rows", (normal(4, 5),)),
     Case("axis 1 of 3", (normal(2, 4, 3),), {"axis": 1}),
@@ -75,10 +85,10 @@ def _bad(op: str) -> tuple[Bad, ...]:
 
 
 softmax = Op(
-    "softmax", softmax_forward, softmax_backward, lambda x, axis=-1: jax.nn.softmax(x, axis), CASES, bad=_bad("softmax"), doc=__doc__,
+    "softmax", softmax_forward, softmax_backward, softmax_reference, CASES, bad=_bad("softmax"), doc=__doc__,
     equation="y[k] = e^x[k] / Σ_j e^x[j]", keeps="y",
 )  # fmt: skip
 log_softmax = Op(
-    "log_softmax", log_softmax_forward, log_softmax_backward, lambda x, axis=-1: jax.nn.log_softmax(x, axis), CASES, bad=_bad("log_softmax"),
+    "log_softmax", log_softmax_forward, log_softmax_backward, log_softmax_reference, CASES, bad=_bad("log_softmax"),
     doc=__doc__, equation="y[k] = x[k] − ln Σ_j e^x[j]", keeps="y",
 )  # fmt: skip

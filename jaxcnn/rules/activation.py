@@ -11,6 +11,7 @@
 [ 1. -1.  1.]
 """
 
+import functools
 from typing import Any
 
 import jax
@@ -22,16 +23,20 @@ from jaxcnn.op import Op
 
 def guided(op: Op) -> Op:
     """dx = the op's own, of dy where dy > 0: only what excites a unit is carried further."""
+    return op.replace(backward=functools.partial(_guided, op))
 
-    def backward(residuals: Any, dy: jax.Array, /, **settings: Any) -> tuple[jax.Array]:
-        return op.backward(residuals, jnp.maximum(dy, 0), **settings)
 
-    return op.replace(backward=backward)
+def _guided(op: Op, residuals: Any, dy: jax.Array, /, **settings: Any) -> tuple[jax.Array]:
+    return op.backward(residuals, jnp.maximum(dy, 0), **settings)
 
 
 def deconvolution(op: Op) -> Op:
     """dx = dy where dy > 0, 0 elsewhere: the activation applied to what comes back, whatever it did on the way forward."""
-    return op.replace(backward=lambda residuals, dy, /, **settings: (jnp.maximum(dy, 0),))
+    return op.replace(backward=_deconvolution)
+
+
+def _deconvolution(residuals: Any, dy: jax.Array, /, **settings: Any) -> tuple[jax.Array]:
+    return (jnp.maximum(dy, 0),)
 
 
 def straight_through(op: Op, *, within: float | None = None) -> Op:
@@ -40,14 +45,19 @@ def straight_through(op: Op, *, within: float | None = None) -> Op:
     Raises ValueError for ``within`` that is not a positive number.
     """
     if within is None:
-        return op.replace(backward=lambda residuals, dy, /, **settings: (dy,))
+        return op.replace(backward=_identity)
     if isinstance(within, bool) or not isinstance(within, int | float) or not within > 0:
         raise setting_error("straight_through", "within", "None or a number > 0", within)
+    return op.replace(forward=functools.partial(_keeping_x, op), backward=functools.partial(_within, within))
 
-    def forward(x: jax.Array, /, **settings: Any) -> tuple[jax.Array, jax.Array]:
-        return op.forward(x, **settings)[0], x
 
-    def backward(x: jax.Array, dy: jax.Array, /, **settings: Any) -> tuple[jax.Array]:
-        return (jnp.where(jnp.abs(x) <= within, dy, 0),)
+def _identity(residuals: Any, dy: jax.Array, /, **settings: Any) -> tuple[jax.Array]:
+    return (dy,)
 
-    return op.replace(forward=forward, backward=backward)
+
+def _keeping_x(op: Op, x: jax.Array, /, **settings: Any) -> tuple[jax.Array, jax.Array]:
+    return op.forward(x, **settings)[0], x
+
+
+def _within(within: float, x: jax.Array, dy: jax.Array, /, **settings: Any) -> tuple[jax.Array]:
+    return (jnp.where(jnp.abs(x) <= within, dy, 0),)

@@ -33,12 +33,12 @@ WITH_WEIGHTS = ("dense", "conv")
 
 def feedback_alignment(op: Op, *, seed: int = 0) -> Op:
     """``dense`` or ``conv`` with δ carried by fixed random weights; ``seed`` settles which, so give each layer its own."""
-    return _carried_by(op, lambda w: jnp.asarray(fixed_weights(w.shape, seed), w.dtype))
+    return _carried_by(op, functools.partial(_fixed, seed))
 
 
 def sign_symmetric(op: Op) -> Op:
     """``dense`` or ``conv`` with δ carried by the weights' signs, all of the size that weights start with."""
-    return _carried_by(op, lambda w: jnp.sign(w) * _size(w.shape))
+    return _carried_by(op, _signs)
 
 
 @functools.cache
@@ -61,9 +61,19 @@ def _carried_by(op: Op, carrier: Callable[[jax.Array], jax.Array]) -> Op:
         raise ValueError(
             f"a feedback rule is for {' and '.join(WITH_WEIGHTS)}, whose residuals begin with x and w; got {op.name}"
         )
+    return op.replace(backward=functools.partial(_backward, op, carrier))
 
-    def backward(residuals: Any, dy: jax.Array, /, **settings: Any) -> tuple[Any, ...]:
-        x, w, *rest = residuals  # dw reads x and dy alone, so that with another w all but dx stays as it is
-        return op.backward((x, carrier(w), *rest), dy, **settings)
 
-    return op.replace(backward=backward)
+def _backward(
+    op: Op, carrier: Callable[[jax.Array], jax.Array], residuals: Any, dy: jax.Array, /, **settings: Any
+) -> tuple[Any, ...]:
+    x, w, *rest = residuals  # dw reads x and dy alone, so that with another w all but dx stays as it is
+    return op.backward((x, carrier(w), *rest), dy, **settings)
+
+
+def _fixed(seed: int, w: jax.Array) -> jax.Array:
+    return jnp.asarray(fixed_weights(w.shape, seed), w.dtype)
+
+
+def _signs(w: jax.Array) -> jax.Array:
+    return jnp.sign(w) * _size(w.shape)

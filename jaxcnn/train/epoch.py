@@ -2,7 +2,8 @@
 
 >>> import jax, jax.numpy as jnp, optax
 >>> from jaxcnn import models, ops
->>> from jaxcnn.train.step import create, make_step
+>>> from jaxcnn.keys import threefry
+from jaxcnn.train.step import create, make_step
 >>> model, optimizer = models.mlp((8, 2)), optax.adam(0.1)
 >>> x, labels = jnp.array([[0.0, 1.0], [1.0, 0.0]] * 10), jnp.array([0, 1] * 10)
 >>> train_state = create(model, optimizer, jax.random.key(0), (2,))
@@ -19,6 +20,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxcnn.errors import check_counts, setting_error
+from jaxcnn.keys import threefry
 from jaxcnn.train.step import Metrics, TrainState
 
 
@@ -61,7 +63,7 @@ def make_epoch(step: jax.stages.Wrapped, batch_size: int) -> jax.stages.Wrapped:
     steps = make_steps(step)
 
     def epoch(train_state: TrainState, x: Any, target: Any, key: jax.Array) -> tuple[TrainState, Metrics]:
-        order, inside = jax.random.split(jax.random.fold_in(key, train_state.step))
+        order, inside = jax.random.split(jax.random.fold_in(threefry("epoch", key), train_state.step))
         return steps(train_state, x, target, shuffled(order, len(x), batch_size), inside)
 
     return jax.jit(epoch, donate_argnums=0)
@@ -77,4 +79,4 @@ def shuffled(key: jax.Array, examples: int, batch_size: int) -> jax.Array:
     count = examples // batch_size
     if count == 0:
         raise setting_error("shuffled", "batch_size", f"at most the number of examples, {examples}", batch_size)
-    return jax.random.permutation(key, examples)[: count * batch_size].reshape(count, batch_size)
+    return jax.random.permutation(threefry("shuffled", key), examples)[: count * batch_size].reshape(count, batch_size)

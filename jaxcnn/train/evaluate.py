@@ -29,13 +29,14 @@ Evaluate = Callable[[Params, State, Any, Any], dict[str, float]]
 
 
 def accuracy(logits: jax.Array, labels: jax.Array) -> jax.Array:
-    """1 for each example whose largest logit (the first of equals) is its label's, 0 for the others: (n,).
+    """1 for each example whose largest logit (the first of equals) is its label's, 0 for the others, NaN where a logit is NaN: (n,).
 
     >>> import jax.numpy as jnp
     >>> accuracy(jnp.array([[0.1, 0.9], [0.8, 0.2]]), jnp.array([1, 1])).tolist()
     [1.0, 0.0]
     """
-    return wide((logits.argmax(-1) == labels).astype(logits.dtype))
+    right = wide((logits.argmax(-1) == labels).astype(logits.dtype))
+    return jnp.where(jnp.isnan(logits).any(-1), jnp.nan, right)
 
 
 def make_evaluate(

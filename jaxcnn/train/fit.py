@@ -14,11 +14,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 
 from jaxcnn.errors import check_counts
+from jaxcnn.keys import threefry
 from jaxcnn.layers import Layer
 from jaxcnn.op import Op
 from jaxcnn.precision import Policy
@@ -63,12 +63,16 @@ class DivergedError(ArithmeticError):
     """
 
     def __init__(self, step: int, loss: float, state: TrainState, finding: Finding | None) -> None:
-        self.step, self.state, self.finding = step, state, finding
+        self.step, self.loss, self.state, self.finding = step, loss, state, finding
         what = "a gradient is not finite" if math.isfinite(loss) else f"the loss is {loss}"
         where = f" ({finding})" if finding else ""
         super().__init__(
             f"fit: {what} in step {step}{where}; try a smaller learning rate or clipped gradients, or look for NaN in the data"
         )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """From one process to another, and copied, by what it was made of; what it is made of is not its message."""
+        return type(self), (self.step, self.loss, self.state, self.finding), self.__dict__
 
 
 def fit(
@@ -104,7 +108,8 @@ def fit(
     check_counts("fit", batch_size=batch_size, report_every=report_every)
     given = {"epochs": epochs, "steps": steps, "evaluate_every": evaluate_every}
     check_counts("fit", **{name: value for name, value in given.items() if value is not None})
-    several = jnp.ndim(key) > 0 and jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
+    key = threefry("fit", key, several=True)
+    several = key.ndim > 0
     if several and (isinstance(data, Iterator) or layout is not None):
         raise ValueError("fit: several runs at once (`key` is an array) need `data` as arrays, and no `layout`")
     keys = jax.vmap(jax.random.split)(key) if several else jax.random.split(key)

@@ -22,6 +22,7 @@ import optax
 
 from jaxcnn.errors import setting_error
 from jaxcnn.gradient import value_and_grad
+from jaxcnn.keys import threefry
 from jaxcnn.layers.layer import Layer, Params, State
 from jaxcnn.op import Op
 from jaxcnn.precision import Policy, Scale
@@ -60,6 +61,8 @@ def create(
     Raises:
         ValueError, TypeError: ``model`` does not take inputs of that shape; notes on the error name the layer.
     """
+
+    key = threefry("create", key)
 
     def init(key: jax.Array) -> TrainState:
         params, state = model.init(key, tuple(input_shape))
@@ -104,7 +107,7 @@ def make_step(
         layout: on which devices: see :class:`jaxcnn.train.Layout`. A ``microbatch`` is then of each device's part of the batch.
 
     Raises:
-        ValueError: ``average`` is not in [0, 1), or, when called, the train state was created without room for what the step needs.
+        ValueError: ``average`` is not in [0, 1), or, when called, the batch is empty, or the train state was created without room for what the step needs.
     """
     if average is not None and not 0 <= average < 1:
         raise setting_error("make_step", "average", "None or a number in [0, 1)", average)
@@ -124,6 +127,8 @@ def make_step(
             )
         if dynamic != (scale is not None):
             raise ValueError("step: make_step and create must agree about the policy's dynamic loss scale")
+        if len(x) == 0:
+            raise ValueError(f"step: a batch needs at least one example, got x of shape {tuple(x.shape)}")
         x, target, key = inputs(part(x), part(target), key, number)
         by = {} if scale is None else {"scale": scale.value}
         (value, new_state), grads = differentiate(params, state, x, target, key, **by)
@@ -154,7 +159,7 @@ def make_inputs(
     def inputs(x: Any, target: Any, key: jax.Array, number: Any) -> tuple[Any, Any, jax.Array]:
         x = x if prepare is None else prepare(x)
         target = target if prepare_target is None else prepare_target(target)
-        key = jax.random.fold_in(key, number)
+        key = jax.random.fold_in(threefry("step", key), number)
         return (x if augment is None else augment(jax.random.fold_in(key, AUGMENT), x)), target, key
 
     return inputs

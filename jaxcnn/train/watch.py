@@ -22,6 +22,7 @@ from jaxcnn.errors import check_counts
 from jaxcnn.gradient import check_loss
 from jaxcnn.layers import Layer
 from jaxcnn.layers.layer import collect
+from jaxcnn.norms import of_all
 from jaxcnn.op import Op
 from jaxcnn.train.fit import Report
 from jaxcnn.train.names import named
@@ -63,8 +64,8 @@ def make_norms(
         losses, saved = loss.run(y, target)
         dy, *_ = loss.pull(saved, jnp.full_like(losses, 1 / max(losses.size, 1)))
         found, (grads, _) = collect(model.walk(residuals, dy))
-        deltas = OrderedDict(("/".join(path), _norm(delta)) for path, delta in reversed(found))
-        by_parameter = [{name: _norm(array) for name, array in named(tree).items()} for tree in (grads, params)]
+        deltas = OrderedDict(("/".join(path), of_all(delta)) for path, delta in reversed(found))
+        by_parameter = [{name: of_all(array) for name, array in named(tree).items()} for tree in (grads, params)]
         gradients, weights = (OrderedDict((n, norm[n]) for n in _in_order(norm, deltas)) for norm in by_parameter)
         return OrderedDict(gradient=gradients, weight=weights, delta=deltas)
 
@@ -137,13 +138,6 @@ class Norms:
 def _wide(leaf: Any) -> Any:
     """In float32 at least, if it is floating."""
     return wide(leaf) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf
-
-
-def _norm(array: jax.Array) -> jax.Array:
-    """‖array‖, scaled by its largest entry so that no square leaves the range of floats; 0 if it is empty."""
-    largest = jnp.abs(array).max(initial=0)
-    scale = jnp.where((largest > 0) & jnp.isfinite(largest), largest, 1)
-    return scale * jnp.sqrt(jnp.square(array / scale).sum())
 
 
 def _in_order(names: Iterable[str], layers: Iterable[str]) -> list[str]:
