@@ -1,11 +1,12 @@
 """``python -m jaxcnn``: ops (the table), verify (the proof of each), precision (what 16 bits cost), plan (a step on a TPU slice), train, eval, predict."""
 
-import argparse
 import os
 import sys
 
-from jaxcnn.command import INTERRUPTED
+from jaxcnn.command import BAD_INPUT, INTERRUPTED, Parser, program, run
+from jaxcnn.outside import printable
 from jaxcnn.plan import command as plan_command
+from jaxcnn.terminal import wide_enough
 from jaxcnn.verify import command, precision_command
 
 RUNS = {
@@ -13,14 +14,11 @@ RUNS = {
     "eval": "test a trained model, class by class",
     "predict": "what a trained model sees in image files",
 }
-CLOSED = 128 + 13  # what a shell says of a command that SIGPIPE ended
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command line; returns the exit status."""
-    parser = argparse.ArgumentParser(
-        prog="python -m jaxcnn", description="Convolutional networks with explicit gradients."
-    )
+    """Run the command line; returns the exit status, that of :func:`jaxcnn.command.run`."""
+    parser = Parser(prog="python -m jaxcnn", description="Convolutional networks with explicit gradients.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     ops = commands.add_parser(
         "ops", help="list the ops: equation, what is kept for the backward, bytes an output element"
@@ -47,8 +45,9 @@ def main(arguments: list[str] | None = None) -> int:
 
             return begin(arguments[0], arguments[1:])
         except ImportError as error:
-            parser.error(f"{arguments[0]} needs more than the core ({error}): pip install 'jaxcnn[train]'")
-    chosen = parser.parse_args(arguments)
+            parser.exit(BAD_INPUT, f"error: {arguments[0]} needs more than the core ({printable(error)}): pip install 'jaxcnn[train]'\n")  # fmt: skip
+    with wide_enough():
+        chosen = parser.parse_args(arguments)
     if chosen.command == "plan":
         return plan_command.run(chosen)
     # JAX takes seconds to import, which --help and a mistyped option need not wait for
@@ -56,23 +55,21 @@ def main(arguments: list[str] | None = None) -> int:
         from jaxcnn.ops import OPS
 
         return command.run(chosen, OPS, "jaxcnn.ops:OPS") if chosen.command == "verify" else precision_command.run(chosen, OPS)  # fmt: skip
+    return run(lambda: _table(chosen.markdown))
+
+
+def _table(as_markdown: bool) -> int:
     from jaxcnn.table import markdown, text
 
-    print(markdown() if chosen.markdown else text())
+    print(markdown() if as_markdown else text())
     return 0
 
 
 def _main() -> int:
-    """:func:`main`, whose output may be cut short: ``python -m jaxcnn ops | head``."""
-    try:
-        status = main()
-        sys.stdout.flush()  # here rather than at exit, where nobody could catch what it raises
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is still in the buffer
-        return CLOSED
+    """:func:`main` as a process."""
+    status = program(main)
     jax = sys.modules.get("jax")
     if status == INTERRUPTED and jax and not jax.distributed.is_initialized():
-        sys.stderr.flush()
         os._exit(status)  # as the interpreter's goodbyes crash where XLA is still compiling
     return status
 

@@ -11,19 +11,23 @@ b'\\x89PNG'
 """
 
 import io
+import warnings
 from pathlib import Path
 from typing import Literal
 
 from jaxcnn.files import write_file
+from jaxcnn.outside import printable
 
 try:
     from matplotlib.axes import Axes
     from matplotlib.axis import Axis
     from matplotlib.figure import Figure
-    from matplotlib.ticker import LogLocator, NullLocator
+    from matplotlib.text import Text
+    from matplotlib.ticker import FixedFormatter, LogLocator, NullLocator
 except ImportError as error:
     raise ImportError("pictures are drawn by matplotlib: pip install 'jaxcnn[train]'") from error
 
+LONGEST = 100  # characters of a line of text
 INK, PALE, ACCENT, REFERENCE = "#1f2937", "#b9c6de", "#2455a4", "#c2410c"
 
 
@@ -44,8 +48,24 @@ def plain_ticks(axis: Axis) -> None:
     axis.set_major_formatter("{x:g}")
 
 
+def as_text(figure: Figure) -> Figure:
+    """The same figure, in which names are shown as they are: a name from outside with two dollars in it is no mathematics, which matplotlib may fail to read."""
+    axes = [axis for ax in figure.axes for axis in (ax.xaxis, ax.yaxis)]
+    # what matplotlib itself writes beside its axes, such as 10³, is mathematics
+    numbers = {id(tick) for axis in axes if not isinstance(axis.get_major_formatter(), FixedFormatter) for tick in axis.get_ticklabels(which="both")}  # fmt: skip
+    for text in figure.findobj(Text):
+        if isinstance(text, Text) and id(text) not in numbers:
+            text.set_parse_math(False)
+            shown = "\n".join(printable(line, LONGEST) for line in text.get_text().split("\n"))
+            if shown != text.get_text():
+                text.set_text(shown)
+    return figure
+
+
 def save(figure: Figure, path: Path) -> None:
     """As a PNG. No pyplot and no window: a bare Figure draws itself with Agg."""
     content = io.BytesIO()
-    figure.savefig(content, format="png", dpi=130, facecolor="white")
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing")  # of a name in an alphabet that the font lacks
+        as_text(figure).savefig(content, format="png", dpi=130, facecolor="white")
     write_file(path, content.getvalue())

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxcnn.outside import printable_lines
 from jaxcnn.thin import thin
 
 NEGATIVE, ZERO, POSITIVE = (33, 102, 172), (247, 247, 247), (178, 24, 43)
@@ -57,7 +58,7 @@ class Html(str):
 
 def element(name: str, *children: Any, **attributes: Any) -> Html:
     """An element: ``class_`` stands for ``class``, an attribute that is True for its bare name, False for none."""
-    said = [key.rstrip("_") if value is True else f'{key.rstrip("_")}="{html.escape(str(value))}"'
+    said = [key.rstrip("_") if value is True else f'{key.rstrip("_")}="{html.escape(printable_lines(value))}"'
             for key, value in attributes.items() if value is not False]  # fmt: skip
     start = f"<{' '.join([name, *said])}>"
     return Html(start if name in ("br", "img") else f"{start}{together(children)}</{name}>")
@@ -65,7 +66,7 @@ def element(name: str, *children: Any, **attributes: Any) -> Html:
 
 def together(parts: Iterable[Any]) -> Html:
     """The parts one after the other, escaped where they are not HTML."""
-    return Html("".join(part if isinstance(part, Html) else html.escape(str(part)) for part in parts))
+    return Html("".join(part if isinstance(part, Html) else html.escape(printable_lines(part)) for part in parts))
 
 
 def page(title: str, body: Html) -> str:

@@ -12,13 +12,14 @@
 [{'step': 1, 'loss': 0.5}, {'step': 2, 'loss': 0.25}]
 """
 
-import json
+import contextlib
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from jaxcnn.errors import check_integer
-from jaxcnn.files import to_json, write_file
+from jaxcnn.files import from_json, to_json, write_file
+from jaxcnn.outside import OutsideError, reading
 
 
 class Log:
@@ -40,13 +41,17 @@ class Log:
         self._stream = self.path.open("a" if lines else "w", encoding="utf-8")
 
     def write(self, **fields: Any) -> None:
-        """Add a line."""
-        self._stream.write(to_json(fields) + "\n")
-        self._stream.flush()
+        """Add a line. OSError, with the file's name, where it cannot be written."""
+        try:
+            self._stream.write(to_json(fields) + "\n")
+            self._stream.flush()
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(self.path)) from None
 
     def close(self) -> None:
-        """Let go of the file."""
-        self._stream.close()
+        """Let go of the file; what could not be written then is in no file, and :meth:`write` has said so."""
+        with contextlib.suppress(OSError):
+            self._stream.close()
 
     def __enter__(self) -> Self:
         return self
@@ -56,16 +61,20 @@ class Log:
 
 
 def read_lines(path: str | Path) -> list[dict[str, Any]]:
-    """The objects in a log, without a last line that is only half there. Raises ValueError for a file that is not such a log."""
-    texts = Path(path).read_bytes().decode(errors="replace").split("\n")
-    found = []
-    for number, text in enumerate(texts, start=1):
-        try:
-            line = json.loads(text or "{}")
-        except ValueError:
-            line = None
-        if isinstance(line, dict):
-            found += [line] if line else []
-        elif number < len(texts):
-            raise ValueError(f"{path}: line {number} is no JSON object ({text[:40]!r}); give another file, or remove that line")  # fmt: skip
-    return found
+    """The objects in a log, without a last line that is only half there. OutsideError for a file that is not such a log, or cannot be read."""
+    with reading(path, "a JSON object in each line"):
+        *texts, last = Path(path).read_bytes().split(b"\n")
+        found = [_read(text, f"{path}: line {number}") for number, text in enumerate(texts, start=1)]
+        with contextlib.suppress(OutsideError):  # it was being written
+            found.append(_read(last, f"{path}: the last line"))
+    return [line for line in found if line]
+
+
+def _read(text: bytes, where: str) -> dict[str, Any]:
+    with reading(where, "a JSON object; give another file, or remove that line"):
+        line = from_json(text.decode() or "{}")
+        if not isinstance(line, dict):
+            raise ValueError("is no JSON object")
+        if type(line.get("step", 0)) is not int or line.get("step", 0) < 0:
+            raise ValueError("`step` is no integer ≥ 0")
+    return line

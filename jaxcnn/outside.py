@@ -12,6 +12,7 @@ jaxcnn.outside.OutsideError: labels.csv: invalid literal for int() with base 10:
 
 import contextlib
 import os
+import re
 import stat
 import unicodedata
 from collections.abc import Iterator
@@ -107,3 +108,8 @@ def printable(text: object, most: int | None = None) -> str:
     """
     shown = "".join(ascii(c)[1:-1] if unicodedata.category(c) in UNSEEN else c for c in str(text))
     return shown if most is None or len(shown) <= most else shown[: most - 1] + "…"
+
+
+def printable_lines(text: object) -> str:
+    """``text`` with its lines and tabs, and every other character as :func:`printable` has it."""
+    return "".join(part if part in ("\n", "\t") else printable(part) for part in re.split("([\n\t])", str(text)))

@@ -25,7 +25,8 @@ AUTODIFF = {
 }
 LEVELS = [
     {"contracts", "errors", "files", "lazy", "memory", "outside", "residuals", "thin", "wide"},
-    {"window", "precision", "case", "html", "keys", "norms", "lines", "drawing", "command", "sealed"},
+    {"window", "precision", "case", "html", "keys", "norms", "lines", "drawing", "terminal", "sealed"},
+    {"command"},
     {"cotangent", "captures"},
     {"op"},
     {"kernels"},
@@ -38,7 +39,7 @@ LEVELS = [
     {"runs"},
 ]
 LEVEL = {name: number for number, names in enumerate(LEVELS) for name in names}
-LEVEL |= {"verify": 3.5, "data": 0.5}
+LEVEL |= {"outside": -1, "verify": 3.5, "data": 0.5}
 
 
 def names_from(tree: ast.AST, module_prefix: str) -> set[str]:
@@ -111,7 +112,7 @@ def test_imports_run_one_way():
 
 def test_the_core_needs_jax_numpy_and_optax_alone():
     allowed = {"jax", "numpy", "optax", "jaxcnn"} | set(sys.stdlib_module_names)
-    extras = {"contracts.py": {"jaxtyping"}, "plugin.py": {"pytest"}, "checkpoint.py": {"orbax"}, "sets.py": {"pooch"}, "folder.py": {"PIL"}, "streams.py": {"grain", "absl"}, "drawing.py": {"matplotlib"}, "draw.py": {"matplotlib"}, "tensorboard.py": {"tensorboardX"}, "progress.py": {"rich"}, "runs/work.py": {"rich"}, "runs/results.py": {"rich"}, "runs/command.py": {"tyro"}, "runs/config.py": {"yaml"}}  # fmt: skip
+    extras = {"contracts.py": {"jaxtyping"}, "plugin.py": {"pytest"}, "checkpoint.py": {"orbax"}, "sets.py": {"pooch"}, "folder.py": {"PIL"}, "streams.py": {"grain", "absl"}, "drawing.py": {"matplotlib"}, "draw.py": {"matplotlib"}, "tensorboard.py": {"tensorboardX"}, "progress.py": {"rich"}, "runs/work.py": {"rich"}, "runs/results.py": {"rich"}, "runs/command.py": {"tyro"}, "runs/flags.py": {"tyro"}, "runs/yaml.py": {"yaml"}}  # fmt: skip
     for path, tree in trees(outside="nothing"):
         lazily = {node for f in ast.walk(tree) if isinstance(f, ast.FunctionDef) for node in ast.walk(f)}
         for node in ast.walk(tree):

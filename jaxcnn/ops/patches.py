@@ -28,7 +28,6 @@ from jaxcnn.errors import check_floating, setting_error
 from jaxcnn.op import Op
 from jaxcnn.window import Ints, Padding, Window, add_taps, per_axis, resolve, taps_of
 
-
 MOST_TAPS = 2**16
 
 

@@ -11,14 +11,18 @@ import argparse
 import contextlib
 import math
 import re
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from jaxcnn import command
+from jaxcnn.command import InputError, claim_file
+from jaxcnn.files import write_file
+from jaxcnn.outside import printable_lines
 
 if TYPE_CHECKING:
     from jaxcnn.train import Layout
 
-FITS, TOO_LARGE, BAD_USAGE = 0, 1, 2
+FITS, TOO_LARGE = 0, 1
 IMAGES = {"lenet": "28x28x1", "resnet50": "224x224x3"}
 IMAGE = "32x32x3"  # of the other models
 POLICIES: dict[str, dict[str, Any] | None] = {"f32": None, "bf16": {"compute": "bfloat16"}, "f16": {"compute": "float16", "loss_scale": "dynamic"}}  # fmt: skip
@@ -42,30 +46,23 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(chosen: argparse.Namespace) -> int:
-    """Do what the options say. Returns the exit status: 0, 1 for a step that does not fit, 2 for options that cannot be used."""
-    try:
-        check_file(chosen.json)
-        found = _plan(chosen)
+    """Do what the options say. Returns the exit status, that of :func:`jaxcnn.command.run`: 1 is for a step that does not fit."""
+
+    def work() -> int:
+        if chosen.json is not None:  # before minutes of work, rather than after
+            claim_file("--json", chosen.json, make_folder=False)
+        try:
+            found = _plan(chosen)
+        except (ValueError, TypeError, ImportError) as problem:
+            # which layer it was
+            notes = (note for note in getattr(problem, "__notes__", ()) if "JAX_TRACEBACK" not in note)
+            raise InputError(" ".join(" ".join([str(problem), *notes]).split())) from None
         if chosen.json is not None:
-            from jaxcnn.files import write_file
+            write_file(chosen.json, found.to_json() + "\n")
+        print(printable_lines(found))
+        return TOO_LARGE if found.fits is False else FITS
 
-            try:
-                write_file(chosen.json, found.to_json() + "\n")
-            except OSError as error:
-                raise ValueError(f"--json {chosen.json}: cannot be written ({error.strerror}); give another file") from None  # fmt: skip
-    except (ValueError, TypeError, ImportError, OSError) as problem:
-        # which layer it was
-        notes = (note for note in getattr(problem, "__notes__", ()) if "JAX_TRACEBACK" not in note)
-        print(f"error: {' '.join(' '.join([str(problem), *notes]).split())}", file=sys.stderr)
-        return BAD_USAGE
-    print(found)
-    return TOO_LARGE if found.fits is False else FITS
-
-
-def check_file(path: Path | None) -> None:
-    """ValueError for a file that cannot be written: before minutes of work, rather than after."""
-    if path is not None and (path.is_dir() or not path.resolve().parent.is_dir()):
-        raise ValueError(f"--json {path}: {'is a folder' if path.is_dir() else 'its folder does not exist'}; give a file in a folder that exists")  # fmt: skip
+    return command.run(work)
 
 
 def _plan(chosen: argparse.Namespace) -> Any:

@@ -1,6 +1,5 @@
 """The commands: read what is given, and begin. JAX is loaded only when all settings can be used."""
 
-import argparse
 import contextlib
 import dataclasses
 import os
@@ -11,11 +10,14 @@ from typing import Annotated, Any, TypeAlias
 
 import tyro
 
-from jaxcnn.command import InputError, claim_folder, expect, run
+from jaxcnn.command import InputError, Parser, claim_folder, expect, run
+from jaxcnn.outside import printable, printable_lines
 from jaxcnn.runs.config import CONFIG, Config, as_flags, flag, go_on
+from jaxcnn.runs.flags import read_flags
 from jaxcnn.runs.folder import claimed
 from jaxcnn.runs.roll import Roll
 from jaxcnn.runs.same import versions
+from jaxcnn.terminal import unheard
 
 OF_ONE = "out", "config", "coordinator", "processes", "process", "wait"  # what may differ between processes
 LONGEST = 86_400  # seconds
@@ -76,7 +78,7 @@ def main(command: str, arguments: Sequence[str]) -> int:
 
 
 def _train(arguments: Sequence[str]) -> bool:
-    order = tyro.cli(Train, args=[*_given(arguments), *arguments], prog="python -m jaxcnn train")
+    order = read_flags(Train, arguments, "python -m jaxcnn train", before=_given(arguments))
     order.check()
     if order.resume and order.overwrite:
         raise InputError("--resume and --overwrite exclude each other: go on with the run, or begin anew")
@@ -85,6 +87,7 @@ def _train(arguments: Sequence[str]) -> bool:
     claim_folder("--out", order.out)
     try:
         with contextlib.ExitStack() as stack:
+            stack.enter_context(unheard())
             return _begin(order, stack)
     except KeyboardInterrupt:
         begun = (order.out / CONFIG).exists()
@@ -124,20 +127,19 @@ def _begin(order: Train, stack: contextlib.ExitStack) -> bool:
 
 def _given(arguments: Sequence[str]) -> list[str]:
     """The settings of --config, or of the run that is to go on, as flags."""
-    before = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    before = Parser("python -m jaxcnn train", add_help=False, allow_abbrev=False)
     before.add_argument("--config", type=Path)
     before.add_argument("--out", type=Path, default=Config.out)
     before.add_argument("--resume", action="store_true")
     chosen, _ = before.parse_known_args(arguments)
-    path = chosen.config or (chosen.out / CONFIG if chosen.resume else None)
-    if path is None:
+    if chosen.config is None and not chosen.resume:
         return []
-    from jaxcnn.runs.config import settings_of
+    from jaxcnn.runs.config import kept_settings, settings_of
 
-    if chosen.resume and chosen.config is None and not path.exists():
-        raise InputError(f"--resume: there is no run in {chosen.out}; leave --resume out to begin one")
+    if chosen.config is not None:
+        return as_flags(settings_of(chosen.config))
     # a run that goes on is where it was found, wherever it was when it began
-    return as_flags({name: value for name, value in settings_of(path).items() if chosen.config or name != "out"})
+    return as_flags({name: value for name, value in kept_settings(chosen.out).items() if name != "out"})
 
 
 def _check_processes(order: Train) -> None:
@@ -155,15 +157,15 @@ def _check_processes(order: Train) -> None:
 
 
 def _eval(arguments: Sequence[str]) -> bool:
-    chosen = tyro.cli(Eval, args=list(arguments), prog="python -m jaxcnn eval")
+    chosen = read_flags(Eval, arguments, "python -m jaxcnn eval")
     from jaxcnn.runs import using
 
-    print(using.test(chosen.run, chosen.data, chosen.json))
+    print(printable_lines(using.test(chosen.run, chosen.data, chosen.json)))
     return False
 
 
 def _predict(arguments: Sequence[str]) -> bool:
-    chosen = tyro.cli(Predict, args=list(arguments), prog="python -m jaxcnn predict")
+    chosen = read_flags(Predict, arguments, "python -m jaxcnn predict")
     expect(chosen.top >= 1, "--top", "an integer ≥ 1", chosen.top)
     if not chosen.images:
         raise InputError("IMAGES: give at least one image file")
@@ -171,9 +173,9 @@ def _predict(arguments: Sequence[str]) -> bool:
 
     found, bad = using.answers(chosen.run, chosen.images, chosen.top, chosen.json, resize=chosen.resize)
     if found:
-        print(found)
+        print(printable_lines(found))
     for line in bad:
-        print(f"error: {line}", file=sys.stderr)
+        print(f"error: {printable(line)}", file=sys.stderr)
     if bad:
         raise InputError(f"{len(bad)} of {len(chosen.images)} images could not be used")
     return False

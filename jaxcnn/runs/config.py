@@ -10,17 +10,21 @@ InputError: mine.yaml: there is no setting `epoch`; did you mean `epochs`?
 
 import dataclasses
 import difflib
-import json
 import math
+import os
+import re
 import shlex
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from jaxcnn.command import LARGEST_SEED, InputError, expect
-from jaxcnn.files import to_json
+from jaxcnn.files import from_json, to_json
+from jaxcnn.outside import printable, reading
+from jaxcnn.runs.yaml import read_yaml
 
 CONFIG = "config.json"
+LARGEST = 100_000  # characters of a file of settings
 FREE = {"out", "data", "checkpoint_every", "keep", "watch_every", "tensorboard", "patience", "devices", "cut"}
 """What may differ from the stored settings when a run goes on: it changes no number but by rounding (the data is known by its content)."""
 
@@ -103,6 +107,9 @@ class Config:
         for name in ("microbatch", "patience", "watch_every"):
             value = getattr(self, name)
             expect(value is None or value >= 1, flag(name), "an integer ≥ 1", value)
+        expect(self.seeds <= LARGEST_SEED, "--seeds", f"at most {LARGEST_SEED}", self.seeds)
+        for name in ("data", "out"):
+            expect("\0" not in str(getattr(self, name)), flag(name), "a name without a NUL", getattr(self, name))
         expect(0 < self.learning_rate < math.inf, "--learning-rate", "a number > 0", self.learning_rate)
         expect(self.clip is None or 0 < self.clip < math.inf, "--clip", "a number > 0", self.clip)
         expect(0 <= self.weight_decay < math.inf, "--weight-decay", "a number ≥ 0", self.weight_decay)
@@ -136,28 +143,55 @@ def go_on(out: Path) -> str:
 
 def read_settings(text: str, name: str) -> dict[str, Any]:
     """The settings in the text of a file of that name, JSON or YAML. InputError where it is neither, or has others than those of :class:`Config`."""
+    form = "JSON" if name.endswith(".json") else "YAML"
+    with reading(name, f"settings by name, in {form}", InputError):
+        if len(text) > LARGEST:
+            raise ValueError(f"has more than the {LARGEST:,} characters that settings may take")
+        found = _json(text.removeprefix("\ufeff")) if form == "JSON" else read_yaml(text)
+        if not isinstance(found, dict):
+            raise InputError(printable(f"{name}: must hold settings by name, such as `epochs: 3`; got {found!r:.60}"))
+        known = get_type_hints(Config)
+        for key, value in found.items():
+            if key not in known:
+                near = difflib.get_close_matches(str(key)[:60], known, 1)
+                hint = f"did you mean `{near[0]}`?" if near else f"there is {', '.join(known)}"
+                raise InputError(f"{name}: there is no setting `{printable(key, 60)}`; {hint}")
+            if not _takes(known[key], value):
+                raise InputError(printable(f"{name}: `{key}` must be {_wanted(known[key])}, got {value!r:.60}"))
+        return found
+
+
+def _json(text: str) -> Any:
     try:
-        found = json.loads(text) if name.endswith(".json") else _yaml(text)
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{name}: cannot be read ({' '.join(str(error).split()):.160})") from None
-    if not isinstance(found, dict):
-        raise InputError(f"{name}: must hold settings by name, such as `epochs: 3`; got {found!r:.60}")
-    known = get_type_hints(Config)
-    for key, value in found.items():
-        if key not in known:
-            near = difflib.get_close_matches(str(key), known, 1)
-            raise InputError(f"{name}: there is no setting `{key}`; " + (f"did you mean `{near[0]}`?" if near else f"there is {', '.join(known)}"))  # fmt: skip
-        if not _takes(known[key], value):
-            raise InputError(f"{name}: `{key}` must be {_wanted(known[key])}, got {value!r:.60}")
-    return found
+        return from_json(text)
+    except ValueError as error:
+        if twice := re.match(r"`(\w+)` is there twice", str(error)):
+            lines = [str(text.count("\n", 0, place.start()) + 1) for place in re.finditer(rf'"{twice[1]}"\s*:', text)]
+            raise ValueError(f"{error}, in lines {' and '.join(lines)}" if len(lines) > 1 else str(error)) from None
+        raise
 
 
 def settings_of(path: Path) -> dict[str, Any]:
-    """The settings that a run, or a file of one's own, holds. InputError where it cannot be read."""
+    """The settings that a file holds. InputError where it cannot be read."""
+    with reading(path, "settings by name, in JSON or YAML", InputError):
+        number = os.open(
+            path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0)
+        )  # so as not to wait for who writes into a pipe
+        with os.fdopen(number, "rb") as file:
+            os.set_blocking(number, True)
+            content = file.read(LARGEST + 1)  # a device may have no end
+        return read_settings(content.decode("utf-8-sig"), str(path))
+
+
+def kept_settings(out: Path) -> dict[str, Any]:
+    """The settings of the run in ``out``. InputError where there is none, or where they cannot be read."""
+    path = out / CONFIG
+    if not os.path.lexists(path):
+        raise InputError(f"--resume: there is no run in {out}; leave --resume out to begin one")
     try:
-        return read_settings(path.read_text(encoding="utf-8"), str(path))
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or 'not text'})") from None
+        return settings_of(path)
+    except InputError as error:
+        raise InputError(f"--resume: {error}; mend it, or begin anew with --overwrite") from None
 
 
 def as_flags(settings: dict[str, Any]) -> list[str]:
@@ -209,12 +243,3 @@ def _wanted(kind: Any) -> str:
 def flag(name: str) -> str:
     """What one types for a setting."""
     return "--" + name.replace("_", "-")
-
-
-def _yaml(text: str) -> Any:
-    import yaml
-
-    try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ValueError(str(error)) from None

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxcnn.drawing import ACCENT, INK, PALE, REFERENCE, plain_ticks, style
+from jaxcnn.drawing import ACCENT, INK, PALE, REFERENCE, as_text, plain_ticks, style
 from jaxcnn.train.watch import Table
 
 try:
@@ -67,7 +67,7 @@ def heat_map(table: Table, title: str, *, label: str = "norm") -> Figure:
     ]
     if patches:
         figure.legend(handles=patches, loc="outside lower right", ncols=2, frameon=False, fontsize=9)
-    return figure
+    return as_text(figure)
 
 
 def _edges(steps: np.ndarray) -> np.ndarray:
@@ -106,7 +106,7 @@ def learning_curves(
     if not names:
         others[0].set_title("The test set was not looked at", loc="left", color=INK, fontsize=12)
         others[0].set_axis_off()
-    return figure
+    return as_text(figure)
 
 
 def history(lines: Iterable[Mapping[str, Any]]) -> tuple[np.ndarray, dict[int, dict[str, float]]]:

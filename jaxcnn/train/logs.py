@@ -15,6 +15,7 @@
 """
 
 import time
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +57,31 @@ class JsonLines(Log):
         if self._norms is not None and report.step in self._norms.rows:
             line["norms"] = {k: {n: _short(v) for n, v in row.items()} for k, row in self._norms.rows[report.step].items()}  # fmt: skip
         self.write(**line)
+
+
+def gap(lines: Iterable[Mapping[str, Any]], at: int) -> tuple[int, int] | None:
+    """The first steps up to ``at`` whose losses no line has, as the first and the last of them; None where all are there.
+
+    >>> gap([{"step": 2, "losses": [0.5, 0.5]}, {"step": 9}, {"step": 4, "losses": [0.5]}], at=4)
+    (3, 3)
+    >>> gap([{"step": 2, "losses": [0.5, 0.5]}], at=5), gap([{"step": 2, "losses": [0.5, 0.5]}], at=2), gap([], at=0)
+    ((3, 5), None, None)
+
+    Raises ValueError for lines that are no log of steps, each once and in their order.
+    """
+    known = 0
+    for line in lines:
+        if known >= at:
+            break
+        if "losses" not in line:
+            continue
+        step, losses = line.get("step"), line["losses"]
+        if type(step) is not int or not isinstance(losses, list) or not losses or step - len(losses) < known:
+            raise ValueError(f"the line after step {known} is not of the steps that follow")
+        if step - len(losses) > known:
+            return known + 1, min(step - len(losses), at)
+        known = step
+    return None if known >= at else (known + 1, at)
 
 
 def as_line(report: Report) -> dict[str, Any]:

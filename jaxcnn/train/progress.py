@@ -17,15 +17,34 @@ from types import TracebackType
 from typing import Any
 
 from jaxcnn.errors import check_counts, setting_error
+from jaxcnn.outside import printable, printable_lines
 from jaxcnn.train.fit import Report
 
 try:
     from rich import progress as bars
     from rich.console import Console
+    from rich.text import Text
 except ImportError as error:
     raise ImportError("progress bars are drawn by rich: pip install 'jaxcnn[train]'") from error
 
 REFRESH = 2  # times a second; each costs milliseconds that the training does not get
+
+
+class Plain(Console):
+    """A console to which text is only text: no markup, no codes of emoji, nothing that a terminal would obey.
+
+    >>> import io
+    >>> lines = io.StringIO()
+    >>> Plain(file=lines).print("[red]:cat:[/] [/x] \\x1b[2J")
+    >>> lines.getvalue()
+    '[red]:cat:[/] [/x] \\\\x1b[2J\\n'
+    """
+
+    def render_str(self, text: str, **settings: Any) -> Text:
+        """As the base class has it, of what is printable_lines."""
+        return super().render_str(
+            printable_lines(text), **{**settings, "markup": False, "emoji": False, "highlight": False}
+        )
 
 
 class Progress:
@@ -54,7 +73,7 @@ class Progress:
         if (flops_per_step is None) != (peak is None):
             raise ValueError(f"Progress: give both `flops_per_step` and `peak`, or neither; got {flops_per_step} and {peak}")  # fmt: skip
         self._batch_size, self._share = batch_size, flops_per_step / peak if flops_per_step and peak else None
-        self._console = Console(stderr=True) if console is None else console
+        self._console = Plain(stderr=True) if console is None else console
         columns = bars.BarColumn(bar_width=16), bars.MofNCompleteColumn(), bars.TextColumn("{task.description}", markup=False), bars.TimeRemainingColumn(), bars.TextColumn("left")  # fmt: skip
         self._bars = bars.Progress(*columns, console=self._console, disable=not self._console.is_terminal, get_time=clock, refresh_per_second=REFRESH)  # fmt: skip
         self._task = self._bars.add_task("compiling …", total=steps)
@@ -69,7 +88,7 @@ class Progress:
         elif passed > 0 and (report.scores is None or not self._without_looks):
             self._rate, self._without_looks = len(report.losses) / passed, report.scores is None
         self._scores = self._scores if report.scores is None else report.scores
-        told = "  ".join(self._told(report))
+        told = printable("  ".join(self._told(report)))
         self._bars.update(self._task, completed=report.step, description=told)
         if report.scores is not None and not self._console.is_terminal:
             self._console.print(

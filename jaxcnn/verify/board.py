@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+from jaxcnn.outside import printable, printable_lines
 from jaxcnn.verify.report import Report, Verdict
 from jaxcnn.verify.tasks import Task
 
@@ -85,7 +86,7 @@ class Board:
             marks = Text()
             for number, mark in enumerate(row.mark(check) or " " for check in checks):
                 marks.append(" " * (number > 0 and number % GROUP == 0)).append(mark, COLOURS.get(mark))
-            name = Text(row.name, "bold red" if row.failed else "")
+            name = Text(printable(row.name), "bold red" if row.failed else "")
             grid.add_row(name, f"{row.done}/{row.total}", marks, row.error, f"{row.seconds:.1f}")
         legend = "  ".join(f"{number} {check}" for number, check in enumerate(checks, 1))
         return Group(grid, Text(legend, "dim"))
@@ -101,7 +102,7 @@ def shown(board: Board) -> Iterator[Callable[[str], None]]:
 
     def tell(name: str) -> None:
         if board.rows[name].done == board.rows[name].total:
-            print(board.rows[name], flush=True)
+            print(printable_lines(board.rows[name]), flush=True)
 
     yield tell
 
@@ -113,12 +114,14 @@ def _live(board: Board) -> Iterator[Callable[[str], None]]:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
     console = Console()
-    bar = Progress(BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.description}"))
+    bar = Progress(
+        BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.description}", markup=False)
+    )
     number = bar.add_task("starting the workers", total=sum(row.total for row in board.rows.values()))
     with Live(bar, console=console, transient=True) as live:
 
         def tell(name: str) -> None:
-            bar.update(number, advance=1, description=name)
+            bar.update(number, advance=1, description=printable(name))
             live.update(Group(board.table(console.height - MARGIN), bar))
 
         yield tell

@@ -5,22 +5,23 @@ import ast
 import contextlib
 import difflib
 import importlib.metadata
-import json
 import os
 import shlex
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from jaxcnn.files import write_file
+from jaxcnn import command
+from jaxcnn.command import BAD_INPUT, FAILED, INTERRUPTED, claim_file
+from jaxcnn.files import to_json, write_file
+from jaxcnn.outside import printable_lines
 from jaxcnn.verify import draws, pool, show, wire
 from jaxcnn.verify.board import Board, shown
 from jaxcnn.verify.draws import UsageError
 from jaxcnn.verify.tasks import Task, plan
 
-HOLDS, FAILED, BAD_USAGE, INTERRUPTED = 0, 1, 2, 130
+HOLDS, BAD_USAGE = 0, BAD_INPUT
 DEVICES = 8  # simulated ones, for what must hold on several
 MOST_JOBS = 4
 HIGH = 10
@@ -57,20 +58,19 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(chosen: argparse.Namespace, ops: Sequence[Any], where: str) -> int:
     """Do what the options say; ``where`` names ``ops`` for the workers: ``package.module:attribute``. Returns the exit status."""
+    return command.run(lambda: _prove(chosen, ops, where))
+
+
+def _prove(chosen: argparse.Namespace, ops: Sequence[Any], where: str) -> int:
     start = time.perf_counter()
-    try:
-        tasks = _function(chosen) if chosen.module else _ops(chosen, ops)
-        check_files(chosen.json, chosen.html)
-        if chosen.jobs < 1:
-            raise UsageError(f"--jobs {chosen.jobs}: expected 1 or more")
-        setup = {"ops": "" if chosen.module else where, "platform": chosen.platform, "devices": DEVICES}
-        done, stopped = _work(tasks, setup, min(chosen.jobs, len(tasks)))
-    except UsageError as problem:
-        print(f"error: {problem}", file=sys.stderr)
-        return BAD_USAGE
-    except pool.CannotStartError as problem:
-        print(f"error: {problem}", file=sys.stderr)
-        return FAILED
+    tasks = _function(chosen) if chosen.module is not None else _ops(chosen, ops)
+    check_files(json=chosen.json, html=chosen.html)
+    if chosen.jobs < 1:
+        raise UsageError(f"--jobs {chosen.jobs}: expected 1 or more")
+    if not 0 <= chosen.seed <= command.LARGEST_SEED:
+        raise UsageError(f"--seed {chosen.seed}: expected an integer in [0, {command.LARGEST_SEED}]")
+    setup = {"ops": "" if chosen.module else where, "platform": chosen.platform, "devices": DEVICES}
+    done, stopped = _work(tasks, setup, min(chosen.jobs, len(tasks)))
     rows = [row for _, row in done]
     reports = [wire.unpack(row) for row in rows]
     seconds = time.perf_counter() - start
@@ -78,15 +78,15 @@ def run(chosen: argparse.Namespace, ops: Sequence[Any], where: str) -> int:
     if chosen.json:
         found = {"ok": ok, "complete": len(rows) == len(tasks), "seconds": round(seconds, 3),
                  "jax": importlib.metadata.version("jax"), "reports": [wire.without_arrays(row) for row in rows]}  # fmt: skip
-        write_file(chosen.json, json.dumps(found, indent=1, allow_nan=False) + "\n")
+        write_file(chosen.json, to_json(found, indent=1) + "\n")
     if chosen.html:
         write_file(chosen.html, show.html_page(reports))
-    if isinstance(stopped, BrokenPipeError):
+    if isinstance(stopped, OSError):
         raise stopped
     for report in [r for r in reports if not r][:PRINTED]:
         print()
         show.print_report(report)
-    print("\n" + "\n".join(_summary(chosen, tasks, done, seconds)))
+    print(printable_lines("\n" + "\n".join(_summary(chosen, tasks, done, seconds))))
     return INTERRUPTED if stopped else HOLDS if ok else FAILED
 
 
@@ -103,7 +103,7 @@ def _work(tasks: list[Task], setup: dict[str, Any], jobs: int) -> tuple[list[Don
                     wire.unpack(answer["report"]), column="declared kinks" * (task.order["do"] == "kinks")
                 )
                 tell(task.row)
-    except (KeyboardInterrupt, BrokenPipeError) as reason:
+    except (KeyboardInterrupt, OSError) as reason:  # Ctrl-C, or an output that takes no more
         stopped = reason
     return [(task, rows[id(task)]) for task in tasks if id(task) in rows], stopped
 
@@ -156,11 +156,11 @@ def _dtypes(chosen: argparse.Namespace) -> list[str]:
     return chosen.dtype or ["float32", "bfloat16"]
 
 
-def check_files(*paths: Path | None) -> None:
+def check_files(**paths: Path | None) -> None:
     """Before minutes of work, rather than after."""
-    for path in paths:
-        if path is not None and (path.is_dir() or not path.resolve().parent.is_dir()):
-            raise UsageError(f"{path}: {'is a folder' if path.is_dir() else 'its folder does not exist'}")
+    for flag, path in paths.items():
+        if path is not None:
+            claim_file(f"--{flag}", path, make_folder=False)
 
 
 def _summary(chosen: argparse.Namespace, tasks: list[Task], done: list[Done], seconds: float) -> list[str]:

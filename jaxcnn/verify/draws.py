@@ -12,12 +12,14 @@ from typing import Any
 
 import numpy as np
 
+from jaxcnn.command import InputError
+
 FLOATS = ("float32", "float64", "bfloat16", "float16")
 COMPLEX = ("complex64", "complex128")
 INTEGERS = ("int32", "int64", "int16", "int8", "uint32", "uint64", "uint16", "uint8", "bool")
 
 
-class UsageError(ValueError):
+class UsageError(InputError):
     """What was asked for cannot be: the words say why, and no traceback would say more."""
 
 

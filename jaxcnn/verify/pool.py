@@ -11,6 +11,7 @@ from collections.abc import Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from typing import Any
 
+from jaxcnn.command import RunError
 from jaxcnn.verify import wire
 from jaxcnn.verify.tasks import Task, broken
 
@@ -19,7 +20,7 @@ GRACE = 5.0  # seconds
 COMMAND = (sys.executable, "-m", "jaxcnn.verify.workers")
 
 
-class CannotStartError(RuntimeError):
+class CannotStartError(RunError):
     """A worker died before it was ready: so would the next one."""
 
 

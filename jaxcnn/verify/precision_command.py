@@ -7,15 +7,15 @@
 """
 
 import argparse
-import json
-import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from jaxcnn.files import write_file
-from jaxcnn.verify.command import BAD_USAGE, FAILED, HOLDS, check_files, pick
+from jaxcnn import command
+from jaxcnn.command import FAILED
+from jaxcnn.files import write_json
+from jaxcnn.verify.command import HOLDS, check_files, pick
 from jaxcnn.verify.draws import UsageError
 
 HEADER = ("op", "array", "error", "eps", "bound", "", "worst case")
@@ -36,12 +36,14 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(chosen: argparse.Namespace, ops: Sequence[Any]) -> int:
     """Do what the options say, op after op; returns the exit status."""
-    try:
-        some = pick(chosen.op, ops)
-        check_files(chosen.json)
-    except UsageError as problem:
-        print(f"error: {problem}", file=sys.stderr)
-        return BAD_USAGE
+    return command.run(lambda: _measure(chosen, ops))
+
+
+def _measure(chosen: argparse.Namespace, ops: Sequence[Any]) -> int:
+    some = pick(chosen.op, ops)
+    check_files(json=chosen.json)
+    if not 0 <= chosen.seed <= command.LARGEST_SEED:
+        raise UsageError(f"--seed {chosen.seed}: expected an integer in [0, {command.LARGEST_SEED}]")
     from jaxcnn.precision import Policy
     from jaxcnn.verify.precision import errors, worst
 
@@ -57,9 +59,9 @@ def run(chosen: argparse.Namespace, ops: Sequence[Any]) -> int:
         rows += found
     failed = list(dict.fromkeys(row.op for row in rows if not row.ok))
     if chosen.json:
-        listed = [{**row._asdict(), "ok": row.ok, **{k: _number(getattr(row, k)) for k in ("error", "eps")}} for row in rows]  # fmt: skip
+        listed = [{**row._asdict(), "ok": row.ok} for row in rows]  # fmt: skip
         found = {"ok": not failed, "policy": chosen.policy, "seed": chosen.seed, "rows": listed}
-        write_file(chosen.json, json.dumps(found, indent=1, allow_nan=False) + "\n")
+        write_json(chosen.json, found)
     if failed:
         print(f"beyond their bounds in {chosen.policy}: {', '.join(failed)}", file=sys.stderr)
     return FAILED if failed else HOLDS
@@ -75,8 +77,3 @@ def _cells(row: Any) -> tuple[str, ...]:
 
 def _markdown(*cells: str) -> str:
     return f"| {' | '.join(cells)} |"
-
-
-def _number(value: float) -> float | None:
-    """JSON has no infinity: null."""
-    return value if math.isfinite(value) else None

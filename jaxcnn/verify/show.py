@@ -1,6 +1,7 @@
 """Reports for the eye: a web page with pictures of what is wrong, and a table for the terminal.
 
->>> from jaxcnn.verify.report import Report, Verdict
+>>> from jaxcnn.outside import printable, printable_lines
+from jaxcnn.verify.report import Report, Verdict
 >>> page = html_page([Report("square", {"args[0]": "float32[3]"}, "float32", (Verdict("jit", "compiled = eager", "holds"),))])
 >>> "1 of 1 holds" in page, "<summary" in page
 (True, True)
@@ -15,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from jaxcnn.html import Html, element, heat, page, table, together
+from jaxcnn.outside import printable, printable_lines
 from jaxcnn.verify.report import Failure, Mismatch, Report, Verdict
 
 PICTURED = (
@@ -44,20 +46,22 @@ def rich_report(report: Report) -> Any:
     from rich.table import Table
     from rich.text import Text
 
-    grid = Table(title=Text(_headline(report)), title_justify="left", box=None, pad_edge=False)
+    grid = Table(title=Text(printable(_headline(report))), title_justify="left", box=None, pad_edge=False)
     for column in ("check", "", "error", "note", "s"):
         grid.add_column(column, justify="right" if column == "s" else "left", overflow="fold")
     for v in report.verdicts:
         cells = (v.name, v.status, error(v), v.note, f"{v.seconds:.1f}")
-        grid.add_row(*(Text(cell, style=STYLES[v.status] if i == 1 else "") for i, cell in enumerate(cells)))
-    at = Text(f"at {_inputs(report)}", style="dim")
-    return Group(grid, at, *(Text(f"\n{failure}", style="red") for failure in report.failures))
+        grid.add_row(
+            *(Text(printable_lines(cell), style=STYLES[v.status] if i == 1 else "") for i, cell in enumerate(cells))
+        )
+    at = Text(printable(f"at {_inputs(report)}"), style="dim")
+    return Group(grid, at, *(Text(printable_lines(f"\n{failure}"), style="red") for failure in report.failures))
 
 
 def print_report(report: Report) -> None:
     """Print the report: in colour in a terminal where rich is installed, elsewhere plainly, each line whole."""
     if not sys.stdout.isatty() or importlib.util.find_spec("rich") is None:
-        print(report)
+        print(printable_lines(report))
         return
     from rich.console import Console
 

@@ -69,7 +69,7 @@ def perform(order: dict[str, Any], ops: Any) -> Report:
 def find(name: str) -> Any:
     """What ``package.module:attribute`` names."""
     module, _, attributes = name.partition(":")
-    if not module or not attributes:
+    if not all(part.isidentifier() for part in (*module.split("."), *attributes.split("."))):
         raise draws.UsageError(f"{name!r}: expected package.module:function")
     try:
         found = importlib.import_module(module)

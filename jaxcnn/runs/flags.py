@@ -1,0 +1,45 @@
+"""A command line read into a dataclass, whose docstrings are its help."""
+
+import contextlib
+import dataclasses
+import inspect
+import io
+import sys
+from collections.abc import Sequence
+from typing import Any, TypeVar
+
+import tyro
+
+from jaxcnn.command import STATUSES, InputError
+from jaxcnn.terminal import harmless, wide_enough
+
+T = TypeVar("T")
+
+
+def read_flags(kind: type[T], arguments: Sequence[str], prog: str, before: Sequence[str] = ()) -> T:
+    """The ``arguments`` as a ``kind``; those ``before`` count less.
+
+    Raises:
+        InputError: a flag is given twice.
+        SystemExit: with status 2, where they cannot be read; tyro has said why. With 0 after --help.
+    """
+    _once(kind, arguments)
+    said = io.StringIO()
+    try:
+        with wide_enough(), contextlib.redirect_stderr(said):
+            return tyro.cli(kind, args=[*before, *arguments], prog=prog, description=f"{inspect.getdoc(kind)}\n\n{STATUSES}")  # fmt: skip
+    finally:
+        with contextlib.suppress(OSError):
+            sys.stderr.write(harmless(said.getvalue()))
+
+
+def _once(kind: Any, arguments: Sequence[str]) -> None:
+    """InputError for a flag that is there twice, as --flag or --no-flag: one of the two would be lost."""
+    names = {"--" + field.name.replace("_", "-") for field in dataclasses.fields(kind)}
+    seen: set[str] = set()
+    for word in arguments:
+        flag = word.partition("=")[0].replace("_", "-")
+        flag = flag if flag in names else flag.replace("--no-", "--", 1)
+        if flag in names & seen:
+            raise InputError(f"{flag} is given twice; give it once")
+        seen.add(flag)
