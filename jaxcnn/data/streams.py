@@ -8,16 +8,22 @@ each process reads one part, and the parts in turn are the batch that a single p
 >>> sorted(float(x) for _ in range(3) for x in next(stream)[0].ravel())
 [0.0, 1.0, 2.0, 3.0, 4.0, 5.0]
 >>> stream.step, stream.get_state()
-(3, {'step': 3, 'seed': 0, 'batch_size': 2, 'examples': 6})
+(3, {'step': 3, 'part': [0, 1], 'seed': 0, 'batch_size': 2, 'examples': 6, 'source': '7ed1ccf2d5a4…', 'read': …, 'last': …})
 >>> stream.close()
 """
 
-from collections.abc import Iterator, Mapping
+import functools
+import multiprocessing
+import os
+import threading
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import jax
 import numpy as np
 
+from jaxcnn.data.checksum import checksum
 from jaxcnn.errors import check_counts, check_integer, setting_error
 
 
@@ -30,11 +36,14 @@ class Source(Protocol):
     def __getitem__(self, index: Any, /) -> Any: ...
 
 
-State: TypeAlias = dict[str, int]
+State: TypeAlias = dict[str, Any]
+WORD = 2**63
 
 
 class Stream(Iterator[tuple[np.ndarray, np.ndarray]]):
     """An iterator of (x, target): x stacked from the images, target from the labels (int32, if they are integers), both with ``batch_size`` / ``process_count`` rows.
+
+    What was read is summed, example by example, so that a stream that goes on elsewhere or later notices when it would not have read the same: see :meth:`set_state`.
 
     Args:
         source: a :class:`Source`, or arrays (x, target) of all examples.
@@ -71,30 +80,35 @@ class Stream(Iterator[tuple[np.ndarray, np.ndarray]]):
         if batch_size > len(source):
             raise setting_error("Stream", "batch_size", f"at most the number of examples, {len(source)}", batch_size)
         self.step, self.per_epoch = start, len(source) // batch_size
+        self._source, self._part = source, [process_index, process_count]
         self._about = {"seed": seed, "batch_size": batch_size, "examples": len(source)}
+        self._read = self._last = 0
         self._threads, self._workers, self._ahead = threads, workers, None
-        grain = _grain()
         # grain draws epoch e from seed + e, so that runs of seeds 0 and 1 would share their orders, if they were not spread first
-        order = grain.MapDataset.source(source).shuffle(seed=int(np.random.SeedSequence(seed).generate_state(1)[0]))
-        parts = order[: self.per_epoch * batch_size].batch(batch_size // process_count, batch_fn=_stack)
-        self._batches = parts[process_index::process_count].repeat()
+        order = _grain().MapDataset.source(_Reader(source)).shuffle(seed=int(np.random.SeedSequence(seed).generate_state(1)[0]))  # fmt: skip
+        self._order = order[: self.per_epoch * batch_size]
+
+    def _batches(self, index: int, count: int) -> Any:
+        size = self._about["batch_size"] // count
+        return self._order.batch(size, batch_fn=_stack)[index::count].repeat()
 
     def __next__(self) -> tuple[np.ndarray, np.ndarray]:
         try:
             if self._ahead is None:
                 self._ahead = self._start()
-            x, target = next(self._ahead)
+            x, target, self._last = next(self._ahead)
         except BaseException:
             self.close()  # as what is read ahead may have lost a batch
             raise
         self.step += 1
+        self._read = (self._read + self.step * self._last) % WORD
         # what comes from another process lies in memory that grain shares with it, and frees
         return (np.array(x), np.array(target)) if self._workers else (x, target)
 
     def _start(self) -> Any:
         grain = _grain()
         options = grain.ReadOptions(num_threads=self._threads, prefetch_buffer_size=self._threads)
-        batches = self._batches[self.step :].to_iter_dataset(options)
+        batches = self._batches(*self._part)[self.step :].to_iter_dataset(options)
         if self._workers:
             from absl import flags
 
@@ -105,19 +119,44 @@ class Stream(Iterator[tuple[np.ndarray, np.ndarray]]):
         return iter(batches)
 
     def get_state(self) -> State:
-        """What :meth:`set_state` needs to go on after the last batch that was handed out; JSON can hold it."""
-        return {"step": self.step, **self._about}
+        """What :meth:`set_state` needs to go on after the last batch that was handed out; JSON can hold it.
+
+        "source" is a checksum of what is read from: of arrays their contents; of other sources their attribute ``listing``, if they have one, as an :class:`jaxcnn.data.ImageFolder`
+        does. "read" is one of all examples that this part of the stream has read, "last" of those of the last batch; both are sums over them, so that those of all parts add up.
+        """
+        return {"step": self.step, "part": self._part, **self._about, "source": self._source_mark, "read": self._read, "last": self._last}  # fmt: skip
 
     def set_state(self, state: Mapping[str, Any]) -> None:
-        """Go on where that stream was. ValueError where it had another seed, batch size or number of examples."""
+        """Go on where that stream was: this part of it, or, as :meth:`joined` gives it, all of it. The last batch that it had is read again, and compared.
+
+        Raises ValueError where it had another seed, batch size, number of examples or source, or where its last batch was another.
+        """
         if not isinstance(state, Mapping) or state.keys() != self.get_state().keys():
             raise setting_error("Stream", "state", "what get_state() gives", state)
-        for name, value in self._about.items():
+        for name, value in {**self._about, "source": self._source_mark}.items():
             if state[name] != value:
                 raise ValueError(f"Stream: the state is of a stream with {name} {state[name]}, this one has {value}; make the stream as it was")  # fmt: skip
-        check_integer("Stream", "step", state["step"])
+        for name in ("step", "read", "last"):
+            check_integer("Stream", name, state[name])
+        part = list(state["part"])
+        if part not in ([0, 1], self._part):
+            raise ValueError(f"Stream: the state is of part {part}, this is part {self._part}; join the states of all parts")  # fmt: skip
         self.close()
-        self.step = state["step"]
+        if state["step"] and self._batches(*part)[state["step"] - 1][2] != state["last"]:
+            raise ValueError(f"Stream: the batch of step {state['step'] - 1} is no longer what was read then; the data has changed, or the order in which this version of grain reads it")  # fmt: skip
+        self.step, self._read, self._last = state["step"], state["read"], state["last"]
+        if part != self._part and self._part[0]:  # the first part takes what all have read
+            self._read = self._last = 0
+
+    @staticmethod
+    def joined(states: Sequence[State]) -> State:
+        """The state of the whole stream, from those of its parts in the order of their numbers, all at the same step."""
+        read, last = (sum(state[name] for state in states) % WORD for name in ("read", "last"))
+        return {**states[0], "part": [0, 1], "read": read, "last": last}
+
+    @functools.cached_property
+    def _source_mark(self) -> str:
+        return self._source.mark() if isinstance(self._source, _Arrays) else str(getattr(self._source, "listing", ""))
 
     def close(self) -> None:
         """End the threads and processes that read ahead; the next batch starts them again."""
@@ -138,10 +177,32 @@ class _Arrays:
     def __getitem__(self, index: int) -> tuple[Any, Any]:
         return self._x[index], self._target[index]
 
+    def mark(self) -> str:
+        return checksum(self._x, self._target)
 
-def _stack(examples: list[tuple[Any, Any]]) -> tuple[np.ndarray, np.ndarray]:
+
+class _Reader:
+    """The source in whichever process reads it. One that grain has started ends when its parent is gone, which it would wait for without an end."""
+
+    def __init__(self, source: Source) -> None:
+        self._source, self._home = source, os.getpid()
+
+    def __len__(self) -> int:
+        return len(self._source)
+
+    def __getitem__(self, index: int) -> Any:
+        return self._source[index]
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        if (parent := multiprocessing.parent_process()) and os.getpid() != self._home:
+            threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
+
+
+def _stack(examples: list[tuple[Any, Any]]) -> tuple[np.ndarray, np.ndarray, int]:
     x, target = (np.stack([np.asarray(example[place]) for example in examples]) for place in range(2))
-    return x, target.astype(np.int32) if target.dtype.kind in "iu" else target
+    target = target.astype(np.int32) if target.dtype.kind in "iu" else target
+    return x, target, sum(zlib.crc32(y.tobytes(), zlib.crc32(image)) for image, y in zip(x, target, strict=True))
 
 
 def _grain() -> Any:

@@ -10,6 +10,9 @@ Channels are the last axis throughout, so the transforms are sums of whole vecto
 barrier after each stage keeps XLA from computing every sum again for every use. Sizes and times: README.md beside this file.
 """
 
+import functools
+import itertools
+
 import jax
 import jax.numpy as jnp
 from jax import lax
@@ -20,6 +23,7 @@ from jaxcnn.window import Window
 
 TILES = {3: (4, 2), 5: (2, 2)}
 LEAST_CHANNELS = 32
+SUMMED, MOST_PARTS = 128, 16  # tiles in one sum of the weight gradient, and sums in its program
 # XLA gives a matrix product to several threads only if its result has about so many elements
 PARALLEL = 2**17
 # V and M of a block: the last-level cache holds so much; of the sums of the weight gradient, which are threaded at any size, the cache before it
@@ -89,12 +93,20 @@ def weight_gradient(x: jax.Array, dy: jax.Array, *, window: Window) -> jax.Array
         columns = combine(a2.T, [_every(rows, 3, j, m[1], tiles[1]) for j in range(m[1])])
         pairs = zip(_input_transform(x, window), columns, strict=True)
         flat = [(v.reshape(len(g1), -1, inputs), d.reshape(len(g1), -1, outputs)) for v, d in pairs]
-        return jnp.stack([jnp.einsum("apc,apo->aco", v, d) for v, d in flat])
+        return jnp.stack([_sum_over_tiles(v, d) for v, d in flat])
 
     an_image = len(g1) * len(g2) * tiles[0] * tiles[1] * (inputs + outputs) * x.dtype.itemsize
     du = blocks.total(product, x, dy, blocks.most(len(x), CACHE_BYTES / an_image))
     across = jnp.stack(combine(g2.T, list(du)), 1)  # (n₁, taps, i, o)
     return jnp.stack(combine(g1.T, list(across)))
+
+
+def _sum_over_tiles(v: jax.Array, d: jax.Array) -> jax.Array:
+    """Σ_p v[a,p,c] d[a,p,o], in parts: what one matrix product rounds in a long sum depends on the machine, and the transforms make it several times larger."""
+    count = v.shape[1]
+    parts = min(-(-count // SUMMED), MOST_PARTS)
+    ends = [count * part // parts for part in range(parts + 1)]
+    return functools.reduce(jnp.add, [jnp.einsum("apc,apo->aco", v[:, a:b], d[:, a:b]) for a, b in itertools.pairwise(ends)])  # fmt: skip
 
 
 def _tiling(window: Window) -> tuple[tuple[int, int], tuple[int, int]]:

@@ -6,8 +6,6 @@ Traceback (most recent call last):
 InputError: --data mnst: there is no such file or folder, and no set of that name; there is cifar10, fashion_mnist, kmnist, mnist
 """
 
-import os
-import zlib
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,6 +13,7 @@ import numpy as np
 
 from jaxcnn import data as sets
 from jaxcnn.command import InputError
+from jaxcnn.data.checksum import checksum
 from jaxcnn.data.scale import Standardiser, standardiser
 from jaxcnn.runs.config import Config
 
@@ -50,7 +49,7 @@ def load(config: Config) -> Given:
         raise InputError(f"--batch-size {config.batch_size} is more than the {len(found.train_images)} training images")
     return Given(
         found.name, (found.train_images, found.train_labels), (found.test_images, found.test_labels), found.classes, found.names, scale,
-        len(found.train_images) // config.batch_size, _mark(found.train_images, found.train_labels, found.test_images, found.test_labels),
+        len(found.train_images) // config.batch_size, checksum(found.train_images, found.train_labels, found.test_images, found.test_labels),
     )  # fmt: skip
 
 
@@ -62,17 +61,5 @@ def _stream(config: Config) -> Given:
     images, labels = (np.stack(part) for part in zip(*(other[number] for number in range(len(other))), strict=True))
     some = np.random.default_rng(0).permutation(len(folder))[:SAMPLE]
     scale = standardiser(np.stack([folder[number][0] for number in some]), config.data)
-    files = [os.fsencode(f"{path.relative_to(config.data)} {path.stat().st_size}") for path in folder.paths]
-    return Given(Path(config.data).name, folder, (images, labels.astype(np.int32)), len(folder.names), folder.names, scale, len(folder) // config.batch_size, _mark(images, labels, *files))  # fmt: skip
-
-
-def _mark(*parts: np.ndarray | bytes) -> str:
-    """A checksum of all of them.
-
-    >>> _mark(np.zeros(3)) == _mark(np.zeros(3)), _mark(np.zeros(3)) == _mark(np.ones(3))
-    (True, False)
-    """
-    crc = 0
-    for part in parts:
-        crc = zlib.crc32(part if isinstance(part, bytes) else part.tobytes(), crc)
-    return f"{crc:08x}"
+    mark = checksum(images, labels, folder.listing.encode())
+    return Given(Path(config.data).name, folder, (images, labels.astype(np.int32)), len(folder.names), folder.names, scale, len(folder) // config.batch_size, mark)  # fmt: skip

@@ -17,6 +17,7 @@ from jaxcnn.runs.config import Config, go_on
 from jaxcnn.runs.given import Given
 from jaxcnn.runs.trained import MODEL, about, digest, save_model
 from jaxcnn.train.draw import heat_map, history, learning_curves
+from jaxcnn.train.logs import missing
 from jaxcnn.train.watch import Kind
 
 METRICS, RESULT, CURVES = "metrics.jsonl", "result.json", "learning_curves.png"
@@ -29,14 +30,16 @@ def model_names(config: Config) -> list[str]:
     return [MODEL] if config.seeds == 1 else [f"model_{config.seed + number}.safetensors" for number in range(config.seeds)]  # fmt: skip
 
 
-def leave(config: Config, given: Given, state: train.TrainState, norms: train.Norms | None, interrupted: bool, began: float, before: float, shape: tuple[int, ...]) -> int:  # fmt: skip
-    """Weights, result and pictures; how many losses were not finite. The run ``began`` on this clock, and took ``before`` seconds in earlier sittings."""
+def leave(config: Config, given: Given, state: train.TrainState, norms: train.Norms | None, interrupted: bool, began: float, before: float, shape: tuple[int, ...]) -> list[str]:  # fmt: skip
+    """Weights, result and pictures; what should be known of them. The run ``began`` on this clock, and took ``before`` seconds in earlier sittings."""
     for number, name in enumerate(model_names(config)):
         own = jax.tree.map(lambda leaf: leaf[number], state) if config.seeds > 1 else state  # noqa: B023
         save_model(config.out / name, config, own, about(given.classes, given.names, given.scale, shape))
     lines, seconds = read_lines(config.out / METRICS), time.perf_counter() - began
     losses, scores = history(lines)
     kept = int(np.ravel(state.step)[0])
+    lost = missing(lines, len(losses))
+    bad = int((~np.isfinite(losses)).sum()) - len(lost)
     tested = kept if kept in scores else max(scores, default=None)
     each = next(([row["accuracy"] for row in line["each"]] for line in lines if "each" in line and line["step"] == tested), None)  # fmt: skip
     result = {
@@ -44,7 +47,7 @@ def leave(config: Config, given: Given, state: train.TrainState, norms: train.No
         "test_accuracy_by_epoch": [row["accuracy"] for row in scores.values()],
         "test_accuracy_by_seed": each,
         "standard_deviation": float(np.std(each, ddof=1)) if each else None,
-        "steps": len(losses), "steps_not_finite": int((~np.isfinite(losses)).sum()), "seconds": seconds, "seconds_of_all_sittings": seconds + before, "interrupted": interrupted,
+        "steps": len(losses), "steps_not_finite": bad, "steps_missing_in_log": len(lost), "seconds": seconds, "seconds_of_all_sittings": seconds + before, "interrupted": interrupted,
         "params_sha256": digest(state.params if state.average is None else state.average),
         "data": given.name, "classes": given.classes, "parameters": sum(leaf.size for leaf in jax.tree.leaves(state.params)) // config.seeds, "jax": jax.__version__,
         "settings": json.loads(config.text()),
@@ -55,17 +58,24 @@ def leave(config: Config, given: Given, state: train.TrainState, norms: train.No
     if norms is not None and norms.rows:
         for (kind, label), name in zip(LABELS.items(), NORMS, strict=True):
             save(heat_map(norms.table(kind), f"{label} by layer, {config.model} on {given.name}", label=label), config.out / name)  # fmt: skip
-    return result["steps_not_finite"]
+    known = [f"{bad:,} of {len(losses):,} steps had a loss that was not finite"] if bad else []
+    if len(lost):
+        known.append(f"{config.out / METRICS} lacks the losses of {len(lost):,} of {len(losses):,} steps, the first of them step {lost[0]:,}; they were taken, and their lines were lost")  # fmt: skip
+    return known
 
 
 def say(
-    config: Config, written: Sequence[str], interrupted: bool, done: int, steps: int, skipped: int, console: Console
+    config: Config,
+    written: Sequence[str],
+    interrupted: bool,
+    done: int,
+    steps: int,
+    known: Sequence[str],
+    console: Console,
 ) -> None:
     """What was written, and what one might do now."""
     out = shlex.quote(str(config.out))
-    lines = [f"Everything is in {config.out}: {', '.join(sorted(written))}"]
-    if skipped:
-        lines.append(f"{skipped:,} of {done:,} steps had a loss that was not finite")
+    lines = [f"Everything is in {config.out}: {', '.join(sorted(written))}", *known]
     if interrupted:
         rest = ", in each process with its --coordinator, --processes and --process" if jax.process_count() > 1 else ""
         lines.append(f"Interrupted at step {done:,} of {steps:,}; {go_on(config.out)}{rest}")

@@ -22,12 +22,12 @@ from jaxcnn import train
 from jaxcnn.command import InputError, RunError
 from jaxcnn.data.npz import MOST_CLASSES
 from jaxcnn.data.scale import Standardiser
+from jaxcnn.files import from_json
 from jaxcnn.outside import reading
 from jaxcnn.runs import build
 from jaxcnn.runs.config import CONFIG, Config, go_on, read_settings
 from jaxcnn.train.names import named
 from jaxcnn.weights import WeightsError, load_safetensors, read_about, save_safetensors
-from jaxcnn.weights.tensors import from_json
 
 MODEL, KIND = "model.safetensors", "jaxcnn"
 SEVERAL = "model_[0-9]*.safetensors"  # of several seeds

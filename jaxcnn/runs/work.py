@@ -26,9 +26,10 @@ from jaxcnn.runs.given import Given, load
 from jaxcnn.runs.results import CURVES, METRICS, NORMS, RESULT, leave, model_names, say
 from jaxcnn.runs.same import difference
 from jaxcnn.runs.stopping import Stop
-from jaxcnn.train.agree import each_says
+from jaxcnn.train.agree import each_says, first_problem
 from jaxcnn.train.checkpoint import Checkpoints, remove_checkpoints
 from jaxcnn.train.draw import history
+from jaxcnn.train.logs import missing
 from jaxcnn.train.progress import Progress
 from jaxcnn.train.speed import flops, measure_peak
 
@@ -67,13 +68,16 @@ def run(
     }  # fmt: skip
     about = {"model": config.model, "checksum of the data": given.mark, "classes": given.classes, "seeds": config.seeds, "steps": steps, **_fixed(config)}  # fmt: skip
     with contextlib.ExitStack() as stack:
-        states = stack.enter_context(Checkpoints(config.out / STATES, every=config.checkpoint_every, keep=config.keep, score="accuracy", about=about))  # fmt: skip
+        stream = stack.enter_context(contextlib.closing(sets.Stream(given.train, config.batch_size, seed=config.seed))) if config.stream else None  # fmt: skip
+        states = stack.enter_context(Checkpoints(config.out / STATES, every=config.checkpoint_every, keep=config.keep, score="accuracy", about=about, also=lambda: _read(stream)))  # fmt: skip
         like = _fresh(model, optimizer, settings, shape)
         start = states.restore(like) if resume and (states.steps or states.unlike) else None
         ended = [name for name in (RESULT, *model_names(config)) if (config.out / name).exists()]
         if resume and start is None and ended:
             raise InputError(f"--resume: {config.out / STATES} has no checkpoint any more, though there is {', '.join(ended)}; --overwrite begins anew")  # fmt: skip
         start_at = 0 if start is None else int(np.ravel(start.step)[0])
+        if stream is not None and start_at:
+            _read_on(stream, states.kept_with(start_at))
         if first:
             parameters = sum(leaf.size for leaf in jax.tree.leaves(like.params)) // config.seeds
             going_on = f"; goes on from step {start_at:,} of {steps:,}" if resume else ""
@@ -111,7 +115,7 @@ def run(
             share: Any = _speed(model, optimizer, settings, like, given) if console.is_terminal else {}
             callbacks.append(stack.enter_context(Progress(steps, config.batch_size * config.seeds, console=console, **share)))  # fmt: skip
         callbacks += [states, *patience, stop, lambda report, _: at(f"step {report.step:,}")]
-        source = sets.Stream(given.train, config.batch_size, seed=config.seed, start=start_at) if config.stream else given.train  # fmt: skip
+        source = given.train if stream is None else stream
         try:
             state, _ = train.fit(model, ops.softmax_cross_entropy, optimizer, source, start=start, callbacks=callbacks, **settings)  # fmt: skip
             states.save(int(np.ravel(state.step)[0]), state)
@@ -131,14 +135,14 @@ def run(
         state = state if layout is None else layout.gather(state)
     if first:
         before = earlier[-1].get("seconds", 0.0) if earlier else 0.0
-        skipped = leave(config, given, state, norms, stop.asked, began, before, shape)
+        known = leave(config, given, state, norms, stop.asked, began, before, shape)
         say(
             config,
             sorted({name.partition("/")[0] for name in folder.there()}),
             stop.asked,
             done,
             steps,
-            skipped,
+            known,
             console,
         )
     return stop.asked
@@ -223,11 +227,30 @@ def _speed(model: Any, optimizer: Any, settings: dict[str, Any], like: train.Tra
     return {"flops_per_step": flops(step, like, x, target, settings["key"]), "peak": peak}
 
 
+def _read(stream: sets.Stream | None) -> dict[str, Any]:
+    """What all processes have read, for a checkpoint."""
+    if stream is None:
+        return {}
+    return sets.Stream.joined([json.loads(text) for text in each_says(json.dumps(stream.get_state()))])
+
+
+def _read_on(stream: sets.Stream, state: Mapping[str, Any]) -> None:
+    """Go on with the stream as the checkpoint has it. InputError in all processes where one would read something else."""
+    problem = ""
+    try:
+        stream.set_state(state)
+    except ValueError as error:
+        problem = f"--resume: {error}"
+    if problem := first_problem(problem):
+        raise InputError(problem)
+
+
 def _earlier(log: Path, at: int) -> list[dict[str, Any]]:
     """The lines of the steps before ``at``, from the log of a run that goes on there. InputError where it is none."""
     try:
         lines = [line for line in (read_lines(log) if at else []) if line["step"] <= at]
         history(lines)
+        missing(lines, at)
         return lines
     except (ValueError, LookupError, TypeError, OSError) as error:
         raise InputError(f"{log}: is not the log of this run ({error}); --overwrite begins anew") from None

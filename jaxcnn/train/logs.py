@@ -59,29 +59,22 @@ class JsonLines(Log):
         self.write(**line)
 
 
-def gap(lines: Iterable[Mapping[str, Any]], at: int) -> tuple[int, int] | None:
-    """The first steps up to ``at`` whose losses no line has, as the first and the last of them; None where all are there.
+def missing(lines: Iterable[Mapping[str, Any]], at: int) -> np.ndarray:
+    """The steps up to ``at``, counted from 1, whose losses no line has.
 
-    >>> gap([{"step": 2, "losses": [0.5, 0.5]}, {"step": 9}, {"step": 4, "losses": [0.5]}], at=4)
-    (3, 3)
-    >>> gap([{"step": 2, "losses": [0.5, 0.5]}], at=5), gap([{"step": 2, "losses": [0.5, 0.5]}], at=2), gap([], at=0)
-    ((3, 5), None, None)
+    >>> missing([{"step": 2, "losses": [0.5, 0.5]}, {"step": 9}, {"step": 4, "losses": [0.5]}], at=5)
+    array([3, 5])
 
     Raises ValueError for lines that are no log of steps, each once and in their order.
     """
-    known = 0
+    known, last = np.zeros(at, bool), 0
     for line in lines:
-        if known >= at:
-            break
-        if "losses" not in line:
-            continue
-        step, losses = line.get("step"), line["losses"]
-        if type(step) is not int or not isinstance(losses, list) or not losses or step - len(losses) < known:
-            raise ValueError(f"the line after step {known} is not of the steps that follow")
-        if step - len(losses) > known:
-            return known + 1, min(step - len(losses), at)
-        known = step
-    return None if known >= at else (known + 1, at)
+        if "losses" in line:
+            step, losses = line.get("step"), line["losses"]
+            if type(step) is not int or not isinstance(losses, list) or not losses or step - len(losses) < last:
+                raise ValueError(f"the line after step {last} is not of the steps that follow")
+            known[step - len(losses) : step], last = True, step
+    return np.flatnonzero(~known) + 1
 
 
 def as_line(report: Report) -> dict[str, Any]:

@@ -24,6 +24,8 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
+from jaxcnn.files import from_json
+
 DTYPES = {
     "BOOL": "bool", "U8": "uint8", "U16": "uint16", "U32": "uint32", "U64": "uint64", "I8": "int8", "I16": "int16", "I32": "int32", "I64": "int64",
     "F16": "float16", "BF16": "bfloat16", "F32": "float32", "F64": "float64",
@@ -124,11 +126,6 @@ def read_arrays(file: BufferedIOBase, header: Header) -> dict[str, np.ndarray]:
     return found
 
 
-def from_json(text: str) -> Any:
-    """What a text holds. ValueError where it is no JSON, or could be read in two ways."""
-    return json.loads(text, object_pairs_hook=_once, parse_constant=_never)
-
-
 def _checksum(entries: Mapping[str, Entry], told: Mapping[str, str]) -> str:
     what = sorted((name, entry.dtype, list(entry.shape)) for name, entry in entries.items()), sorted(told.items())
     return hashlib.sha256(json.dumps(what).encode()).hexdigest()
@@ -149,14 +146,3 @@ def _entry(name: str, value: Any) -> Entry:
 
 def _counts(value: Any) -> bool:
     return isinstance(value, list) and all(type(number) is int and 0 <= number < 2**63 for number in value)
-
-
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        raise ValueError("it has a name twice")
-    return found
-
-
-def _never(text: str) -> Any:
-    raise ValueError(f"JSON has no {text}")
