@@ -73,3 +73,10 @@ def pytest_terminal_summary(terminalreporter):
         )
     total = [sum(row[i] for row in rows) for i in (1, 2)]
     terminalreporter.line(f"{'total':<24}{total[0]:>5} killed {total[1]:>3} survived")
+
+
+@pytest.fixture(scope="module")
+def promoting():
+    """For modules of what others wrote, which adds a bias as most people do."""
+    with jax.numpy_rank_promotion("allow"):
+        yield

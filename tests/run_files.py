@@ -1,5 +1,6 @@
 """A small data set and a short run of `python -m jaxcnn train`, for the tests of the command line."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,16 +18,22 @@ def arrays() -> dict[str, np.ndarray]:
     return {"train_images": train.astype(np.uint8), "train_labels": train_labels, "test_images": test.astype(np.uint8), "test_labels": test_labels}  # fmt: skip
 
 
-def write_npz(path: Path, **others: Any) -> Path:
+def write_npz(path: Path, **replaced: Any) -> Path:
     """:func:`arrays` as a file, some of them replaced."""
-    everything: dict[str, Any] = arrays() | others
+    everything: dict[str, Any] = arrays() | replaced
     np.savez(path, **everything)
     return path
 
 
 def train(data: Path, out: Path, *more: str) -> int:
     """A run in this process; its exit status."""
-    return main(["train", "--data", str(data), "--out", str(out), *SHORT, *more])
+    return main(["train", "--data", str(data), "--out", str(out), *others(SHORT, more), *more])
+
+
+def others(flags: Sequence[str], more: Sequence[str]) -> list[str]:
+    """Of the ``flags``, each with a value, those that are not given ``more``: a flag twice is refused."""
+    pairs = zip(flags[::2], flags[1::2], strict=True)
+    return [word for pair in pairs if pair[0] not in more for word in pair]
 
 
 def content(folder: Path) -> dict[str, bytes]:

@@ -39,7 +39,7 @@ LEVELS = [
     {"runs"},
 ]
 LEVEL = {name: number for number, names in enumerate(LEVELS) for name in names}
-LEVEL |= {"outside": -1, "verify": 3.5, "data": 0.5}
+LEVEL |= {"outside": -1, "verify": 4.5, "data": 0.5}
 
 
 def names_from(tree: ast.AST, module_prefix: str) -> set[str]:

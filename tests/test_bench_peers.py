@@ -15,6 +15,7 @@ from experiments.bench.peers import Order
 from experiments.bench.peers.explicit import build
 
 BATCH = 4
+pytestmark = pytest.mark.usefixtures("promoting")
 EAGER = ("flax", "torch", "torch.channels_last")  # torch.compile takes half a minute, and a C++ compiler
 
 

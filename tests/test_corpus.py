@@ -7,6 +7,8 @@ from corpus import RIGHT, WRONG
 
 from jaxcnn import verify
 
+pytestmark = pytest.mark.usefixtures("promoting")
+
 
 def cases(rules, *, every, double=False):
     """Each rule with its reference and without: the ordinary run takes every forty-eighth of the two, the slow tier all."""

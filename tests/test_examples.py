@@ -64,7 +64,7 @@ def test_what_mixes_examples_has_no_gradient_of_one() -> None:
 
 def test_an_op_without_the_rule_says_so() -> None:
     model = layers.dense(3)
-    model = Chain((Link(ops.dense.replace(squares=None), ("kernel", "bias")),), model.parameters)
+    model = Chain((Link(ops.dense.replace(norms=None), ("kernel", "bias")),), model.parameters)
     params, state = model.init(jax.random.key(0), (2,))
     with pytest.raises(TypeError, match="dense: has no rule for the gradients of single examples"):
         example_norms(model, ops.softmax_cross_entropy)(params, state, X[:, 0, 0], LABELS)

@@ -16,7 +16,10 @@ LABELS = jnp.array([0, 1, 2, 0])
 
 
 def plain_loss(w, b, v):
-    y = jax.nn.relu(jax.lax.conv_general_dilated(X, w, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")) + b)
+    y = jax.nn.relu(
+        jax.lax.conv_general_dilated(X, w, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+        + b[None, None, None]
+    )
     y = -jax.lax.reduce_window(-y, jnp.inf, jax.lax.min, (1, 2, 2, 1), (1, 2, 2, 1), "VALID")
     return optax.softmax_cross_entropy_with_integer_labels(y.reshape(4, -1) @ v, LABELS).mean()
 

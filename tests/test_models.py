@@ -156,7 +156,7 @@ def test_deltas_by_name_follow_the_matrix_recursion(x64):
     assert list(found) == ["flatten", "dense1", "tanh1", "dense2", "tanh2", "dense3", "tanh3", "dense4"]
     z, activations = x, [x]
     for level in (1, 2, 3):
-        z = jnp.tanh(z @ params[f"dense{level}"]["kernel"] + params[f"dense{level}"]["bias"])
+        z = jnp.tanh(z @ params[f"dense{level}"]["kernel"] + params[f"dense{level}"]["bias"][None])
         activations.append(z)
     delta = dy
     for level in (4, 3, 2, 1):

@@ -102,8 +102,8 @@ def test_s0_5_gradients_of_a_network_with_one_hidden_layer() -> None:
     model = models.mlp((4, 3), "sigmoid")
     params, x, labels = started(model, 5), draw(7, 5), jnp.arange(7) % 3
     w, b, v, c = (params[f"dense{n}"][name] for n in (1, 2) for name in ("kernel", "bias"))
-    z = jax.nn.sigmoid(x @ w + b)
-    y, t = jax.nn.softmax(z @ v + c), jax.nn.one_hot(labels, 3, dtype=x.dtype)
+    z = jax.nn.sigmoid(x @ w + b[None])
+    y, t = jax.nn.softmax(z @ v + c[None]), jax.nn.one_hot(labels, 3, dtype=x.dtype)
     likelihood = (t * jnp.log(y)).sum()
     (loss, _), _ = value_and_grad(model, ops.softmax_cross_entropy)(params, {}, x, labels)
     exactly(-loss * 7, likelihood)
@@ -135,7 +135,7 @@ def test_s0_7_deltas_of_a_network_of_any_depth(depth: int) -> None:
     params, x, labels = started(model, 5), draw(6, 5), jnp.arange(6) % 3
     z = [x]
     for number in range(1, depth + 1):
-        a = z[-1] @ params[f"dense{number}"]["kernel"] + params[f"dense{number}"]["bias"]
+        a = z[-1] @ params[f"dense{number}"]["kernel"] + params[f"dense{number}"]["bias"][None]
         z.append(jnp.tanh(a) if number < depth else jax.nn.softmax(a))
     found = error_signals(model, ops.softmax_cross_entropy, params, x, labels)
     grads = gradients(model, ops.softmax_cross_entropy, params, x, labels)

@@ -81,12 +81,52 @@ def test_a_run_goes_on_at_the_step_of_its_train_state() -> None:
 
 
 def test_it_goes_on_in_another_number_of_processes() -> None:
-    stream = Stream((X, LABELS), 4, seed=0, process_index=1, process_count=2)
-    next(stream)
-    alone = Stream((X, LABELS), 4, seed=0, process_index=0, process_count=1)
-    alone.set_state(stream.get_state())
+    streams = [Stream((X, LABELS), 4, seed=0, process_index=index, process_count=2) for index in range(2)]
+    alone, whole = (Stream((X, LABELS), 4, seed=0, process_index=0, process_count=1) for _ in range(2))
+    for stream in (*streams, *streams, whole, whole):
+        next(stream)
+    state = Stream.joined([stream.get_state() for stream in streams])
+    assert state == whole.get_state()
+    with pytest.raises(ValueError, match=r"the state is of part \[1, 2\], this is part \[0, 1\]; join the states of all parts"):  # fmt: skip
+        alone.set_state(streams[1].get_state())
+    alone.set_state(state)
+    assert same(take(3, stream=alone), take(5)[2:])
+    for stream in streams:
+        stream.set_state(json.loads(json.dumps(state)))
+        next(stream)
+    next(whole)
+    assert Stream.joined([stream.get_state() for stream in streams]) == whole.get_state()
+    for stream in (*streams, alone, whole):
+        stream.close()
+
+
+def test_it_does_not_go_on_with_what_it_would_have_read_otherwise() -> None:
+    """Other arrays are known by their contents; of other sources the last batch is read again."""
+    stream = Stream((X, LABELS), 4, seed=0)
+    batches = [next(stream) for _ in range(3)]
+    state = stream.get_state()
     stream.close()
-    assert same(take(3, stream=alone), take(4)[1:])
+    with pytest.raises(ValueError, match="the state is of a stream with source"):
+        Stream((X, LABELS[::-1]), 4, seed=0).set_state(state)
+
+    class Source:
+        changed = -1
+
+        def __len__(self) -> int:
+            return len(X)
+
+        def __getitem__(self, index: Any) -> tuple[Any, int]:
+            return X[index] + (index == self.changed), int(LABELS[index])
+
+    source = Source()
+    state |= {"source": ""}
+    again = Stream(source, 4, seed=0)
+    again.set_state(state)
+    assert same([next(again)], take(4)[3:])
+    again.close()
+    source.changed = int(batches[2][1][0])
+    with pytest.raises(ValueError, match="the batch of step 2 is no longer what was read then"):
+        Stream(source, 4, seed=0).set_state(state)
 
 
 def test_how_it_is_read_ahead_changes_nothing() -> None:

@@ -82,7 +82,7 @@ def test_integers_keys_strings_and_constants_ride_along():
     def f(x, axis, labels, key, flag, name):
         mask = jax.random.bernoulli(key, 0.5, x.shape)
         picked = jnp.take_along_axis(x, labels[:, None], 1) if flag and name == "pick" else x
-        return {"a": (x * mask * table).sum(axis), "b": picked, "c": jnp.argmax(x)}
+        return {"a": (x * mask * table[None]).sum(axis), "b": picked, "c": jnp.argmax(x)}
 
     report = verify.check(f, X, 1, jnp.array([2, 0]), jax.random.key(3), True, "pick")
     assert report.ok, str(report)

@@ -43,7 +43,7 @@ def by_recursion(params: Any, x: jax.Array, t: jax.Array) -> tuple[jax.Array, li
     names = [f"dense{number}" for number in range(1, len(WIDTHS) + 1)]
     a = [x]
     for name in names:
-        a.append(jax.nn.sigmoid(a[-1] @ params[name]["kernel"] + params[name]["bias"]))
+        a.append(jax.nn.sigmoid(a[-1] @ params[name]["kernel"] + params[name]["bias"][None]))
     found = [-2 * (t - a[-1]) * a[-1] * (1 - a[-1])]
     for number in reversed(range(1, len(names))):
         found.insert(0, (found[0] @ params[names[number]]["kernel"].T) * a[number] * (1 - a[number]))

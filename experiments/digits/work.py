@@ -70,7 +70,7 @@ def run(config: Config) -> str:
                 loss = float(metrics["loss"][:, -1].mean())
                 advance(f"epoch {epoch + 1}/{epochs}, loss {loss:.3f}", metrics["loss"].shape[1])
             p = jnp.concatenate([jax.nn.softmax(predict(states.params, states.state, test_images[at : at + 500])) for at in range(0, len(test_images), 500)], axis=1)  # fmt: skip
-            singles.append(np.asarray((p.argmax(-1) == test_labels).mean(1)).tolist())
+            singles.append(np.asarray((p.argmax(-1) == test_labels[None]).mean(1)).tolist())
             together.append(float((p.mean(0).argmax(-1) == test_labels).mean()))
             log.write(epoch=epoch + 1, loss=loss, singles=singles[-1], ensemble=together[-1])
             # after every epoch, so that a run that is stopped has left what it found

@@ -36,7 +36,7 @@ def draw_sums(key: jax.Array, count: int, length: int) -> tuple[jax.Array, jax.A
     numbers, half = jax.random.uniform(key_n, (count, length)), length // 2
     first = jax.random.randint(key_a, (count,), 0, half)
     second = jax.random.randint(key_b, (count,), half, length)
-    steps = jnp.arange(length)
+    steps = jnp.arange(length)[None]
     marks = (steps == first[:, None]) | (steps == second[:, None])
     return jnp.stack([numbers, marks], -1).astype(jnp.float32), (numbers * marks).sum(1, keepdims=True)
 

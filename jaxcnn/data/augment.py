@@ -48,10 +48,10 @@ def warp(
     angle = jnp.radians(degrees) * jax.random.uniform(keys[0], (n,), minval=-1, maxval=1)
     size = 1 + zoom * jax.random.uniform(keys[1], (n,), minval=-1, maxval=1)
     move = shift * jax.random.uniform(keys[2], (n, 2), minval=-1, maxval=1)
-    down, across = jnp.arange(h) - (h - 1) / 2, jnp.arange(w) - (w - 1) / 2
+    down, across = jnp.arange(h)[None, :, None] - (h - 1) / 2, jnp.arange(w)[None, None] - (w - 1) / 2
     cos, sin = (jnp.cos(angle) / size)[:, None, None], (jnp.sin(angle) / size)[:, None, None]
-    rows = cos * down[:, None] - sin * across + (h - 1) / 2 + move[:, 0, None, None]
-    columns = sin * down[:, None] + cos * across + (w - 1) / 2 + move[:, 1, None, None]
+    rows = cos * down - sin * across + (h - 1) / 2 + move[:, 0, None, None]
+    columns = sin * down + cos * across + (w - 1) / 2 + move[:, 1, None, None]
     warped = jax.vmap(_bilinear, in_axes=(0, 0, 0, None))(x, rows, columns, fill)
     return (warped if jnp.issubdtype(x.dtype, jnp.floating) else warped.round()).astype(x.dtype)
 
@@ -63,14 +63,14 @@ def crop(key: jax.Array, x: jax.Array, *, pad: int = 4, fill: float = 0) -> jax.
     n, h, w, _ = x.shape
     padded = jnp.pad(x, ((0, 0), (pad, pad), (pad, pad), (0, 0)), constant_values=fill)
     down, across = jax.random.randint(key, (2, n, 1), 0, 2 * pad + 1)
-    return _read(padded, down + jnp.arange(h), across + jnp.arange(w))
+    return _read(padded, down + jnp.arange(h)[None], across + jnp.arange(w)[None])
 
 
 def flip(key: jax.Array, x: jax.Array) -> jax.Array:
     """``x`` (n, h, w, c), each image mirrored left to right with probability ½. Raises ValueError for other shapes."""
     _check_images("flip", x)
     n, _, w, _ = x.shape
-    columns = jnp.where(jax.random.bernoulli(key, shape=(n, 1)), jnp.arange(w)[::-1], jnp.arange(w))
+    columns = jnp.where(jax.random.bernoulli(key, shape=(n, 1)), jnp.arange(w)[None, ::-1], jnp.arange(w)[None])
     return _read(x, None, columns)
 
 
@@ -82,7 +82,8 @@ def cutout(key: jax.Array, x: jax.Array, *, size: int = 8, fill: float = 0) -> j
 
     def inside(key: jax.Array, length: int) -> jax.Array:
         start = jax.random.randint(key, (n, 1), 0, length) - size // 2
-        return (jnp.arange(length) >= start) & (jnp.arange(length) < start + size)
+        places = jnp.arange(length)[None]
+        return (places >= start) & (places < start + size)
 
     rows, columns = jax.random.split(key)
     cut = inside(rows, h)[:, :, None, None] & inside(columns, w)[:, None, :, None]

@@ -26,7 +26,8 @@ class Standardiser:
 
     def __call__(self, x: Any) -> jax.Array:
         x = jnp.asarray(x) if x.ndim == 4 else jnp.asarray(x)[..., None]
-        return (x.astype(jnp.float32) - jnp.array(self.mean)) / jnp.array(self.deviation)
+        mean, deviation = (jnp.array([[[numbers]]]) for numbers in (self.mean, self.deviation))
+        return (x.astype(jnp.float32) - mean) / deviation
 
 
 def standardiser(images: np.ndarray, where: str = "images") -> Standardiser:

@@ -69,7 +69,7 @@ def occlusion(
     if x.ndim != 4:
         raise setting_error("occlusion", "x", "a batch of images (n, h, w, c)", x.shape)
     over = resolve("occlusion", x.shape[1:3], window=window, stride=stride, padding="VALID", dilation=1)
-    rows, columns = (jnp.arange(cells) for cells in over.cells)
+    rows, columns = jnp.arange(over.cells[0])[:, None], jnp.arange(over.cells[1])[None]
 
     def score(x: jax.Array) -> jax.Array:
         (scores, _), _ = model.forward(params, state, x)
@@ -77,10 +77,10 @@ def occlusion(
 
     def covered(place: jax.Array) -> jax.Array:
         top, left = place // over.places[1] * stride, place % over.places[1] * stride
-        inside = ((rows >= top) & (rows < top + window))[:, None] & ((columns >= left) & (columns < left + window))
-        return score(jnp.where(inside[..., None], fill, x))
+        inside = (rows >= top) & (rows < top + window) & (columns >= left) & (columns < left + window)
+        return score(jnp.where(inside[None, ..., None], fill, x))
 
-    falls = score(x) - lax.map(covered, jnp.arange(over.places[0] * over.places[1]))
+    falls = score(x)[None] - lax.map(covered, jnp.arange(over.places[0] * over.places[1]))
     return falls.T.reshape(-1, *over.places)
 
 

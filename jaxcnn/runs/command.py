@@ -78,7 +78,7 @@ def main(command: str, arguments: Sequence[str]) -> int:
 
 
 def _train(arguments: Sequence[str]) -> bool:
-    order = read_flags(Train, arguments, "python -m jaxcnn train", before=_given(arguments))
+    order = read_flags(Train, arguments, "python -m jaxcnn train", before=lambda: _given(arguments))
     order.check()
     if order.resume and order.overwrite:
         raise InputError("--resume and --overwrite exclude each other: go on with the run, or begin anew")

@@ -5,7 +5,7 @@ import dataclasses
 import inspect
 import io
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import tyro
@@ -16,18 +16,19 @@ from jaxcnn.terminal import harmless, wide_enough
 T = TypeVar("T")
 
 
-def read_flags(kind: type[T], arguments: Sequence[str], prog: str, before: Sequence[str] = ()) -> T:
-    """The ``arguments`` as a ``kind``; those ``before`` count less.
+def read_flags(kind: type[T], arguments: Sequence[str], prog: str, before: Callable[[], Sequence[str]] = tuple) -> T:
+    """The ``arguments`` as a ``kind``; those of ``before()`` count less.
 
     Raises:
         InputError: a flag is given twice.
         SystemExit: with status 2, where they cannot be read; tyro has said why. With 0 after --help.
     """
     _once(kind, arguments)
+    earlier = before()
     said = io.StringIO()
     try:
         with wide_enough(), contextlib.redirect_stderr(said):
-            return tyro.cli(kind, args=[*before, *arguments], prog=prog, description=f"{inspect.getdoc(kind)}\n\n{STATUSES}")  # fmt: skip
+            return tyro.cli(kind, args=[*earlier, *arguments], prog=prog, description=f"{inspect.getdoc(kind)}\n\n{STATUSES}")  # fmt: skip
     finally:
         with contextlib.suppress(OSError):
             sys.stderr.write(harmless(said.getvalue()))
