@@ -59,7 +59,8 @@ def product(
         for kernel in kernels:
             if kernel.suits(name, left, window, inputs, outputs):
                 fast = functools.partial(getattr(kernel, name), window=window)
-                fast = guarded(fast, plain) if kernel is winograd else fast
+                if kernel is winograd or name == "weight_gradient":  # whose sums may overflow where XLA's do not
+                    fast = guarded(fast, plain)
                 fast = divided(fast, over_batch=name == "weight_gradient") if divide else fast
                 return lax.platform_dependent(left, right, cpu=fast, default=plain)
         return plain(left, right)
