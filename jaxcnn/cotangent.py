@@ -29,7 +29,7 @@ class Static:
 class Like:
     """Shape, dtype, varying mesh axes and sharding of an array; ``dtype`` is None where it has no derivative."""
 
-    shape: tuple[int, ...]
+    shape: tuple[Any, ...]  # with a symbol in what `jax.export` is given
     dtype: Any
     varying: frozenset[str]
     sharding: Any

@@ -65,6 +65,27 @@ def test_plain_is_open_to_forward_mode(op, case):
         np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-9 * max(1.0, float(np.abs(b).max(initial=0))))
 
 
+# Where every example has a key of its own, there is one key for each of four
+EXPORTED = [param for param in FIRST if param.values[1].batched and param.values[1].label != "a key an example"]
+
+
+@pytest.mark.parametrize(("op", "case"), EXPORTED)
+def test_a_batch_of_unknown_size_is_exported(op, case):
+    """As a model is exported for serving: neither half of a rule needs the number of examples."""
+    (n,) = jax.export.symbolic_shape("n")
+
+    def unknown(index, arg):
+        shape = (n, *arg.shape[1:]) if index in case.batched and arg.ndim else arg.shape
+        return jax.ShapeDtypeStruct(shape, arg.dtype)
+
+    def both(*args):
+        y, saved = op.run(*args, **case.static)
+        return y, op.pull(saved, y)
+
+    args = [arg if arg is None else unknown(index, arg) for index, arg in enumerate(case.draw(0, "float64"))]
+    assert any(n in y.shape for y in jax.export.export(jax.jit(both))(*args).out_avals)
+
+
 BY_EXAMPLE = [param for param in FIRST if param.values[0].norms and param.values[1].batched]
 
 

@@ -11,6 +11,7 @@ import pytest
 
 from jaxcnn import deltas, layers, models, ops, value_and_grad
 from jaxcnn.layers import chain
+from jaxcnn.train import make_predict
 
 SHAPES = {
     "lenet": (models.lenet(classes=3), (14, 14, 1)),
@@ -269,6 +270,20 @@ def test_bad_models_say_where(build, shape, words):
         build().init(jax.random.key(0), shape)
     told = "\n".join([str(caught.value), *getattr(caught.value, "__notes__", [])])
     assert all(word in told for word in words), told
+
+
+@pytest.mark.parametrize("name", ["lenet", "resnet20", "deep"])
+def test_exported_for_any_size_of_batch(name, x64):
+    """The convolutions' fast roads, which count the examples, are not taken there."""
+    model, shape = SHAPES[name]
+    params, state = model.init(jax.random.key(0), shape)
+    forward = make_predict(model)
+    (n,) = jax.export.symbolic_shape("n")
+    exported = jax.export.export(forward)(params, state, jax.ShapeDtypeStruct((n, *shape), "float64"))
+    for size in 1, 5:
+        x = jax.random.normal(jax.random.key(1), (size, *shape))
+        y = exported.call(params, state, x)
+        np.testing.assert_allclose(y, forward(params, state, x), rtol=1e-9, atol=1e-9)
 
 
 def test_dropout_needs_a_key_in_training_only():

@@ -259,7 +259,10 @@ def test_a_step_is_counted_and_the_peak_measured() -> None:
         (lambda p: Norms(MLP, LOSS, X[:0], LABELS[:0]), "at least one; got 0 and 0"),
         (lambda p: Norms(MLP, LOSS, X, LABELS).table("delta"), "nothing was measured so far"),
         (lambda p: Log(p / "log", resume_at=-1), "`resume_at` must be an integer ≥ 0, got -1"),
-        (lambda p: Log(p / "broken", resume_at=3), r"broken: line 2: Expecting value.*expected a JSON object; give another file"),
+        (
+            lambda p: Log(p / "broken", resume_at=3),
+            r"broken: line 2: Expecting value.*expected a JSON object; give another file",
+        ),
         (lambda p: JsonLines(p / "log", batch_size=0), "JsonLines: setting `batch_size` must be an integer ≥ 1, got 0"),
         (lambda p: TensorBoard(p / "board", resume_at=True), "`resume_at` must be an integer ≥ 0, got True"),
         (lambda p: Progress(0, 1), "Progress: setting `steps` must be an integer ≥ 1, got 0"),

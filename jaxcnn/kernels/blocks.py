@@ -18,8 +18,8 @@ LEAST_PRODUCTS = 10**6
 
 
 def in_reach(x: jax.Array) -> bool:
-    """Whether a loop over blocks may run along the first axis of ``x``: it is not cut up by a mesh, where it would have to be gathered."""
-    return jax.typeof(x).sharding.mesh.empty or bool(varying(x))
+    """Whether a loop over blocks may run along the first axis of ``x``: its length is a number, not a symbol of ``jax.export``, and no mesh cuts it up, where it would have to be gathered."""
+    return isinstance(x.shape[0], int) and (jax.typeof(x).sharding.mesh.empty or bool(varying(x)))
 
 
 def enough(x: jax.Array, window: Window, pairs: int) -> bool:

@@ -2,8 +2,7 @@
 
 >>> import jax, jax.numpy as jnp, optax
 >>> from jaxcnn import models, ops
->>> from jaxcnn.keys import threefry
-from jaxcnn.train.step import create, make_step
+>>> from jaxcnn.train.step import create, make_step
 >>> model, optimizer = models.mlp((8, 2)), optax.adam(0.1)
 >>> x, labels = jnp.array([[0.0, 1.0], [1.0, 0.0]] * 10), jnp.array([0, 1] * 10)
 >>> train_state = create(model, optimizer, jax.random.key(0), (2,))
