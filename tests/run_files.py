@@ -1,13 +1,20 @@
 """A small data set and a short run of `python -m jaxcnn train`, for the tests of the command line."""
 
-from collections.abc import Sequence
+import contextlib
+import os
+import signal
+import socket
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from idx_files import stripes
 
 from jaxcnn.__main__ import main
+from jaxcnn.train import Report
+from jaxcnn.train.progress import Progress
 
 SHORT = ("--model", "mlp", "--epochs", "3", "--batch-size", "20", "--checkpoint-every", "10")
 
@@ -28,6 +35,28 @@ def write_npz(path: Path, **replaced: Any) -> Path:
 def train(data: Path, out: Path, *more: str) -> int:
     """A run in this process; its exit status."""
     return main(["train", "--data", str(data), "--out", str(out), *others(SHORT, more), *more])
+
+
+@contextlib.contextmanager
+def interrupted(monkeypatch: pytest.MonkeyPatch, number: int = signal.SIGTERM, when: Callable[[Report], bool] = lambda report: True) -> Iterator[None]:  # fmt: skip
+    """A signal comes right after each report of which ``when`` is true."""
+    whole = Progress.__call__
+
+    def then_signal(self: Progress, report: Report, state: Any = None) -> None:
+        whole(self, report, state)
+        if when(report):
+            os.kill(os.getpid(), number)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Progress, "__call__", then_signal)
+        yield
+
+
+def free_port() -> int:
+    """Of this machine alone."""
+    with socket.socket() as own:
+        own.bind(("127.0.0.1", 0))
+        return own.getsockname()[1]
 
 
 def others(flags: Sequence[str], more: Sequence[str]) -> list[str]:

@@ -1,7 +1,6 @@
 """Real processes that train together, over loopback: the same gradients, parameters and accuracy as one alone."""
 
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -10,19 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from process_worker import train_together
-from run_files import SHORT, train, write_npz
+from run_files import SHORT, free_port, train, write_npz
 from safetensors.numpy import load_file
 from test_layout import batch, distance, small_net
 
 from jaxcnn.lines import read_lines
 
 WORKER = Path(__file__).with_name("process_worker.py")
-
-
-def free_port() -> int:
-    with socket.socket() as own:
-        own.bind(("127.0.0.1", 0))
-        return own.getsockname()[1]
 
 
 @pytest.mark.slow

@@ -1,7 +1,6 @@
 """`python -m jaxcnn train`, `eval` and `predict`, from data to answers; interrupted, resumed, from a file of settings, several seeds at once."""
 
 import json
-import os
 import shutil
 import signal
 import subprocess
@@ -12,13 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from run_files import SHORT, arrays, content, train, write_npz
+from run_files import SHORT, arrays, content, interrupted, train, write_npz
 from safetensors.numpy import load_file
 
 from jaxcnn.__main__ import main
 from jaxcnn.lines import read_lines
-from jaxcnn.train import Report
-from jaxcnn.train.progress import Progress
 
 
 @pytest.fixture(scope="module")
@@ -119,14 +116,7 @@ def test_with_patience_the_best_is_kept_and_told(data: Path, tmp_path: Path) -> 
 
 @pytest.mark.parametrize("number", [pytest.param(signal.SIGINT, marks=pytest.mark.slow), signal.SIGTERM])
 def test_a_run_that_was_interrupted_ends_to_the_bit_as_one_that_was_not(number: signal.Signals, run: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
-    whole = Progress.__call__
-
-    def interrupted(self: Progress, report: Report, state: Any = None) -> None:
-        whole(self, report, state)
-        os.kill(os.getpid(), number)
-
-    with monkeypatch.context() as patched:
-        patched.setattr(Progress, "__call__", interrupted)
+    with interrupted(monkeypatch, number):
         assert train(data, tmp_path) == 130
     assert (result(tmp_path)["interrupted"], result(tmp_path)["steps"]) == (True, 10)
     assert main(["train", "--resume", "--out", str(tmp_path)]) == 0
@@ -140,15 +130,7 @@ def test_after_an_interruption_patience_keeps_the_same_of_several_that_are_equal
     scores = result(tmp_path / "whole")["test_accuracy_by_epoch"]
     best = scores.index(max(scores))
     assert max(scores) in scores[best + 1 :]
-    whole = Progress.__call__
-
-    def interrupted(self: Progress, report: Report, state: Any = None) -> None:
-        whole(self, report, state)
-        if report.epoch == best + 2:
-            os.kill(os.getpid(), signal.SIGTERM)
-
-    with monkeypatch.context() as patched:
-        patched.setattr(Progress, "__call__", interrupted)
+    with interrupted(monkeypatch, when=lambda report: report.epoch == best + 2):
         assert train(data, tmp_path / "cut", *more) == 130
     for _ in range(2):  # the second time nothing is left to do
         assert main(["train", "--resume", "--out", str(tmp_path / "cut")]) == 0
