@@ -104,6 +104,17 @@ def test_norms_of_single_examples_are_those_of_their_gradients(op, case):
                 np.testing.assert_allclose(norm[n], np.linalg.norm(cotangent), rtol=1e-11, atol=1e-10)
 
 
+@pytest.mark.parametrize(("op", "case"), BY_EXAMPLE)
+@pytest.mark.parametrize("factor", [1e-30, 1e30])
+def test_norms_of_single_examples_do_not_leave_the_range_of_float32(op, case, factor):
+    """Where their squares would."""
+    y, saved = quick(lambda *args: op.run(*args, **case.static))(*case.draw(0, "float32"))
+    ordinary, extreme = (quick(op.example_norms)(saved, jax.numpy.cos(y) * scale) for scale in (np.float32(1), np.float32(factor)))  # fmt: skip
+    for got, want in zip(extreme, ordinary, strict=True):
+        if want is not None:
+            np.testing.assert_allclose(np.float64(got) / factor, want, rtol=1e-5, atol=1e-6)
+
+
 @pytest.mark.parametrize("op", [op for op in OPS if op.kinks], ids=lambda op: op.name)
 def test_kinks(op):
     report = prove_kinks(op)
