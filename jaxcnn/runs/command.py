@@ -100,7 +100,11 @@ def _train(arguments: Sequence[str]) -> bool:
 
 def _begin(order: Train, stack: contextlib.ExitStack) -> bool:
     """JAX is loaded when the folder is this run's, and all its processes have met."""
-    told = {flag(name): str(value) for name, value in vars(order).items() if name not in OF_ONE} | versions()
+    words = {
+        name: " ".join(map(str, value)) or "none" if isinstance(value, tuple) else str(value)
+        for name, value in vars(order).items()
+    }
+    told = {flag(name): value for name, value in words.items() if name not in OF_ONE} | versions()
     at: Callable[[str], None] = lambda what: None  # noqa: E731
     address = None if order.coordinator == "auto" else order.coordinator
     if address is not None and order.processes is not None and order.process is not None:

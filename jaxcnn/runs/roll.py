@@ -59,7 +59,9 @@ class Roll:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:  # fmt: skip
-        unexplained = isinstance(error, Exception) and not isinstance(error, OutsideError | RunError)
+        unexplained = isinstance(error, Exception) and (
+            not isinstance(error, OutsideError | RunError) or _from_jax(error)
+        )
         if unexplained:
             with self._changed:  # what JAX says of a peer that is gone may come before the connection breaks
                 self._changed.wait_for(lambda: bool(self.gone), 2.0)
@@ -157,6 +159,12 @@ def _skip_goodbyes(status: int) -> None:
     jax = sys.modules.get("jax")
     if jax and jax.distributed.is_initialized():
         atexit.register(os._exit, status)  # what is registered last comes first
+
+
+def _from_jax(error: BaseException | None) -> bool:
+    """Whether it began with what JAX's runtime says, in words of its own, of a process that is no more."""
+    jax = sys.modules.get("jax")
+    return jax is not None and error is not None and (isinstance(error, jax.errors.JaxRuntimeError) or _from_jax(error.__cause__ or error.__context__))  # fmt: skip
 
 
 def _leave(text: str) -> None:
