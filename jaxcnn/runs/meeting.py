@@ -120,6 +120,7 @@ class Meeting:
             door.settimeout(TICK / 4)
             with contextlib.suppress(OSError):
                 line = Connection(door.accept()[0])
+                line.hear(TICK)  # what is closed unread takes with it what was said
                 line.say({"problem": problem})
                 self._peers[-1 - len(self._peers)] = line
 
@@ -154,8 +155,8 @@ class Meeting:
                 time.sleep(TICK / 5)
 
     def _sees(self, name: str) -> bool:
-        """Whether a file that process 0 has made is in this one's folder, too; shared disks take a moment."""
-        for _ in range(20):
+        """Whether a file that process 0 has made is in this one's folder, too; shared disks take a moment, for which the others wait."""
+        for _ in range(max(1, int(min(LATE / 2, self._wait / 4) / (TICK / 4)))):
             if name in os.listdir(self._folder):
                 return True
             time.sleep(TICK / 4)
