@@ -4,6 +4,9 @@ import collections
 import contextlib
 import itertools
 import json
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -150,6 +153,47 @@ def write_images(root: Path) -> Path:
         folder.mkdir(exist_ok=True)
         Image.fromarray(np.full((3, 4), number, np.uint8)).save(folder / f"{number}.png")
     return root
+
+
+PARENT = """
+import sys, time
+from jaxcnn.data import Stream
+import numpy as np
+
+if __name__ == "__main__":
+    stream = Stream((np.zeros((64, 2)), np.zeros(64, int)), 8, seed=0, process_index=0, process_count=1, workers=2)
+    next(stream)
+    print("reads", flush=True)
+    time.sleep(600)
+"""
+
+
+@pytest.mark.slow
+def test_readers_die_with_their_parent(tmp_path: Path) -> None:
+    """Killed, it cannot end them; they would read ahead until the memory that they share is full, and then wait for good."""
+    program = tmp_path / "parent.py"
+    program.write_text(PARENT, encoding="utf-8")
+    parent = subprocess.Popen([sys.executable, str(program)], stdout=subprocess.PIPE, start_new_session=True)
+    assert parent.stdout is not None
+    with parent.stdout:
+        assert parent.stdout.readline() == b"reads\n"
+        assert len(session(parent.pid)) > 2
+        parent.kill()
+        parent.wait()
+    end = time.monotonic() + 60
+    while session(parent.pid) and time.monotonic() < end:
+        time.sleep(0.1)
+    assert session(parent.pid) == []
+
+
+def session(number: int) -> list[int]:
+    """The living processes of a session."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # it may end meanwhile
+            state, *_, own = (folder / "stat").read_text(encoding="utf-8").rpartition(")")[2].split()[:4]
+            found += [int(folder.name)] * (int(own) == number and state != "Z")
+    return found
 
 
 def test_images_are_decoded_as_they_are_needed_and_a_damaged_one_is_named(tmp_path: Path) -> None:
