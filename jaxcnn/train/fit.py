@@ -87,7 +87,8 @@ def fit(
     """Train ``model``; its last train state, and all reports.
 
     Everything is a function of (data, key, start): what is in a step, dropout and augmentation are drawn from ``key`` and the step's number, so that a run that goes on from
-    ``start`` ends as one that was never stopped, to the bit.
+    ``start`` ends as one that was never stopped, to the bit where JAX gives the same bits twice: it promises no order of sums to several threads of a CPU (JAX issue 39741), nor
+    to other devices; there losses differ by rounding.
 
     Args:
         data: arrays (x, target) of all examples, kept on the device and shuffled anew in every epoch; or an iterator of batches (x, target), of each process its own part; where a run goes
