@@ -51,7 +51,7 @@ def flip(path: Path, bit: int) -> bytes:
     return whole
 
 
-@pytest.mark.parametrize("times", [2, pytest.param(25, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("times", [2, pytest.param(50, marks=pytest.mark.slow)])
 def test_every_flipped_bit_is_noticed_or_harmless(written: Path, tmp_path: Path, times: int) -> None:
     folder, chance, like = tmp_path / "copy", random.Random(times), state()
     shutil.copytree(written, folder)
