@@ -19,7 +19,7 @@ from typing import Any, Self
 
 from jaxcnn.errors import check_integer
 from jaxcnn.files import from_json, to_json, write_file
-from jaxcnn.outside import OutsideError, reading
+from jaxcnn.outside import OutsideError, opened, reading
 
 
 class Log:
@@ -62,8 +62,8 @@ class Log:
 
 def read_lines(path: str | Path) -> list[dict[str, Any]]:
     """The objects in a log, without a last line that is only half there. OutsideError for a file that is not such a log, or cannot be read."""
-    with reading(path, "a JSON object in each line"):
-        *texts, last = Path(path).read_bytes().split(b"\n")
+    with opened(path, "a JSON object in each line", grows=True) as file:
+        *texts, last = file.read().split(b"\n")
         found = [_read(text, f"{path}: line {number}") for number, text in enumerate(texts, start=1)]
         with contextlib.suppress(OutsideError):  # it was being written
             found.append(_read(last, f"{path}: the last line"))

@@ -36,12 +36,18 @@ class OutsideError(ValueError):
 def reading(where: object, wanted: str, kind: type[OutsideError] = OutsideError, missing: type[OutsideError] | None = None) -> Iterator[None]:  # fmt: skip
     """Whatever is raised inside becomes ``kind``: one line that names ``where``, and what was ``wanted`` there.
 
-    An :class:`OutsideError` passes, as it says so already; so does ImportError, which names the extra that is lacking. ``missing`` is raised where there is no such file.
+    An :class:`OutsideError` from deeper down keeps its words, and its type where that is a ``kind``. ImportError passes, which names the extra that is lacking. ``missing`` is raised
+    where there is no such file.
     """
     try:
         yield
-    except (OutsideError, ImportError):
+    except ImportError:
         raise
+    except OutsideError as error:
+        named = printable(where) in str(error)
+        if named and isinstance(error, kind):
+            raise
+        raise (type(error) if isinstance(error, kind) else kind)(error if named else f"{where}: {error}") from None
     except Exception as error:  # parsers raise anything
         found = missing if missing is not None and isinstance(error, FileNotFoundError) else kind
         hint = "" if isinstance(error, FileNotFoundError) else f"; expected {wanted}"
@@ -49,15 +55,24 @@ def reading(where: object, wanted: str, kind: type[OutsideError] = OutsideError,
 
 
 @contextlib.contextmanager
-def opened(path: str | os.PathLike[str], wanted: str, kind: type[OutsideError] = OutsideError, missing: type[OutsideError] | None = None) -> Iterator[BufferedReader]:  # fmt: skip
-    """The bytes of a file, to be read inside, as :func:`reading` has it. Pipes and devices are refused, as they may have no end, and files that change meanwhile."""
+def opened(
+    path: str | os.PathLike[str], wanted: str, kind: type[OutsideError] = OutsideError, missing: type[OutsideError] | None = None, *, grows: bool = False, pipes: bool = False
+) -> Iterator[BufferedReader]:  # fmt: skip
+    """The bytes of a file, to be read inside, as :func:`reading` has it. Pipes and devices are refused, as they may have no end, and files that change meanwhile.
+
+    Args:
+        grows: it may become longer meanwhile, as a log does.
+        pipes: pipes and devices are taken, by a reader that asks for no more than so many bytes.
+    """
     with reading(path, wanted, kind, missing), open(path, "rb", opener=_at_once) as file:
         before = os.fstat(file.fileno())
         if not stat.S_ISREG(before.st_mode):
-            raise kind(f"{path}: is a pipe or a device; expected {wanted}")
+            if not pipes:
+                raise kind(f"{path}: is a pipe or a device; expected {wanted}")
+            os.set_blocking(file.fileno(), True)
         yield file
         after = os.fstat(file.fileno())
-        if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
+        if not grows and (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
             raise kind(f"{path}: changed while it was read; wait until it is whole")
 
 
