@@ -17,6 +17,7 @@ import stat
 import unicodedata
 from collections.abc import Iterator
 from io import BufferedReader
+from typing import Any
 
 UNPACKED = "JAXCNN_UNPACKED"
 """The variable of the environment that raises :func:`room`, in bytes."""
@@ -79,6 +80,16 @@ def opened(
 def _at_once(path: str, flags: int) -> int:
     """Without waiting until somebody writes into a pipe."""
     return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+
+
+def load_jax(*, begin: bool = True) -> Any:
+    """JAX, which reads its settings in the environment when it is loaded, and when it begins to look for devices."""
+    with reading("JAX", "settings of it in the environment that it takes"):
+        import jax
+
+        if begin:
+            jax.devices()
+        return jax
 
 
 def room(packed: int) -> int:

@@ -138,7 +138,7 @@ class Stream(Iterator[tuple[np.ndarray, np.ndarray]]):
                 raise ValueError(f"Stream: the state is of a stream with {name} {state[name]}, this one has {value}; make the stream as it was")  # fmt: skip
         for name in ("step", "read", "last"):
             check_integer("Stream", name, state[name])
-        part = list(state["part"])
+        part = list(state["part"]) if isinstance(state["part"], Sequence) else state["part"]
         if part not in ([0, 1], self._part):
             raise ValueError(f"Stream: the state is of part {part}, this is part {self._part}; join the states of all parts")  # fmt: skip
         self.close()

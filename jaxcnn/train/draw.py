@@ -110,7 +110,7 @@ def learning_curves(
 
 
 def history(lines: Iterable[Mapping[str, Any]]) -> tuple[np.ndarray, dict[int, dict[str, float]]]:
-    """Losses and scores for :func:`learning_curves`, from the lines of a log (:class:`jaxcnn.train.logs.JsonLines`).
+    """Losses and scores for :func:`learning_curves`, from the lines of a log (:class:`jaxcnn.train.logs.JsonLines`), in which NaN is None.
 
     >>> losses, scores = history([{"step": 3, "losses": [0.5, None], "scores": {"accuracy": 0.75}}])
     >>> losses, scores
@@ -119,8 +119,9 @@ def history(lines: Iterable[Mapping[str, Any]]) -> tuple[np.ndarray, dict[int, d
     lines = [line for line in lines if "losses" in line]
     losses = np.full(max((line["step"] for line in lines), default=0), np.nan)
     for line in lines:
-        losses[line["step"] - len(line["losses"]) : line["step"]] = line["losses"]  # None becomes NaN
-    return losses, {line["step"]: dict(line["scores"]) for line in lines if "scores" in line}
+        losses[line["step"] - len(line["losses"]) : line["step"]] = line["losses"]
+    scores = {line["step"]: line["scores"] for line in lines if "scores" in line}
+    return losses, {step: {name: np.nan if score is None else score for name, score in row.items()} for step, row in scores.items()}  # fmt: skip
 
 
 def _draw_losses(ax: Axes, losses: np.ndarray, per_epoch: int | None, name: str) -> None:
