@@ -21,6 +21,7 @@ from typing import Any
 
 UNPACKED = "JAXCNN_UNPACKED"
 """The variable of the environment that raises :func:`room`, in bytes."""
+MOST = 1200  # characters of a message
 LONGEST = 160  # characters of what somebody else's parser says
 UNSEEN = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
 """Unicode's categories of characters that move the cursor, turn the direction of writing, break lines, or are none (the surrogates that stand for bytes of no UTF-8)."""
@@ -30,7 +31,8 @@ class OutsideError(ValueError):
     """Something from outside cannot be used; the message is one line that says what, which place in it, what was expected, and how to mend it."""
 
     def __init__(self, message: object = "") -> None:
-        super().__init__(printable(message))  # as it tells names from outside
+        told = printable(message)  # as it has names from outside, which may be of any length
+        super().__init__(told if len(told) <= MOST else f"{told[: MOST // 2]}…{told[-MOST // 2 :]}")
 
 
 @contextlib.contextmanager

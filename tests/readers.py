@@ -1,5 +1,6 @@
 """Every reader of a file, with a small good one, as the library or its natural writer writes it."""
 
+import dataclasses
 import gzip
 import io
 import json
@@ -25,12 +26,16 @@ from jaxcnn.data.folder import read_image
 from jaxcnn.data.scale import Standardiser
 from jaxcnn.lines import read_lines
 from jaxcnn.outside import OutsideError
-from jaxcnn.runs import build
+from jaxcnn.ops import softmax_cross_entropy
+from jaxcnn.runs import build, work
 from jaxcnn.runs.config import Config, kept_settings, settings_of
 from jaxcnn.runs.folder import KIND as MANIFEST_KIND
 from jaxcnn.runs.folder import MANIFEST, RunFolder
 from jaxcnn.runs.trained import KIND, Trained, about, open_models
 from jaxcnn.sealed import read_sealed, seal
+from jaxcnn.train.draw import history
+from jaxcnn.train.logs import JsonLines
+from jaxcnn.train.watch import KINDS, Norms
 from jaxcnn.weights import WeightsError, load_safetensors, load_torch, read_about
 from jaxcnn.weights.store import names_of
 from jaxcnn.weights.tensors import pack
@@ -125,7 +130,8 @@ MLP = Config(model="mlp", data="pets", out=Path("runs/pets"))
 MODEL = build.network(MLP, 2)
 WEIGHTS = names_of(*jax.tree.map(np.asarray, MODEL.init(jax.random.key(0), (2, 2, 1))))
 TOLD = json.dumps({"settings": json.loads(MLP.text()), "step": 3, **about(2, ["ant", "cat"], Standardiser((1.0,), (2.0,)), (2, 2, 1))}).encode()  # fmt: skip
-LOG = b"".join(json.dumps({"step": step, "steps": 4, "epoch": step / 2, "loss": 0.5, "losses": [0.5, None], "seconds": 0.1, "scores": {"accuracy": 0.5}, "norms": {"delta": {"dense1": 1.0}}}).encode() + b"\n" for step in (2, 4))  # fmt: skip
+NORMS = {kind: {"dense1": 1.0, "dense2": None} for kind in KINDS}
+LOG = json.dumps([{"step": step, "steps": 4, "epoch": step / 2, "loss": 0.5, "losses": [0.5, None], "seconds": 0.1, "scores": {"accuracy": 0.5}, "each": [{"accuracy": 0.5}], "norms": NORMS} for step in (2, 4)]).encode()  # fmt: skip
 YAML = b"# mine\nepochs: 3\nmodel: mlp\nlearning_rate: 2e-3\naugment: [crop, flip]\nimage_size:\n- 8\n- 8\nstream: false\nclip: null\ndata: 'pets'\n"  # fmt: skip
 
 
@@ -165,6 +171,25 @@ def is_weights(found: Any) -> bool:
 
 def is_model(found: Any) -> bool:
     return isinstance(found, Trained) and len(found.names) == found.classes
+
+
+def _lines(log: bytes) -> bytes:
+    whole = json.loads(log)
+    return b"".join(json.dumps(line).encode() + b"\n" for line in (whole if isinstance(whole, list) else [whole]))
+
+
+def _going_on(path: Path) -> Any:
+    """What a run that goes on makes of its log."""
+    lines = work._earlier(path, 4)
+    losses, scores = history(lines)
+    norms = Norms(MODEL, softmax_cross_entropy, np.zeros((2, 2, 2, 1), np.float32), np.zeros(2, int), every=2)
+    norms.restore(lines)
+    assert losses.dtype == np.float64
+    assert all(norms.table(kind).values.ndim == 2 for kind in KINDS if norms.rows)
+    assert all(found.patience == 2 for found in work._patience(dataclasses.replace(MLP, patience=2), scores))
+    path.with_suffix(".copy").write_bytes(path.read_bytes())
+    JsonLines(path.with_suffix(".copy"), resume_at=4).close()
+    return lines
 
 
 def _torch(path: Path) -> Any:
@@ -208,7 +233,9 @@ READERS = {
     "a value of settings": Reader("a.json", MLP.text().encode(), settings_of, is_settings, InputError, json=True),
     "settings in YAML": Reader("a.yaml", YAML, settings_of, is_settings, InputError),
     "settings of a run": Reader("config.json", MLP.text().encode(), lambda path: kept_settings(path.parent), is_settings, InputError),
-    "a log": Reader("metrics.jsonl", LOG, read_lines, is_log, OutsideError),
+    "a log": Reader("metrics.jsonl", _lines(LOG), read_lines, is_log, OutsideError),
+    "the log of a run that goes on": Reader("metrics.jsonl", _lines(LOG), _going_on, is_log, InputError),
+    "a value of the log of a run that goes on": Reader("metrics.jsonl", LOG, _going_on, is_log, InputError, wrap=_lines, json=True),
     "a list with its sum": Reader("a.json", _sealed(b'{"names": ["a", "b"], "more": {"n": 1}}', "a list"), lambda path: read_sealed(path, "a list"), lambda found: isinstance(found, dict), OutsideError, same=True),
     "what a run wrote": Reader(MANIFEST, b'{"written": ["config.json", "checkpoints", "tensorboard/events"]}', lambda path: RunFolder(path.parent).there(), lambda found: isinstance(found, list), InputError, wrap=_sealed, json=True),
 }  # fmt: skip
