@@ -42,7 +42,7 @@ def read_sealed(path: Path, kind: str) -> dict[str, Any]:
         if len(text) > MOST:
             raise OutsideError(f"{path}: has more than {MOST:,} bytes; expected {kind}")
         said = from_json(text)
-        found = said.pop("sha256") if isinstance(said, dict) else None
+        found = said.pop("sha256", None) if isinstance(said, dict) else None
         if found != _sum(said):
             raise OutsideError(f"{path}: is damaged, or was edited: it is not what its checksum is of")
         if said.pop("format") != kind:

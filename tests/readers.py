@@ -25,8 +25,8 @@ from jaxcnn.data.cifar import ARCHIVE, RECORD, TEST, TRAIN
 from jaxcnn.data.folder import read_image
 from jaxcnn.data.scale import Standardiser
 from jaxcnn.lines import read_lines
-from jaxcnn.outside import OutsideError
 from jaxcnn.ops import softmax_cross_entropy
+from jaxcnn.outside import OutsideError
 from jaxcnn.runs import build, work
 from jaxcnn.runs.config import Config, kept_settings, settings_of
 from jaxcnn.runs.folder import KIND as MANIFEST_KIND

@@ -31,15 +31,15 @@ def check_line(error: Exception, kind: type[Exception], name: str) -> None:
     assert len(told) <= MOST + 1, told
 
 
-def outcome(reader: Reader, path: Path) -> Any:
-    """What is read, or None where it is refused."""
+def outcome(reader: Reader, path: Path, name: str = "") -> Any:
+    """What is read, or None where it is refused in a line with that ``name``, the file's if not given."""
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
         try:
             found = reader.read(path)
         except OutsideError as error:
-            found = check_line(error, reader.kind, path.name)
+            found = check_line(error, reader.kind, name or path.name)
     assert not said, said[0].message
     assert (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) << 10 < HEAP
     return found

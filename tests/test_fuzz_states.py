@@ -127,9 +127,7 @@ def test_a_word_on_the_command_line(option: str, count: int) -> None:
     @settings(max_examples=count, **COMMON)
     @given(mutated(good.encode()).map(lambda content: content.decode(errors="surrogateescape")) | st.text())
     def holds(text: str) -> None:
-        try:
+        with contextlib.suppress(ValueError):  # of which the command makes an InputError
             assert isinstance(read(text), tuple | list | dict)
-        except ValueError as error:  # of which the command makes an InputError
-            assert str(error)
 
     holds()

@@ -14,7 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from jaxcnn.drawing import ACCENT, INK, PALE, REFERENCE, as_text, plain_ticks, style
+from jaxcnn.drawing import ACCENT, INK, LONGEST, PALE, REFERENCE, as_text, plain_ticks, style
+from jaxcnn.outside import printable
 from jaxcnn.train.watch import Table
 
 try:
@@ -53,7 +54,9 @@ def heat_map(table: Table, title: str, *, label: str = "norm") -> Figure:
     places = np.arange(len(names) + 1) - 0.5
     drawn = ax.pcolormesh(_edges(steps), places, shown, cmap=colours, norm=LogNorm(low, high), rasterized=True)
     every = -(-len(names) // MOST_LABELS)
-    ax.set_yticks(np.arange(0, len(names), every), names[::every], fontsize=8, color=INK)
+    ax.set_yticks(
+        np.arange(0, len(names), every), [printable(name, LONGEST) for name in names[::every]], fontsize=8, color=INK
+    )
     ax.tick_params(axis="y", length=0)
     ax.spines[:].set_visible(False)
     bar = figure.colorbar(drawn, ax=ax, pad=0.015, fraction=0.04)
