@@ -26,7 +26,7 @@ from jaxcnn.train.checkpoint import LATER, CheckpointError, Checkpoints
 from jaxcnn.train.digests import LIST, write_digests
 from jaxcnn.verify import draws
 
-FEW = [12, pytest.param(300, marks=pytest.mark.slow)]
+FEW = [12, pytest.param(200, marks=pytest.mark.slow)]
 COUNTS = [100, pytest.param(3000, marks=pytest.mark.slow)]
 
 

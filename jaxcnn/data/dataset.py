@@ -51,9 +51,9 @@ Part: TypeAlias = tuple[str, np.ndarray, np.ndarray]
 
 def assemble(where: str, name: str, train: Part, test: Part, names: tuple[str, ...] | None = None) -> Dataset:
     """The data set of two parts, read from ``where``. DataError where they do not fit together, or have fewer than two classes."""
-    for split, (_, images, labels) in (("train", train), ("test", test)):
+    for split, (labels_where, images, labels) in (("train", train), ("test", test)):
         if len(images) != len(labels):
-            raise DataError(f"{where}: {len(images)} {split} images but {len(labels)} {split} labels; the files seem to come from two data sets")  # fmt: skip
+            raise DataError(f"{labels_where}: {len(images)} {split} images but {len(labels)} {split} labels; the files seem to come from two data sets")  # fmt: skip
     (train_where, train_images, train_labels), (test_where, test_images, test_labels) = train, test
     if train_images.shape[1:] != test_images.shape[1:]:
         sizes = f"training images are {times(train_images.shape[1:])} pixels but test images {times(test_images.shape[1:])}"  # fmt: skip
