@@ -2,9 +2,10 @@
 
 import os
 import sys
+from typing import Any
 
 from jaxcnn.command import BAD_INPUT, INTERRUPTED, Parser, program, run
-from jaxcnn.outside import printable
+from jaxcnn.outside import load_jax, printable
 from jaxcnn.plan import command as plan_command
 from jaxcnn.terminal import wide_enough
 from jaxcnn.verify import command, precision_command
@@ -50,18 +51,19 @@ def main(arguments: list[str] | None = None) -> int:
         chosen = parser.parse_args(arguments)
     if chosen.command == "plan":
         return plan_command.run(chosen)
-    # JAX takes seconds to import, which --help and a mistyped option need not wait for
-    if chosen.command in ("verify", "precision"):
-        from jaxcnn.ops import OPS
-
-        return command.run(chosen, OPS, "jaxcnn.ops:OPS") if chosen.command == "verify" else precision_command.run(chosen, OPS)  # fmt: skip
-    return run(lambda: _table(chosen.markdown))
+    return run(lambda: _with_ops(chosen))
 
 
-def _table(as_markdown: bool) -> int:
+def _with_ops(chosen: Any) -> int:
+    load_jax(begin=False)  # takes seconds, which --help and a mistyped option need not wait for
+    from jaxcnn.ops import OPS
     from jaxcnn.table import markdown, text
 
-    print(markdown() if as_markdown else text())
+    if chosen.command == "verify":
+        return command.run(chosen, OPS, "jaxcnn.ops:OPS")
+    if chosen.command == "precision":
+        return precision_command.run(chosen, OPS)
+    print(markdown() if chosen.markdown else text())
     return 0
 
 

@@ -23,10 +23,11 @@ try:
     from matplotlib.axis import Axis
     from matplotlib.figure import Figure
     from matplotlib.text import Text
-    from matplotlib.ticker import FixedFormatter, LogLocator, NullLocator
+    from matplotlib.ticker import LogFormatter, LogLocator, NullLocator, ScalarFormatter
 except ImportError as error:
     raise ImportError("pictures are drawn by matplotlib: pip install 'jaxcnn[train]'") from error
 
+NUMBERS = ScalarFormatter, LogFormatter  # which write 10³ as mathematics
 LONGEST = 100  # characters of a line of text
 INK, PALE, ACCENT, REFERENCE = "#1f2937", "#b9c6de", "#2455a4", "#c2410c"
 
@@ -51,8 +52,7 @@ def plain_ticks(axis: Axis) -> None:
 def as_text(figure: Figure) -> Figure:
     """The same figure, in which names are shown as they are: a name from outside with two dollars in it is no mathematics, which matplotlib may fail to read."""
     axes = [axis for ax in figure.axes for axis in (ax.xaxis, ax.yaxis)]
-    # what matplotlib itself writes beside its axes, such as 10³, is mathematics
-    numbers = {id(tick) for axis in axes if not isinstance(axis.get_major_formatter(), FixedFormatter) for tick in axis.get_ticklabels(which="both")}  # fmt: skip
+    numbers = {id(tick) for axis in axes if isinstance(axis.get_major_formatter(), NUMBERS) for tick in axis.get_ticklabels(which="both")}  # fmt: skip
     for text in figure.findobj(Text):
         if isinstance(text, Text) and id(text) not in numbers:
             text.set_parse_math(False)

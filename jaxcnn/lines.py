@@ -13,13 +13,14 @@
 """
 
 import contextlib
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from jaxcnn.errors import check_integer
 from jaxcnn.files import from_json, to_json, write_file
-from jaxcnn.outside import OutsideError, reading
+from jaxcnn.outside import OutsideError, opened, reading
 
 
 class Log:
@@ -30,11 +31,14 @@ class Log:
     Raises ValueError for a ``resume_at`` that is no integer ≥ 0, or a file that is not such a log; OSError where it cannot be written.
     """
 
+    form: Callable[[dict[str, Any]], None] = staticmethod(lambda line: None)
+    """Raises for a line that is not of such a log."""
+
     def __init__(self, path: str | Path, *, resume_at: int | None = None) -> None:
         if resume_at is not None:
             check_integer("Log", "resume_at", resume_at)
         self.path = Path(path)
-        lines = read_lines(self.path) if resume_at is not None and self.path.exists() else []
+        lines = read_lines(self.path, self.form) if resume_at is not None and self.path.exists() else []
         self.kept = [line for line in lines if resume_at is None or line.get("step", 0) <= resume_at]
         if lines:
             write_file(self.path, "".join(to_json(line) + "\n" for line in self.kept))
@@ -60,21 +64,22 @@ class Log:
         self.close()
 
 
-def read_lines(path: str | Path) -> list[dict[str, Any]]:
-    """The objects in a log, without a last line that is only half there. OutsideError for a file that is not such a log, or cannot be read."""
-    with reading(path, "a JSON object in each line"):
-        *texts, last = Path(path).read_bytes().split(b"\n")
-        found = [_read(text, f"{path}: line {number}") for number, text in enumerate(texts, start=1)]
+def read_lines(path: str | Path, form: Callable[[dict[str, Any]], None] = Log.form) -> list[dict[str, Any]]:
+    """The objects in a log, without a last line that is only half there. OutsideError for a file that is not such a log, or cannot be read, or a line that is not of that ``form``."""
+    with opened(path, "a JSON object in each line", grows=True) as file:
+        *texts, last = file.read().split(b"\n")
+        found = [_read(text, f"{path}: line {number}", form) for number, text in enumerate(texts, start=1)]
         with contextlib.suppress(OutsideError):  # it was being written
-            found.append(_read(last, f"{path}: the last line"))
+            found.append(_read(last, f"{path}: the last line", form))
     return [line for line in found if line]
 
 
-def _read(text: bytes, where: str) -> dict[str, Any]:
+def _read(text: bytes, where: str, form: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
     with reading(where, "a JSON object; give another file, or remove that line"):
         line = from_json(text.decode() or "{}")
         if not isinstance(line, dict):
             raise ValueError("is no JSON object")
         if type(line.get("step", 0)) is not int or line.get("step", 0) < 0:
             raise ValueError("`step` is no integer ≥ 0")
+        form(line)
     return line

@@ -17,9 +17,11 @@ import stat
 import unicodedata
 from collections.abc import Iterator
 from io import BufferedReader
+from typing import Any
 
 UNPACKED = "JAXCNN_UNPACKED"
 """The variable of the environment that raises :func:`room`, in bytes."""
+MOST = 1200  # characters of a message
 LONGEST = 160  # characters of what somebody else's parser says
 UNSEEN = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
 """Unicode's categories of characters that move the cursor, turn the direction of writing, break lines, or are none (the surrogates that stand for bytes of no UTF-8)."""
@@ -29,19 +31,26 @@ class OutsideError(ValueError):
     """Something from outside cannot be used; the message is one line that says what, which place in it, what was expected, and how to mend it."""
 
     def __init__(self, message: object = "") -> None:
-        super().__init__(printable(message))  # as it tells names from outside
+        told = printable(message)  # as it has names from outside, which may be of any length
+        super().__init__(told if len(told) <= MOST else f"{told[: MOST // 2]}…{told[-MOST // 2 :]}")
 
 
 @contextlib.contextmanager
 def reading(where: object, wanted: str, kind: type[OutsideError] = OutsideError, missing: type[OutsideError] | None = None) -> Iterator[None]:  # fmt: skip
     """Whatever is raised inside becomes ``kind``: one line that names ``where``, and what was ``wanted`` there.
 
-    An :class:`OutsideError` passes, as it says so already; so does ImportError, which names the extra that is lacking. ``missing`` is raised where there is no such file.
+    An :class:`OutsideError` from deeper down keeps its words, and its type where that is a ``kind``. ImportError passes, which names the extra that is lacking. ``missing`` is raised
+    where there is no such file.
     """
     try:
         yield
-    except (OutsideError, ImportError):
+    except ImportError:
         raise
+    except OutsideError as error:
+        named = printable(where) in str(error)
+        if named and isinstance(error, kind):
+            raise
+        raise (type(error) if isinstance(error, kind) else kind)(error if named else f"{where}: {error}") from None
     except Exception as error:  # parsers raise anything
         found = missing if missing is not None and isinstance(error, FileNotFoundError) else kind
         hint = "" if isinstance(error, FileNotFoundError) else f"; expected {wanted}"
@@ -49,21 +58,40 @@ def reading(where: object, wanted: str, kind: type[OutsideError] = OutsideError,
 
 
 @contextlib.contextmanager
-def opened(path: str | os.PathLike[str], wanted: str, kind: type[OutsideError] = OutsideError, missing: type[OutsideError] | None = None) -> Iterator[BufferedReader]:  # fmt: skip
-    """The bytes of a file, to be read inside, as :func:`reading` has it. Pipes and devices are refused, as they may have no end, and files that change meanwhile."""
+def opened(
+    path: str | os.PathLike[str], wanted: str, kind: type[OutsideError] = OutsideError, missing: type[OutsideError] | None = None, *, grows: bool = False, pipes: bool = False
+) -> Iterator[BufferedReader]:  # fmt: skip
+    """The bytes of a file, to be read inside, as :func:`reading` has it. Pipes and devices are refused, as they may have no end, and files that change meanwhile.
+
+    Args:
+        grows: it may become longer meanwhile, as a log does.
+        pipes: pipes and devices are taken, by a reader that asks for no more than so many bytes.
+    """
     with reading(path, wanted, kind, missing), open(path, "rb", opener=_at_once) as file:
         before = os.fstat(file.fileno())
         if not stat.S_ISREG(before.st_mode):
-            raise kind(f"{path}: is a pipe or a device; expected {wanted}")
+            if not pipes:
+                raise kind(f"{path}: is a pipe or a device; expected {wanted}")
+            os.set_blocking(file.fileno(), True)
         yield file
         after = os.fstat(file.fileno())
-        if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
+        if not grows and (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
             raise kind(f"{path}: changed while it was read; wait until it is whole")
 
 
 def _at_once(path: str, flags: int) -> int:
     """Without waiting until somebody writes into a pipe."""
     return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+
+
+def load_jax(*, begin: bool = True) -> Any:
+    """JAX, which reads its settings in the environment when it is loaded, and when it begins to look for devices."""
+    with reading("JAX", "settings of it in the environment that it takes"):
+        import jax
+
+        if begin:
+            jax.devices()
+        return jax
 
 
 def room(packed: int) -> int:

@@ -18,25 +18,31 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from jaxcnn.files import write_file
-from jaxcnn.outside import OutsideError, reading
+from jaxcnn.files import from_json, write_file
+from jaxcnn.outside import OutsideError, opened
 
 MOST = 256 << 20  # bytes of such a file
 
 
 def write_sealed(path: Path, kind: str, value: Mapping[str, Any]) -> None:
     """``value``, which JSON can hold, as a file of that ``kind``, all at once."""
+    write_file(path, seal(kind, value))
+
+
+def seal(kind: str, value: Mapping[str, Any]) -> str:
+    """The text of such a file."""
     said = {"format": kind, **value}
-    write_file(path, json.dumps({"sha256": _sum(said), **said}, indent=1) + "\n")
+    return json.dumps({"sha256": _sum(said), **said}, indent=1) + "\n"
 
 
 def read_sealed(path: Path, kind: str) -> dict[str, Any]:
     """What :func:`write_sealed` was given. OutsideError where the file is missing, of another kind, or not as it was written."""
-    with reading(path, f"{kind}, as JSON"):
-        if path.stat().st_size > MOST:
-            raise OutsideError(f"{path}: has {path.stat().st_size:,} bytes; expected {kind}")
-        said = json.loads(path.read_text(encoding="utf-8"))
-        found = said.pop("sha256") if isinstance(said, dict) else None
+    with opened(path, f"{kind}, as JSON") as file:
+        text = file.read(MOST + 1)
+        if len(text) > MOST:
+            raise OutsideError(f"{path}: has more than {MOST:,} bytes; expected {kind}")
+        said = from_json(text)
+        found = said.pop("sha256", None) if isinstance(said, dict) else None
         if found != _sum(said):
             raise OutsideError(f"{path}: is damaged, or was edited: it is not what its checksum is of")
         if said.pop("format") != kind:

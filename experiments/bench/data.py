@@ -11,6 +11,7 @@ import numpy as np
 
 from experiments.bench.cases import OpCase
 from experiments.bench.networks import CLASSES, Network, parameters, places
+from jaxcnn.outside import opened
 
 Arrays = dict[str, np.ndarray]
 PARAMS = "params/"
@@ -25,7 +26,7 @@ def save(path: Path, arrays: Arrays) -> None:
 
 def load(path: Path) -> Arrays:
     """What :func:`save` wrote."""
-    with np.load(path, allow_pickle=False) as file:
+    with opened(path, "arrays, as np.savez writes them") as whole, np.load(whole, allow_pickle=False) as file:
         return dict(file)
 
 

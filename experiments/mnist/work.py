@@ -23,7 +23,7 @@ from jaxcnn.layers import Serial
 from jaxcnn.runs import build
 from jaxcnn.runs.stopping import Stop
 from jaxcnn.train.draw import learning_curves
-from jaxcnn.train.progress import Progress
+from jaxcnn.train.progress import Plain, Progress
 
 RESULT, METRICS = "result.json", "metrics.jsonl"
 PICTURES = CURVES, FILTERS, MISTAKES = "learning_curves.png", "filters.png", "mistakes.png"
@@ -52,7 +52,7 @@ def run(config: Config, start: float) -> bool:
         InputError: the data cannot be used, or do not fit the settings; nothing was written then.
         DivergedError: a loss or a gradient is no longer finite.
     """
-    console = Console()
+    console = Plain()
     data, scale = load(config)
     model, shape = build.network(config.settings(), data.classes), (*data.train_images.shape[1:], 1)
     build.check_takes(model, shape, f"--model {config.model}")

@@ -50,7 +50,9 @@ def load_cifar10(folder: str | os.PathLike[str]) -> Dataset:
         else:
             raise DataNotFoundError(f"{folder}: no CIFAR-10; looked for {TEST[0]} and {TRAIN[0]} …, or for {ARCHIVE}")
         if missing := {*TRAIN, *TEST} - found.keys():
-            raise DataNotFoundError(f"{folder}: the archive lacks {', '.join(sorted(missing))}; fetch it again")
+            raise DataNotFoundError(
+                f"{folder / ARCHIVE}: the archive lacks {', '.join(sorted(missing))}; fetch it again"
+            )
         (train_images, train_labels), (test_images, test_labels) = ([np.concatenate(a) for a in zip(*map(found.pop, names), strict=True)] for names in (TRAIN, TEST))  # fmt: skip
         return Dataset("cifar10", train_images, train_labels, test_images, test_labels, CLASSES)
 

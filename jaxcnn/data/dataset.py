@@ -5,7 +5,7 @@
 2
 >>> assemble("here", "tiny", ("train", images, labels), ("test", images, labels + 1))
 Traceback (most recent call last):
-jaxcnn.data.dataset.DataError: test: has label 2, but the training labels end at 1; the two seem to come from two data sets
+jaxcnn.data.dataset.DataError: test: has label 2, but the training labels end at 1; it and train seem to come from two data sets
 """
 
 import dataclasses
@@ -51,9 +51,9 @@ Part: TypeAlias = tuple[str, np.ndarray, np.ndarray]
 
 def assemble(where: str, name: str, train: Part, test: Part, names: tuple[str, ...] | None = None) -> Dataset:
     """The data set of two parts, read from ``where``. DataError where they do not fit together, or have fewer than two classes."""
-    for split, (_, images, labels) in (("train", train), ("test", test)):
+    for split, (labels_where, images, labels) in (("train", train), ("test", test)):
         if len(images) != len(labels):
-            raise DataError(f"{where}: {len(images)} {split} images but {len(labels)} {split} labels; the files seem to come from two data sets")  # fmt: skip
+            raise DataError(f"{labels_where}: {len(images)} {split} images but {len(labels)} {split} labels; the files seem to come from two data sets")  # fmt: skip
     (train_where, train_images, train_labels), (test_where, test_images, test_labels) = train, test
     if train_images.shape[1:] != test_images.shape[1:]:
         sizes = f"training images are {times(train_images.shape[1:])} pixels but test images {times(test_images.shape[1:])}"  # fmt: skip
@@ -62,7 +62,7 @@ def assemble(where: str, name: str, train: Part, test: Part, names: tuple[str, .
     if np.all(train_labels == train_labels[0]):
         raise DataError(f"{train_where}: all {len(train_labels)} labels are {train_labels[0]}; at least two classes are needed")  # fmt: skip
     if test_labels.max() >= classes:
-        raise DataError(f"{test_where}: has label {test_labels.max()}, but the training labels end at {classes - 1}; the two seem to come from two data sets")  # fmt: skip
+        raise DataError(f"{test_where}: has label {test_labels.max()}, but the training labels end at {classes - 1}; it and {train_where} seem to come from two data sets")  # fmt: skip
     return Dataset(name, train_images, train_labels.astype(np.int32), test_images, test_labels.astype(np.int32), classes, names)  # fmt: skip
 
 

@@ -24,6 +24,7 @@ import jax
 import numpy as np
 
 from jaxcnn.data.checksum import checksum
+from jaxcnn.data.dataset import DataError
 from jaxcnn.errors import check_counts, check_integer, setting_error
 
 
@@ -129,21 +130,21 @@ class Stream(Iterator[tuple[np.ndarray, np.ndarray]]):
     def set_state(self, state: Mapping[str, Any]) -> None:
         """Go on where that stream was: this part of it, or, as :meth:`joined` gives it, all of it. The last batch that it had is read again, and compared.
 
-        Raises ValueError where it had another seed, batch size, number of examples or source, or where its last batch was another.
+        Raises DataError, a ValueError, where it had another seed, batch size, number of examples or source, or where its last batch was another.
         """
         if not isinstance(state, Mapping) or state.keys() != self.get_state().keys():
             raise setting_error("Stream", "state", "what get_state() gives", state)
         for name, value in {**self._about, "source": self._source_mark}.items():
             if state[name] != value:
-                raise ValueError(f"Stream: the state is of a stream with {name} {state[name]}, this one has {value}; make the stream as it was")  # fmt: skip
+                raise DataError(f"Stream: the state is of a stream with {name} {state[name]}, this one has {value}; make the stream as it was")  # fmt: skip
         for name in ("step", "read", "last"):
             check_integer("Stream", name, state[name])
-        part = list(state["part"])
+        part = list(state["part"]) if isinstance(state["part"], Sequence) else state["part"]
         if part not in ([0, 1], self._part):
-            raise ValueError(f"Stream: the state is of part {part}, this is part {self._part}; join the states of all parts")  # fmt: skip
+            raise DataError(f"Stream: the state is of part {part}, this is part {self._part}; join the states of all parts")  # fmt: skip
         self.close()
         if state["step"] and self._batches(*part)[state["step"] - 1][2] != state["last"]:
-            raise ValueError(f"Stream: the batch of step {state['step'] - 1} is no longer what was read then; the data has changed, or the order in which this version of grain reads it")  # fmt: skip
+            raise DataError(f"Stream: the batch of step {state['step'] - 1} is no longer what was read then; the data has changed, or the order in which this version of grain reads it")  # fmt: skip
         self.step, self._read, self._last = state["step"], state["read"], state["last"]
         if part != self._part and self._part[0]:  # the first part takes what all have read
             self._read = self._last = 0

@@ -11,7 +11,7 @@ from typing import Annotated, Any, TypeAlias
 import tyro
 
 from jaxcnn.command import InputError, Parser, claim_folder, expect, run
-from jaxcnn.outside import printable, printable_lines
+from jaxcnn.outside import load_jax, printable, printable_lines, reading
 from jaxcnn.runs.config import CONFIG, Config, as_flags, flag, go_on
 from jaxcnn.runs.flags import read_flags
 from jaxcnn.runs.folder import claimed
@@ -21,6 +21,7 @@ from jaxcnn.terminal import unheard
 
 OF_ONE = "out", "config", "coordinator", "processes", "process", "wait"  # what may differ between processes
 LONGEST = 86_400  # seconds
+BIND = "JAX_COORDINATOR_BIND_ADDRESS"
 Run: TypeAlias = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
 
 
@@ -113,15 +114,16 @@ def _begin(order: Train, stack: contextlib.ExitStack) -> bool:
         stack.enter_context(claimed(order.out))
     if order.coordinator is not None:
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # what XLA says of a process that is no more is said here
-    import jax
-
+    jax = load_jax(begin=False)
     if order.coordinator is not None:
         limits: dict[str, Any] = {
             "initialization_timeout": int(order.wait),
             "shutdown_timeout_seconds": int(order.wait),
         }
-        bind = None if address is None else os.environ.get("JAX_COORDINATOR_BIND_ADDRESS", address)
-        jax.distributed.initialize(address, order.processes, order.process, coordinator_bind_address=bind, **limits)
+        own = os.environ.get(BIND) if address else None
+        with reading(f"{BIND}={own}" if own else f"--coordinator {order.coordinator}", "HOST:PORT, at which process 0 can listen", InputError):  # fmt: skip
+            jax.distributed.initialize(address, order.processes, order.process, coordinator_bind_address=own or address, **limits)  # fmt: skip
+    load_jax()
     if order.coordinator == "auto" and jax.process_index() == 0:
         stack.enter_context(claimed(order.out))
     from jaxcnn.runs import work
@@ -162,6 +164,7 @@ def _check_processes(order: Train) -> None:
 
 def _eval(arguments: Sequence[str]) -> bool:
     chosen = read_flags(Eval, arguments, "python -m jaxcnn eval")
+    load_jax()
     from jaxcnn.runs import using
 
     print(printable_lines(using.test(chosen.run, chosen.data, chosen.json)))
@@ -173,6 +176,7 @@ def _predict(arguments: Sequence[str]) -> bool:
     expect(chosen.top >= 1, "--top", "an integer ≥ 1", chosen.top)
     if not chosen.images:
         raise InputError("IMAGES: give at least one image file")
+    load_jax()
     from jaxcnn.runs import using
 
     found, bad = using.answers(chosen.run, chosen.images, chosen.top, chosen.json, resize=chosen.resize)

@@ -20,11 +20,11 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from jaxcnn.command import LARGEST_SEED, InputError, expect
 from jaxcnn.files import from_json, to_json
-from jaxcnn.outside import printable, reading
+from jaxcnn.outside import opened, printable, reading
 from jaxcnn.runs.yaml import read_yaml
 
 CONFIG = "config.json"
-LARGEST = 100_000  # characters of a file of settings
+LARGEST = 100_000  # bytes of a file of settings
 FREE = {"out", "data", "checkpoint_every", "keep", "watch_every", "tensorboard", "patience", "devices", "cut"}
 """What may differ from the stored settings when a run goes on: it changes no number but by rounding (the data is known by its content)."""
 
@@ -172,14 +172,11 @@ def _json(text: str) -> Any:
 
 
 def settings_of(path: Path) -> dict[str, Any]:
-    """The settings that a file holds. InputError where it cannot be read."""
-    with reading(path, "settings by name, in JSON or YAML", InputError):
-        number = os.open(
-            path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0)
-        )  # so as not to wait for who writes into a pipe
-        with os.fdopen(number, "rb") as file:
-            os.set_blocking(number, True)
-            content = file.read(LARGEST + 1)  # a device may have no end
+    """The settings that a file or a pipe holds. InputError where it cannot be read."""
+    with opened(path, "settings by name, in JSON or YAML", InputError, pipes=True) as file:
+        content = file.read(LARGEST + 1)
+        if len(content) > LARGEST:
+            raise ValueError(f"has more than the {LARGEST:,} bytes that settings may take")
         return read_settings(content.decode("utf-8-sig"), str(path))
 
 

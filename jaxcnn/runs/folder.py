@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from jaxcnn.command import InputError
-from jaxcnn.outside import OutsideError, printable
+from jaxcnn.outside import OutsideError, printable, reading
 from jaxcnn.sealed import read_sealed, write_sealed
 
 LOCK, MANIFEST = ".jaxcnn.lock", "manifest.json"
@@ -63,6 +63,16 @@ def claimed(path: Path) -> Iterator[None]:
         os.close(handle)
 
 
+def listed(path: Path) -> set[str]:
+    """What is on the list in the folder ``path``. OutsideError where it cannot be read, or has a name of something outside of that folder."""
+    with reading(path / MANIFEST, "a list of the names of files in that folder"):
+        names = read_sealed(path / MANIFEST, KIND)["written"]
+        for name in names:
+            if not isinstance(name, str) or "\0" in name or Path(name).is_absolute() or not Path(name).parts or ".." in Path(name).parts:  # fmt: skip
+                raise OutsideError(f"{path / MANIFEST}: {name!r:.80} is no name of a file in that folder")
+        return set(names)
+
+
 class RunFolder:
     """The files of a run below ``path``, by their names there ("tensorboard/events…").
 
@@ -76,7 +86,7 @@ class RunFolder:
         self.path, self._folders, self.written = path, folders or {}, set[str]()
         if os.path.lexists(path / MANIFEST):
             try:
-                self.written = set(map(str, read_sealed(path / MANIFEST, KIND)["written"]))
+                self.written = listed(path)
             except OutsideError as error:
                 raise InputError(f"{error}; it lists what may be deleted here: give another --out") from None
 

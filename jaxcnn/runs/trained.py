@@ -26,6 +26,7 @@ from jaxcnn.files import from_json
 from jaxcnn.outside import reading
 from jaxcnn.runs import build
 from jaxcnn.runs.config import CONFIG, Config, go_on, read_settings
+from jaxcnn.runs.folder import MANIFEST, listed
 from jaxcnn.train.names import named
 from jaxcnn.weights import WeightsError, load_safetensors, read_about, save_safetensors
 
@@ -90,7 +91,7 @@ def digest(params: Any) -> str:
 def open_models(path: Path) -> Trained:
     """The models in a run's folder, or in a file. InputError where there are none, or one cannot be used."""
     with reading(path, "the folder of a run, or a model file", InputError):
-        there = [path / name for name in (MODEL, SEVERAL) for name in fnmatch.filter(os.listdir(path), name)] if path.is_dir() else []  # fmt: skip
+        there = [path / name for form in (MODEL, SEVERAL) for name in fnmatch.filter(_names(path), form)]
         files = sorted(there, key=lambda file: (len(file.name), file.name)) or ([path] if path.exists() and not path.is_dir() else [])  # fmt: skip
         if not files:
             what = f"is {'no run' if path.exists() else 'not there'}; give the folder of a run, or a model file"
@@ -113,6 +114,15 @@ def open_models(path: Path) -> Trained:
         like = jax.eval_shape(lambda: model.init(jax.random.key(0), shape))
     members = tuple(_finite(file, *like) for file in files)
     return Trained(config, classes, names, scale, shape, members, train.make_predict(model, scale, policy=policy))
+
+
+def _names(path: Path) -> list[str]:
+    """Of the files in a folder; where a run has a list there, of those that it wrote, as others may be of another."""
+    names = os.listdir(path) if path.is_dir() else []
+    if MANIFEST not in names:
+        return names
+    written = listed(path)
+    return [name for name in names if name in written]
 
 
 def _checked(told: Any, where: str) -> tuple[Config, int, tuple[str, ...], Standardiser, tuple[int, ...]]:

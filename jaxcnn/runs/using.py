@@ -11,6 +11,7 @@ from jaxcnn import data as sets
 from jaxcnn.command import InputError, claim_file
 from jaxcnn.data.folder import read_image
 from jaxcnn.files import write_json
+from jaxcnn.outside import printable
 from jaxcnn.runs.config import Config
 from jaxcnn.runs.given import load
 from jaxcnn.runs.trained import Trained, open_models
@@ -37,11 +38,12 @@ def test(path: Path, data: str | None, out: Path | None) -> str:
     result = {"data": given.name, "images": len(labels), "accuracy": float(right.mean()), "accuracy_by_model": singles, "accuracy_by_class": by_class}  # fmt: skip
     if out is not None:
         write_json(out, result)
-    lines = [f"{given.name}: {right.mean():.2%} of {len(labels):,} test images right"]
+    lines = [f"{printable(given.name)}: {right.mean():.2%} of {len(labels):,} test images right"]
     if len(singles) > 1:
         lines += [f"  {len(singles)} models together; alone {', '.join(f'{a:.2%}' for a in singles)} (mean {np.mean(singles):.2%}, standard deviation {np.std(singles, ddof=1):.2%})"]  # fmt: skip
-    width = max(map(len, by_class))
-    lines += [f"  {name:<{width}}  {share:7.2%}" for name, share in by_class.items()]
+    names = [printable(name) for name in by_class]
+    width = max(map(len, names))
+    lines += [f"  {name:<{width}}  {share:7.2%}" for name, share in zip(names, by_class.values(), strict=True)]
     return "\n".join(lines)
 
 
@@ -61,11 +63,12 @@ def answers(path: Path, images: Sequence[Path], top: int, out: Path | None, *, r
             bad.append(str(error))
     p = models.probabilities(np.stack([pixels for _, pixels in found])).mean(0) if found else ()
     results: dict[str, Any] = {}
-    width = max((len(str(image)) for image, _ in found), default=0)
+    width = max((len(printable(image)) for image, _ in found), default=0)
     for (image, _), own in zip(found, p, strict=True):
         best = np.argsort(-own, kind="stable")[:top]
         results[str(image)] = {models.names[number]: float(own[number]) for number in best}
-        rows.append(f"{image!s:<{width}}  " + "  ".join(f"{models.names[number]} {own[number]:.1%}" for number in best))
+        told = "  ".join(f"{models.names[number]} {own[number]:.1%}" for number in best)
+        rows.append(f"{printable(image):<{width}}  {printable(told)}")
     if out is not None:
         write_json(out, results)
     return "\n".join(rows), bad

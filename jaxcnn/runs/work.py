@@ -12,7 +12,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from rich.console import Console
 
 from jaxcnn import data as sets
 from jaxcnn import ops, train
@@ -29,8 +28,8 @@ from jaxcnn.runs.stopping import Stop
 from jaxcnn.train.agree import each_says, first_problem
 from jaxcnn.train.checkpoint import Checkpoints, remove_checkpoints
 from jaxcnn.train.draw import history
-from jaxcnn.train.logs import missing
-from jaxcnn.train.progress import Progress
+from jaxcnn.train.logs import check_line, missing
+from jaxcnn.train.progress import Plain, Progress
 from jaxcnn.train.speed import flops, measure_peak
 
 STATES, DEAD, CURVES_ELSEWHERE = "checkpoints", "post_mortem", "tensorboard"
@@ -51,7 +50,7 @@ def run(
         InputError: something that was given cannot be used; nothing was changed then.
         RunError: the run could not go on; the message says where what there is lies.
     """
-    began, console, first = time.perf_counter(), Console(stderr=True), jax.process_index() == 0
+    began, console, first = time.perf_counter(), Plain(stderr=True), jax.process_index() == 0
     at("reading the data")
     folder, given, layout, model, shape, steps = _together(lambda: _prepare(config, resume, overwrite), told or {}, at)
     if overwrite and first:
@@ -83,7 +82,7 @@ def run(
             going_on = f"; goes on from step {start_at:,} of {steps:,}" if resume else ""
             console.print(f"{config.model}, {parameters:,} parameters, on {given.name}: {given.classes} classes, {given.per_epoch:,} steps an epoch{going_on}", highlight=False, markup=False, soft_wrap=True)  # fmt: skip
         stop, earlier = stack.enter_context(Stop()), _earlier(config.out / METRICS, start_at)
-        patience = _patience(config, {line["step"]: line["scores"] for line in earlier if "scores" in line})
+        patience = _patience(config, history(earlier)[1])
         for found in patience:
             if found.best_step >= 0 and found.best_step not in states.steps:
                 raise InputError(f"--resume: the best state so far, of step {found.best_step}, is no longer in {config.out / STATES}; --patience None goes on without it")  # fmt: skip
@@ -248,9 +247,11 @@ def _read_on(stream: sets.Stream, state: Mapping[str, Any]) -> None:
 def _earlier(log: Path, at: int) -> list[dict[str, Any]]:
     """The lines of the steps before ``at``, from the log of a run that goes on there. InputError where it is none."""
     try:
-        lines = [line for line in (read_lines(log) if at else []) if line["step"] <= at]
-        history(lines)
+        lines = [line for line in (read_lines(log, check_line) if at else []) if line["step"] <= at]
         missing(lines, at)
+        looks = [row for line in lines for row in (line.get("scores", {"accuracy": 0.0}), *line.get("each", ()))]
+        if any(not isinstance(row.get("accuracy"), int | float) for row in looks):
+            raise ValueError("a look at the test set without an accuracy")
         return lines
     except (ValueError, LookupError, TypeError, OSError) as error:
         raise InputError(f"{log}: is not the log of this run ({error}); --overwrite begins anew") from None

@@ -19,7 +19,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from jaxcnn.outside import OutsideError, printable, reading
+from jaxcnn.outside import OutsideError, opened, reading
 from jaxcnn.sealed import read_sealed, write_sealed
 
 LIST = "digests.json"
@@ -35,20 +35,19 @@ def write_digests(folder: Path, *, later: tuple[str, ...] = ()) -> None:
 
 def check_digests(folder: Path, *, below: str = "", part: int = 0, of: int = 1) -> None:
     """Read the files of ``folder``, or those ``below`` a part of it, and compare; ``part`` of ``of`` where processes share the work. OutsideError that names the first that differs."""
-    sums = {name: sum_ for name, sum_ in read_sealed(folder / LIST, KIND)["files"].items() if name.startswith(below)}
+    sums = {name: sum_ for name, sum_ in _listed(folder)[0].items() if name.startswith(below)}
     for name in sorted(sums)[part::of]:
-        with reading(folder / name, "what was written there"):
-            if _sum(folder / name) != sums[name]:
-                raise OutsideError(printable(f"{folder / name}: has other bytes than were written"))
+        if _sum(folder / name) != sums[name]:
+            raise OutsideError(f"{folder / name}: has other bytes than were written")
 
 
 def foreign(folder: Path) -> list[str]:
     """The files in ``folder`` that were not written with its sums; all of them, where it has none."""
     try:
-        said = read_sealed(folder / LIST, KIND)
+        files, later = _listed(folder)
     except OutsideError:
         return list(_files(folder))
-    return sorted({*_files(folder)} - {*said["files"], *said["later"], LIST})
+    return sorted({*_files(folder)} - {*files, *later, LIST})
 
 
 def remove(folder: Path) -> None:
@@ -60,6 +59,13 @@ def remove(folder: Path) -> None:
     for path, _, _ in os.walk(folder, topdown=False):
         with contextlib.suppress(OSError):  # where there is something in it
             os.rmdir(path)
+
+
+def _listed(folder: Path) -> tuple[dict[str, str], list[str]]:
+    """The sums of the files by their names, and the names of those that were still to come."""
+    with reading(folder / LIST, KIND):
+        said = read_sealed(folder / LIST, KIND)
+        return dict(said["files"]), list(map(str, said["later"]))
 
 
 def _files(folder: Path) -> Iterator[str]:
@@ -74,7 +80,7 @@ def _files(folder: Path) -> Iterator[str]:
 
 def _sum(path: Path) -> str:
     found = hashlib.sha256()
-    with path.open("rb") as file:
+    with opened(path, "what was written there") as file:
         while chunk := file.read(CHUNK):
             found.update(chunk)
     return found.hexdigest()

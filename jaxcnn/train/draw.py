@@ -14,7 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from jaxcnn.drawing import ACCENT, INK, PALE, REFERENCE, as_text, plain_ticks, style
+from jaxcnn.drawing import ACCENT, INK, LONGEST, PALE, REFERENCE, as_text, plain_ticks, style
+from jaxcnn.outside import printable
 from jaxcnn.train.watch import Table
 
 try:
@@ -53,7 +54,9 @@ def heat_map(table: Table, title: str, *, label: str = "norm") -> Figure:
     places = np.arange(len(names) + 1) - 0.5
     drawn = ax.pcolormesh(_edges(steps), places, shown, cmap=colours, norm=LogNorm(low, high), rasterized=True)
     every = -(-len(names) // MOST_LABELS)
-    ax.set_yticks(np.arange(0, len(names), every), names[::every], fontsize=8, color=INK)
+    ax.set_yticks(
+        np.arange(0, len(names), every), [printable(name, LONGEST) for name in names[::every]], fontsize=8, color=INK
+    )
     ax.tick_params(axis="y", length=0)
     ax.spines[:].set_visible(False)
     bar = figure.colorbar(drawn, ax=ax, pad=0.015, fraction=0.04)
@@ -110,7 +113,7 @@ def learning_curves(
 
 
 def history(lines: Iterable[Mapping[str, Any]]) -> tuple[np.ndarray, dict[int, dict[str, float]]]:
-    """Losses and scores for :func:`learning_curves`, from the lines of a log (:class:`jaxcnn.train.logs.JsonLines`).
+    """Losses and scores for :func:`learning_curves`, from the lines of a log (:class:`jaxcnn.train.logs.JsonLines`), in which NaN is None.
 
     >>> losses, scores = history([{"step": 3, "losses": [0.5, None], "scores": {"accuracy": 0.75}}])
     >>> losses, scores
@@ -119,8 +122,9 @@ def history(lines: Iterable[Mapping[str, Any]]) -> tuple[np.ndarray, dict[int, d
     lines = [line for line in lines if "losses" in line]
     losses = np.full(max((line["step"] for line in lines), default=0), np.nan)
     for line in lines:
-        losses[line["step"] - len(line["losses"]) : line["step"]] = line["losses"]  # None becomes NaN
-    return losses, {line["step"]: dict(line["scores"]) for line in lines if "scores" in line}
+        losses[line["step"] - len(line["losses"]) : line["step"]] = line["losses"]
+    scores = {line["step"]: line["scores"] for line in lines if "scores" in line}
+    return losses, {step: {name: np.nan if score is None else score for name, score in row.items()} for step, row in scores.items()}  # fmt: skip
 
 
 def _draw_losses(ax: Axes, losses: np.ndarray, per_epoch: int | None, name: str) -> None:

@@ -15,7 +15,7 @@
 """
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,35 @@ import numpy as np
 from jaxcnn.errors import check_counts
 from jaxcnn.lines import Log
 from jaxcnn.train.fit import Report
-from jaxcnn.train.watch import Norms
+from jaxcnn.train.watch import KINDS, Norms
+
+
+def _number(value: Any) -> bool:
+    return value is None or type(value) in (int, float)
+
+
+def _row(value: Any) -> bool:
+    return isinstance(value, dict) and all(map(_number, value.values()))
+
+
+def _rows(value: Any) -> bool:
+    return isinstance(value, dict) and value.keys() == {*KINDS} and all(map(_row, value.values()))
+
+
+FORMS: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "losses": (lambda value: isinstance(value, list) and all(map(_number, value)), "a list of numbers"),
+    "seconds": (lambda value: value is not None and _number(value), "a number"),
+    "scores": (_row, "numbers by name"),
+    "each": (lambda value: isinstance(value, list) and all(map(_row, value)), "a list of numbers by name"),
+    "norms": (_rows, f"numbers by name, for each of {', '.join(KINDS)}"),
+}
+
+
+def check_line(line: Mapping[str, Any]) -> None:
+    """ValueError for a line that no report made."""
+    for name, (holds, wanted) in FORMS.items():
+        if name in line and not holds(line[name]):
+            raise ValueError(f"`{name}` is not {wanted}")
 
 
 class JsonLines(Log):
@@ -37,6 +65,8 @@ class JsonLines(Log):
 
     Raises ValueError for a setting out of range, or a file that is no such log.
     """
+
+    form = staticmethod(check_line)
 
     def __init__(
         self, path: str | Path, *, resume_at: int | None = None, batch_size: int | None = None, norms: Norms | None = None
