@@ -53,6 +53,11 @@ class Parser(argparse.ArgumentParser):
         """Say it, and leave with the status for bad input."""
         self.exit(BAD_INPUT, f"error: {printable(message, 1000)}; {self.prog} --help tells of all options\n")
 
+    def _print_message(self, message: str, file: Any = None) -> None:
+        """argparse passes over a stdout that takes nothing."""
+        with contextlib.suppress(*[OSError] * (file is not sys.stdout)):
+            (file or sys.stderr).write(message)
+
 
 class _Once(argparse._StoreAction):
     def __call__(self, parser: Any, namespace: Any, values: Any, option: str | None = None) -> None:

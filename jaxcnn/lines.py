@@ -13,13 +13,14 @@
 """
 
 import contextlib
+import os
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from jaxcnn.errors import check_integer
 from jaxcnn.files import from_json, to_json, write_file
-from jaxcnn.outside import OutsideError, reading
+from jaxcnn.outside import OutsideError, at_once, opened, reading
 
 
 class Log:
@@ -38,7 +39,8 @@ class Log:
         self.kept = [line for line in lines if resume_at is None or line.get("step", 0) <= resume_at]
         if lines:
             write_file(self.path, "".join(to_json(line) + "\n" for line in self.kept))
-        self._stream = self.path.open("a" if lines else "w", encoding="utf-8")
+        self._stream = open(self.path, "a" if lines else "w", encoding="utf-8", opener=at_once)
+        os.set_blocking(self._stream.fileno(), True)
 
     def write(self, **fields: Any) -> None:
         """Add a line. OSError, with the file's name, where it cannot be written."""
@@ -63,7 +65,8 @@ class Log:
 def read_lines(path: str | Path) -> list[dict[str, Any]]:
     """The objects in a log, without a last line that is only half there. OutsideError for a file that is not such a log, or cannot be read."""
     with reading(path, "a JSON object in each line"):
-        *texts, last = Path(path).read_bytes().split(b"\n")
+        with opened(path, "a JSON object in each line") as file:
+            *texts, last = file.read().split(b"\n")
         found = [_read(text, f"{path}: line {number}") for number, text in enumerate(texts, start=1)]
         with contextlib.suppress(OutsideError):  # it was being written
             found.append(_read(last, f"{path}: the last line"))

@@ -51,7 +51,7 @@ def reading(where: object, wanted: str, kind: type[OutsideError] = OutsideError,
 @contextlib.contextmanager
 def opened(path: str | os.PathLike[str], wanted: str, kind: type[OutsideError] = OutsideError, missing: type[OutsideError] | None = None) -> Iterator[BufferedReader]:  # fmt: skip
     """The bytes of a file, to be read inside, as :func:`reading` has it. Pipes and devices are refused, as they may have no end, and files that change meanwhile."""
-    with reading(path, wanted, kind, missing), open(path, "rb", opener=_at_once) as file:
+    with reading(path, wanted, kind, missing), open(path, "rb", opener=at_once) as file:
         before = os.fstat(file.fileno())
         if not stat.S_ISREG(before.st_mode):
             raise kind(f"{path}: is a pipe or a device; expected {wanted}")
@@ -61,9 +61,9 @@ def opened(path: str | os.PathLike[str], wanted: str, kind: type[OutsideError] =
             raise kind(f"{path}: changed while it was read; wait until it is whole")
 
 
-def _at_once(path: str, flags: int) -> int:
-    """Without waiting until somebody writes into a pipe."""
-    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+def at_once(path: str, flags: int) -> int:
+    """An opener that does not wait until somebody is at the other end of a pipe."""
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0), 0o666)
 
 
 def room(packed: int) -> int:

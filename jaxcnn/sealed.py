@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxcnn.files import write_file
-from jaxcnn.outside import OutsideError, reading
+from jaxcnn.outside import OutsideError, opened
 
 MOST = 256 << 20  # bytes of such a file
 
@@ -32,10 +32,11 @@ def write_sealed(path: Path, kind: str, value: Mapping[str, Any]) -> None:
 
 def read_sealed(path: Path, kind: str) -> dict[str, Any]:
     """What :func:`write_sealed` was given. OutsideError where the file is missing, of another kind, or not as it was written."""
-    with reading(path, f"{kind}, as JSON"):
-        if path.stat().st_size > MOST:
-            raise OutsideError(f"{path}: has {path.stat().st_size:,} bytes; expected {kind}")
-        said = json.loads(path.read_text(encoding="utf-8"))
+    with opened(path, f"{kind}, as JSON") as file:
+        content = file.read(MOST + 1)
+        if len(content) > MOST:
+            raise OutsideError(f"{path}: has more than {MOST:,} bytes; expected {kind}")
+        said = json.loads(content.decode())
         found = said.pop("sha256") if isinstance(said, dict) else None
         if found != _sum(said):
             raise OutsideError(f"{path}: is damaged, or was edited: it is not what its checksum is of")

@@ -16,10 +16,10 @@ import platform
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from jaxcnn.command import InputError
-from jaxcnn.outside import OutsideError, printable
+from jaxcnn.outside import OutsideError, printable, reading
 from jaxcnn.sealed import read_sealed, write_sealed
 
 LOCK, MANIFEST = ".jaxcnn.lock", "manifest.json"
@@ -76,7 +76,8 @@ class RunFolder:
         self.path, self._folders, self.written = path, folders or {}, set[str]()
         if os.path.lexists(path / MANIFEST):
             try:
-                self.written = set(map(str, read_sealed(path / MANIFEST, KIND)["written"]))
+                with reading(path / MANIFEST, "names of files below its folder"):
+                    self.written = set(map(_below, read_sealed(path / MANIFEST, KIND)["written"]))
             except OutsideError as error:
                 raise InputError(f"{error}; it lists what may be deleted here: give another --out") from None
 
@@ -101,7 +102,11 @@ class RunFolder:
 
     def there(self) -> list[str]:
         """What runs have written and what is still there, in order."""
-        return sorted(name for name in self.written if os.path.lexists(self.path / name))
+        return sorted(name for name in self.written if os.path.lexists(self.path / name) and self._is_own(name))
+
+    def _is_own(self, name: str) -> bool:
+        """Whether no link leads to somewhere else on the way there."""
+        return (self.path / name).parent.resolve() == self.path.resolve() / PurePosixPath(name).parent
 
     def clear(self) -> None:
         """Delete all that runs have written; what else is in one of their folders stays, and with it that folder."""
@@ -119,3 +124,11 @@ class RunFolder:
     def _save(self, written: set[str]) -> None:
         self.written = written
         write_sealed(self.path / MANIFEST, KIND, {"written": sorted(written)})
+
+
+def _below(name: str) -> str:
+    """ValueError unless it names something below a folder, and in one way."""
+    parts = PurePosixPath(name).parts
+    if not parts or "/".join(parts) != name or {"/", ".."} & set(parts) or "\0" in name:
+        raise ValueError(f"{name!r:.60} is no name of something below this folder")
+    return name

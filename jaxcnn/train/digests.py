@@ -19,7 +19,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from jaxcnn.outside import OutsideError, printable, reading
+from jaxcnn.outside import OutsideError, opened, printable
 from jaxcnn.sealed import read_sealed, write_sealed
 
 LIST = "digests.json"
@@ -37,9 +37,8 @@ def check_digests(folder: Path, *, below: str = "", part: int = 0, of: int = 1) 
     """Read the files of ``folder``, or those ``below`` a part of it, and compare; ``part`` of ``of`` where processes share the work. OutsideError that names the first that differs."""
     sums = {name: sum_ for name, sum_ in read_sealed(folder / LIST, KIND)["files"].items() if name.startswith(below)}
     for name in sorted(sums)[part::of]:
-        with reading(folder / name, "what was written there"):
-            if _sum(folder / name) != sums[name]:
-                raise OutsideError(printable(f"{folder / name}: has other bytes than were written"))
+        if _sum(folder / name) != sums[name]:
+            raise OutsideError(printable(f"{folder / name}: has other bytes than were written"))
 
 
 def foreign(folder: Path) -> list[str]:
@@ -74,7 +73,7 @@ def _files(folder: Path) -> Iterator[str]:
 
 def _sum(path: Path) -> str:
     found = hashlib.sha256()
-    with path.open("rb") as file:
+    with opened(path, "what was written there") as file:
         while chunk := file.read(CHUNK):
             found.update(chunk)
     return found.hexdigest()
