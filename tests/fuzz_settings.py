@@ -1,5 +1,7 @@
 """What the fuzz of the commands draws from: odd values, odd names of files, damage done to good ones. Every draw comes from a seed."""
 
+import contextlib
+import json
 import os
 import random
 import shutil
@@ -10,6 +12,9 @@ from typing import Any, get_type_hints
 
 from jaxcnn.runs.command import Train
 from jaxcnn.runs.config import Config, flag
+from jaxcnn.runs.folder import KIND, MANIFEST
+from jaxcnn.sealed import write_sealed
+from jaxcnn.train import digests
 
 NUMBERS = ["0", "-1", "1", "2", "3", "7", "1e3", "1e-300", "1e400", "-inf", "inf", "nan", "0.5", "0x10", "1_000", "²", "٣", "9" * 30, str(2**31), str(2**63), "-9223372036854775809", "None", "", " ", "1,5", "True"]  # fmt: skip
 TEXTS = ["", " ", "ünïcødé ∂y 模型", "[red]bold[/]", "[/x]", ":cat:", "*", "?", "[0.1]", "$HOME", "~", "%s%n", "{0}", "a\x1b[2Jb", "a\rb\nc", "\x07\x9b31m", "\u202eevil", "\udcff\udcfe", "x" * 4000, "None", "True", "-", "--", "--help=x", "-1", "@file", "'", '"', "..", "a/../..", "\t"]  # fmt: skip
@@ -20,6 +25,11 @@ SPECIAL = ["/dev/null", "/dev/zero", "/dev/full", "/dev/stdout", "/dev/stderr", 
 NEVER = {"coordinator": ["127.0.0.1", ":1", "127.0.0.1:0", "127.0.0.1:99999", "", "localhost:x"], "processes": ["0", "-1", "x"], "seeds": ["0", "-1", "2", "x", "9" * 12], "epochs": ["0", "-1", "1", "2", "x", "9" * 12, "1e3"], "image_size": ["0", "-1", "8", "9 9", "x"], "model": ["mlp", "lenet", "vgg6", "MLP", ""], "keep": NUMBERS, "resume": [], "overwrite": []}  # fmt: skip
 OTHERS = ["--json=x", "--top 3", "--op relu", "--smoke", "--full", "--help", "-h", "--version", "-x", "--", "stray", "--no-resume", "--lr 1"]  # fmt: skip
 YAML = ["", "---\n---\n", "epochs: 3\nepochs: 3", "a: &a [x]\nb: *a", "[" * 3000, "{a: " * 500, "epochs: !!python/object:os.system x", "epochs: 1e400", "? [a]\n: b", "\x00", "epochs: \x1b[2J", "- 1", "learning_rate: .nan", "out: 'a\\0b'", "augment: crop", "augment: [crop, crop]", "<<: {epochs: 3}", "seed: 0o17", "seed: 2026-01-01", "image_size: [8, 8, 8]", "\ufeffepochs: 1", "epochs: 1\r\nseed: 2\r\n", "\tepochs: 1", "resume: true", "config: x", "clip: null", "1: 2", "null: 1", "epochs: " + "9" * 5000, "'\\uDCFF': 1"]  # fmt: skip
+
+
+EDITS = [0, -1, 3, 0.5, 1e308, 2**31, 2**63, -(2**63), True, False, None, "", "x", "0.1", "nan", "a\x1b[2Jb", "a\0b", "\udcff", "/dev/zero", "..", [], [8, 8], ["crop"], [[]], {}, {"a": 1}]  # fmt: skip
+OWN = ["..", ".", "", "/", "../mine", "a/../../mine", "PLACE/text", "link/text", "link", "checkpoints/../../x", 3, None, [], {}, "x" * 5000, "a\0b", "\udcff", "*"]  # fmt: skip
+"""Names that no list of what a run wrote has."""
 
 
 def value(name: str, draw: random.Random) -> str:
@@ -139,15 +149,38 @@ def spoil(file: Path, draw: random.Random) -> None:
             file.chmod(mode)
 
 
-def spoil_run(run: Path, draw: random.Random) -> None:
+def edit(run: Path, place: Path, draw: random.Random) -> None:
+    """Change one of its settings, or what its lists say, as a hand would that makes the sums anew."""
+    match draw.randrange(4):
+        case 0 | 1:
+            settings = json.loads((run / "config.json").read_text())
+            name = draw.choice(sorted(settings))
+            (run / "config.json").write_text(json.dumps({**settings, name: draw.choice(EDITS[: 3 if name == "epochs" else None])}))  # fmt: skip
+        case 2:
+            (run / "link").symlink_to(place)
+            names = [name.replace("PLACE", str(place)) if isinstance(name, str) else name for name in draw.sample(OWN, 2)]  # fmt: skip
+            write_sealed(run / MANIFEST, KIND, draw.choice([{"written": ["config.json", "checkpoints", *names]}, {"written": 3}, {}]))  # fmt: skip
+        case _:
+            listed = draw.choice([{}, {"files": 3, "later": []}, {"files": {"../mine.txt": "x"}, "later": ["../../mine.txt", 3]}, {"files": ["x"], "later": None}])  # fmt: skip
+            write_sealed(run / "checkpoints" / "4" / digests.LIST, digests.KIND, listed)
+
+
+def spoil_run(run: Path, place: Path, draw: random.Random) -> None:
     """Damage one or two of its files, or whole folders."""
+    if draw.random() < 0.3:
+        edit(run, place, draw)
     for _ in range(draw.randint(0, 2)):
         files = sorted(path for path in run.rglob("*") if path.is_file() and not path.is_symlink() and path.name != "mine.txt")  # fmt: skip
         near = [path for path in files if path.parent == run]
-        if draw.random() < 0.15:
-            (folder := draw.choice(sorted((run / "checkpoints").iterdir()) + [run / "checkpoints"])).is_dir() and shutil.rmtree(folder)  # fmt: skip
+        far = [path for path in files if path.parent != run]
+        if draw.random() < 0.1:
+            for path in sorted((run / "checkpoints").glob("[0-9]*"))[: draw.randint(1, 2)]:
+                shutil.rmtree(path)
         elif files:
-            spoil(draw.choice(near if near and draw.random() < 0.6 else files), draw)
+            spoil(file := draw.choice(near if draw.random() < 0.5 or not far else far), draw)
+            if file in far and draw.random() < 0.3:  # as if it had been written so
+                with contextlib.suppress(Exception):
+                    digests.write_digests(run / file.relative_to(run).parents[-3], later=("_CHECKPOINT_METADATA", "commit_success.txt"))  # fmt: skip
 
 
 def settings_text(draw: random.Random) -> str:

@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -40,8 +41,8 @@ def command() -> Iterator[Command]:
         assert orders is not None
         assert answers is not None
 
-        def run(words: list[str], folder: Path) -> int | None:
-            said = [str(folder / name) for name in ("stdout", "stderr")]
+        def run(words: list[str], folder: Path, stdout: str = "stdout") -> int | None:
+            said = [str(folder / name) for name in (stdout, "stderr")]
             orders.write(json.dumps({"argv": words, "cwd": str(folder), "said": said, "seconds": SECONDS}) + "\n")
             orders.flush()
             return json.loads(answers.readline())
@@ -102,7 +103,7 @@ def problems(status: int | None, folder: Path) -> Iterator[str]:
             yield f"{name} has a traceback or a warning"
         if printable(text.replace("\n", "").replace("\t", "")) != text.replace("\n", "").replace("\t", ""):
             yield f"{name} has characters that are not seen, of {sorted(UNSEEN)}"
-    if status and not COMMAND.search(err):
+    if status and not COMMAND.search(err) and "\nFAILED: " not in out:
         yield "says no error"
     if status == 0 and re.search("^error: ", err, re.MULTILINE):
         yield "says an error, and ends well"
@@ -116,19 +117,22 @@ def problems(status: int | None, folder: Path) -> Iterator[str]:
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="a fork for each setting")
 @pytest.mark.parametrize("seed", SEEDS)
 def test_whatever_is_given_ends_in_a_line(seed: int, command: Command, good: Path, tmp_path: Path) -> None:
-    failures = []
+    failures, counts = [], Counter[int | None]()
     for number in range(EACH if seed else QUICK):
         draw = random.Random(f"{seed}/{number}")
         folder, place = tmp_path / str(number), tmp_path / f"{number} inputs"
         folder.mkdir()
         inputs(place, good, draw)
         shutil.copytree(good / "run", folder / "run", symlinks=True)
-        spoil_run(folder / "run", draw)
+        spoil_run(folder / "run", place, draw)
         (folder / "settings.yaml").write_text(settings_text(draw), errors="surrogateescape")
         words = [word.replace("PLACE", str(place)).replace("RUN", "run") for word in arguments(draw)]
         canary = {**state(place), **state(good)}
         kept = [path for path in folder.rglob("mine.txt") if path.read_text() == "weeks of work"]
-        found = [*problems(command(words, folder), folder)]
+        (folder / "stdout").touch()
+        status = command(words, folder, "/dev/full" if draw.random() < 0.1 else "stdout")
+        counts[status] += 1
+        found = [*problems(status, folder)]
         now: dict[str, Any] = {**state(place), **state(good)}
         written = asked_for(words, folder)
         changed = sorted(name for name in canary | now if canary.get(name) != now.get(name) and written.isdisjoint([Path(name), *Path(name).parents]))  # fmt: skip
@@ -140,4 +144,5 @@ def test_whatever_is_given_ends_in_a_line(seed: int, command: Command, good: Pat
             failures.append(f"seed {seed}/{number}: {words}\n{found}\n{(folder / 'stderr').read_bytes()[-3000:]!r}\n{(folder / 'stdout').read_bytes()[-500:]!r}")  # fmt: skip
         shutil.rmtree(folder)
         shutil.rmtree(place)
+    print(counts)
     assert not failures, "\n\n".join(failures)
