@@ -96,6 +96,8 @@ def claim_file(flag: str, path: Path, *, make_folder: bool = True) -> None:
         if isinstance(place, int):  # a stream of one's own
             os.fstat(place)
             return
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            os.lstat(place)  # where pathlib says of a name that no file can have that it is not there
         if place.is_dir():
             raise InputError(f"{flag} {printable(path, LONGEST)} is a folder; give a file")
         if place.exists() and not stat.S_ISREG(place.stat().st_mode):  # a device or a pipe, which is written into

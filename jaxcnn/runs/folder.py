@@ -77,7 +77,7 @@ class RunFolder:
         if os.path.lexists(path / MANIFEST):
             try:
                 with reading(path / MANIFEST, "names of files below its folder"):
-                    self.written = set(map(_below, read_sealed(path / MANIFEST, KIND)["written"]))
+                    self.written = _names_below(read_sealed(path / MANIFEST, KIND)["written"])
             except OutsideError as error:
                 raise InputError(f"{error}; it lists what may be deleted here: give another --out") from None
 
@@ -126,9 +126,10 @@ class RunFolder:
         write_sealed(self.path / MANIFEST, KIND, {"written": sorted(written)})
 
 
-def _below(name: str) -> str:
-    """ValueError unless it names something below a folder, and in one way."""
-    parts = PurePosixPath(name).parts
-    if not parts or "/".join(parts) != name or {"/", ".."} & set(parts) or "\0" in name:
-        raise ValueError(f"{name!r:.60} is no name of something below this folder")
-    return name
+def _names_below(names: list[str]) -> set[str]:
+    """ValueError unless it is a list in which each names something below a folder, and in one way."""
+    for name in names if isinstance(names, list) else [None]:
+        parts = PurePosixPath(name).parts if isinstance(name, str) else ()
+        if not parts or "/".join(parts) != name or {"/", ".."} & set(parts) or "\0" in name:
+            raise ValueError(f"{name!r:.60} is no name of something below this folder")
+    return set(names)

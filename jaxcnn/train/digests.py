@@ -19,7 +19,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from jaxcnn.outside import OutsideError, opened, printable
+from jaxcnn.outside import OutsideError, opened, printable, reading
 from jaxcnn.sealed import read_sealed, write_sealed
 
 LIST = "digests.json"
@@ -35,7 +35,7 @@ def write_digests(folder: Path, *, later: tuple[str, ...] = ()) -> None:
 
 def check_digests(folder: Path, *, below: str = "", part: int = 0, of: int = 1) -> None:
     """Read the files of ``folder``, or those ``below`` a part of it, and compare; ``part`` of ``of`` where processes share the work. OutsideError that names the first that differs."""
-    sums = {name: sum_ for name, sum_ in read_sealed(folder / LIST, KIND)["files"].items() if name.startswith(below)}
+    sums = {name: sum_ for name, sum_ in _listed(folder)[0].items() if name.startswith(below)}
     for name in sorted(sums)[part::of]:
         if _sum(folder / name) != sums[name]:
             raise OutsideError(printable(f"{folder / name}: has other bytes than were written"))
@@ -44,10 +44,10 @@ def check_digests(folder: Path, *, below: str = "", part: int = 0, of: int = 1) 
 def foreign(folder: Path) -> list[str]:
     """The files in ``folder`` that were not written with its sums; all of them, where it has none."""
     try:
-        said = read_sealed(folder / LIST, KIND)
+        files, later = _listed(folder)
     except OutsideError:
         return list(_files(folder))
-    return sorted({*_files(folder)} - {*said["files"], *said["later"], LIST})
+    return sorted({*_files(folder)} - {*files, *later, LIST})
 
 
 def remove(folder: Path) -> None:
@@ -59,6 +59,16 @@ def remove(folder: Path) -> None:
     for path, _, _ in os.walk(folder, topdown=False):
         with contextlib.suppress(OSError):  # where there is something in it
             os.rmdir(path)
+
+
+def _listed(folder: Path) -> tuple[dict[str, str], list[str]]:
+    """The sums by name, and the names of files that were still to come."""
+    with reading(folder / LIST, KIND):
+        said = read_sealed(folder / LIST, KIND)
+        files, later = dict(said["files"]), list(said["later"])
+        if not all(isinstance(text, str) for text in (*files, *files.values(), *later)):
+            raise ValueError("has something else than text among its names and sums")
+        return files, later
 
 
 def _files(folder: Path) -> Iterator[str]:
