@@ -57,7 +57,8 @@ def parse(settings: type[S], experiment: str, arguments: Sequence[str] | None) -
         SystemExit: with status 2, where it cannot be read; tyro has said why.
         InputError: a flag is given twice, or a value is out of range, or does not go with another.
     """
-    found = read_flags(settings, sys.argv[1:] if arguments is None else arguments, f"python -m experiments.{experiment}")
+    given = sys.argv[1:] if arguments is None else arguments
+    found = read_flags(settings, given, f"python -m experiments.{experiment}")
     found.check()
     return found
 

@@ -39,7 +39,7 @@ class Log:
         self.kept = [line for line in lines if resume_at is None or line.get("step", 0) <= resume_at]
         if lines:
             write_file(self.path, "".join(to_json(line) + "\n" for line in self.kept))
-        self._stream = open(self.path, "a" if lines else "w", encoding="utf-8", opener=at_once)
+        self._stream = open(self.path, "a" if lines else "w", encoding="utf-8", opener=at_once)  # noqa: SIM115 (closed by close)
         os.set_blocking(self._stream.fileno(), True)
 
     def write(self, **fields: Any) -> None:

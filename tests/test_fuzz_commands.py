@@ -77,8 +77,8 @@ def inputs(place: Path, good: Path, draw: random.Random) -> None:
         path = place / "images" / ("train", "test")[number // 4 % 2] / ["a", "[red]b", "c\x1b[2J", "d\udcff"][label] / f"{number}.png"  # fmt: skip
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(pixels.astype(np.uint8)).save(path)
-    if draw.random() < 0.5:
-        path.write_bytes(damaged(path.read_bytes(), draw))
+        if draw.random() < 0.1:
+            path.write_bytes(damaged(path.read_bytes(), draw))
     for size, name in ((8, "eight.png"), (9, "nine.png")):
         Image.new("L", (size, size)).save(place / name)
     os.mkfifo(place / "fifo")

@@ -129,7 +129,7 @@ class RunFolder:
 def _names_below(names: list[str]) -> set[str]:
     """ValueError unless it is a list in which each names something below a folder, and in one way."""
     for name in names if isinstance(names, list) else [None]:
-        parts = PurePosixPath(name).parts if isinstance(name, str) else ()
-        if not parts or "/".join(parts) != name or {"/", ".."} & set(parts) or "\0" in name:
+        parts = PurePosixPath(name).parts if name and isinstance(name, str) and "\0" not in name else ()
+        if not parts or "/".join(parts) != name or {"/", ".."} & set(parts):
             raise ValueError(f"{name!r:.60} is no name of something below this folder")
     return set(names)
