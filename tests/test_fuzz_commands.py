@@ -23,7 +23,7 @@ from jaxcnn.command import BAD_INPUT, CLOSED, FAILED, INTERRUPTED
 from jaxcnn.outside import UNSEEN, printable
 
 SECONDS = 60.0
-EACH, QUICK = 25, 15  # settings of one test
+EACH, QUICK = 25, 10  # settings of one test
 SEEDS = [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(1, 25))]
 COMMAND = re.compile(r"^(error: |╭|\+--)", re.MULTILINE)
 Command = Callable[..., int | None]
