@@ -2,13 +2,15 @@
 
 import dataclasses
 import importlib
+import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import NoReturn, Protocol, TypeVar
 
-import tyro
-
-from jaxcnn.command import LARGEST_SEED, claim_folder, expect, run
+from jaxcnn.command import LARGEST_SEED, claim_folder, expect, program, run
+from jaxcnn.outside import printable_lines
+from jaxcnn.runs.flags import read_flags
+from jaxcnn.terminal import unheard
 
 MNIST_DIR = Path(__file__).parent / "data" / "mnist"
 
@@ -53,9 +55,10 @@ def parse(settings: type[S], experiment: str, arguments: Sequence[str] | None) -
 
     Raises:
         SystemExit: with status 2, where it cannot be read; tyro has said why.
-        InputError: a value is out of range, or does not go with another.
+        InputError: a flag is given twice, or a value is out of range, or does not go with another.
     """
-    found = tyro.cli(settings, args=arguments, prog=f"python -m experiments.{experiment}")
+    given = sys.argv[1:] if arguments is None else arguments
+    found = read_flags(settings, given, f"python -m experiments.{experiment}")
     found.check()
     return found
 
@@ -69,7 +72,13 @@ def main(settings: type[C], experiment: str, arguments: Sequence[str] | None) ->
     def work() -> bool:
         config = parse(settings, experiment, arguments)
         claim_folder("--out", config.out)
-        print(importlib.import_module(f"experiments.{experiment}.work").run(config))
+        with unheard():  # what counts is in files
+            print(printable_lines(importlib.import_module(f"experiments.{experiment}.work").run(config)))
         return False
 
     return run(work)
+
+
+def begin(settings: type[Common], experiment: str) -> NoReturn:
+    """:func:`main` as a process."""
+    sys.exit(program(lambda: main(settings, experiment, sys.argv[1:])))

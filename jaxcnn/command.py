@@ -53,6 +53,11 @@ class Parser(argparse.ArgumentParser):
         """Say it, and leave with the status for bad input."""
         self.exit(BAD_INPUT, f"error: {printable(message, 1000)}; {self.prog} --help tells of all options\n")
 
+    def _print_message(self, message: str, file: Any = None) -> None:
+        """argparse passes over a stdout that takes nothing."""
+        with contextlib.suppress(*[OSError] * (file is not sys.stdout)):
+            (file or sys.stderr).write(message)
+
 
 class _Once(argparse._StoreAction):
     def __call__(self, parser: Any, namespace: Any, values: Any, option: str | None = None) -> None:
@@ -91,6 +96,8 @@ def claim_file(flag: str, path: Path, *, make_folder: bool = True) -> None:
         if isinstance(place, int):  # a stream of one's own
             os.fstat(place)
             return
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            os.lstat(place)  # where pathlib says of a name that no file can have that it is not there
         if place.is_dir():
             raise InputError(f"{flag} {printable(path, LONGEST)} is a folder; give a file")
         if place.exists() and not stat.S_ISREG(place.stat().st_mode):  # a device or a pipe, which is written into

@@ -13,6 +13,7 @@
 """
 
 import contextlib
+import os
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
@@ -20,7 +21,7 @@ from typing import Any, Self
 
 from jaxcnn.errors import check_integer
 from jaxcnn.files import from_json, to_json, write_file
-from jaxcnn.outside import OutsideError, opened, reading
+from jaxcnn.outside import OutsideError, at_once, opened, reading
 
 
 class Log:
@@ -42,7 +43,8 @@ class Log:
         self.kept = [line for line in lines if resume_at is None or line.get("step", 0) <= resume_at]
         if lines:
             write_file(self.path, "".join(to_json(line) + "\n" for line in self.kept))
-        self._stream = self.path.open("a" if lines else "w", encoding="utf-8")
+        self._stream = open(self.path, "a" if lines else "w", encoding="utf-8", opener=at_once)  # noqa: SIM115 (closed by close)
+        os.set_blocking(self._stream.fileno(), True)
 
     def write(self, **fields: Any) -> None:
         """Add a line. OSError, with the file's name, where it cannot be written."""

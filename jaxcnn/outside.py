@@ -67,7 +67,7 @@ def opened(
         grows: it may become longer meanwhile, as a log does.
         pipes: pipes and devices are taken, by a reader that asks for no more than so many bytes.
     """
-    with reading(path, wanted, kind, missing), open(path, "rb", opener=_at_once) as file:
+    with reading(path, wanted, kind, missing), open(path, "rb", opener=at_once) as file:
         before = os.fstat(file.fileno())
         if not stat.S_ISREG(before.st_mode):
             if not pipes:
@@ -79,9 +79,9 @@ def opened(
             raise kind(f"{path}: changed while it was read; wait until it is whole")
 
 
-def _at_once(path: str, flags: int) -> int:
-    """Without waiting until somebody writes into a pipe."""
-    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+def at_once(path: str, flags: int) -> int:
+    """An opener that does not wait until somebody is at the other end of a pipe."""
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0), 0o666)
 
 
 def load_jax(*, begin: bool = True) -> Any:

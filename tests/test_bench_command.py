@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from run_files import others
 
 from experiments import command
 from experiments.bench.__main__ import main
@@ -43,7 +44,8 @@ def test_what_cannot_be_used_is_refused_in_one_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], flags: str
 ) -> None:
     (tmp_path / "file").touch()
-    assert main(["--out", str(tmp_path / "out"), *flags.format(tmp=tmp_path).split()]) == 2
+    more = flags.format(tmp=tmp_path).split()
+    assert main([*others(["--out", str(tmp_path / "out")], more), *more]) == 2
     printed = capsys.readouterr()
     assert printed.err.startswith("error: ")
     assert printed.err.count("\n") == 1

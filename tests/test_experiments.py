@@ -47,7 +47,7 @@ def test_every_experiment_runs(name: str, tmp_path: Path, images: Path, capsys: 
     told = capsys.readouterr().out
     assert "Next: python -m experiments." in told
     files = importlib.import_module(f"experiments.{name}.work").FILES
-    assert {path.name for path in tmp_path.iterdir()} == set(files)
+    assert {path.name for path in tmp_path.iterdir()} == {*files, "manifest.json"}
     result = json.loads((tmp_path / "result.json").read_text())
     assert result
     if name == "delta":

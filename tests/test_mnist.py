@@ -13,7 +13,9 @@ import matplotlib.image
 import numpy as np
 import pytest
 from idx_files import NAMES, write_folder, write_idx
+from run_files import others
 
+from experiments.files import clear_folder
 from experiments.mnist import pictures, work
 from experiments.mnist.__main__ import main
 from experiments.mnist.config import MNIST_DIR
@@ -36,7 +38,8 @@ def stripes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _run(data: Path, out: Path, *more: str) -> int:
-    return main(["--data-dir", str(data), "--out", str(out), "--model", "mlp", "--batch-size", "8", *more])
+    usual = ["--data-dir", str(data), "--out", str(out), "--model", "mlp", "--batch-size", "8"]
+    return main([*others(usual, more), *more])
 
 
 def _result(out: Path) -> dict[str, Any]:
@@ -77,7 +80,9 @@ def test_a_run_learns_and_leaves_its_results(stripes: Path, tmp_path: Path, caps
     assert [line["scores"]["accuracy"] for line in lines] == result["test_accuracy_by_epoch"]
     assert sum(len(line["losses"]) for line in lines) == result["steps"] == 120
     _assert_pictures(out)
-    assert sorted(path.name for path in out.iterdir()) == sorted(["result.json", "metrics.jsonl", *PICTURES])
+    assert sorted(path.name for path in out.iterdir()) == sorted(
+        ["manifest.json", "result.json", "metrics.jsonl", *PICTURES]
+    )
     printed = capsys.readouterr()
     assert "step 120/120  epoch 4  loss " in printed.out
     assert f"{result['test_accuracy']:.2%} of the test images are right after 4 epochs" in printed.out
@@ -160,6 +165,7 @@ def test_images_that_are_all_alike_are_refused(tmp_path: Path, capsys: pytest.Ca
 def test_a_loss_that_is_not_finite_stops_the_run(
     stripes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    clear_folder(tmp_path, ["result.json"])
     (tmp_path / "result.json").write_text("of an earlier run")
     assert _run(stripes, tmp_path, "--learning-rate", "1e38") == 1
     error = capsys.readouterr().err

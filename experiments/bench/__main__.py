@@ -4,7 +4,8 @@ import sys
 from collections.abc import Sequence
 
 from experiments.bench.config import parse
-from jaxcnn.command import claim_file, claim_folder, run
+from jaxcnn.command import claim_file, claim_folder, program, run
+from jaxcnn.terminal import unheard
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -18,10 +19,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # matplotlib takes a second to import, which --help and a mistyped flag need not wait for
         from experiments.bench import report
 
-        return report.run(config)
+        with unheard():
+            return report.run(config)
 
     return run(measure)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(program(main))

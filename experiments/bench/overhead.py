@@ -20,6 +20,7 @@ from rich.console import Console
 from experiments.command import MNIST_DIR
 from experiments.images import load
 from jaxcnn import models, ops, train
+from jaxcnn.command import Parser, program
 from jaxcnn.train.checkpoint import Checkpoints
 from jaxcnn.train.progress import Progress
 
@@ -28,7 +29,10 @@ LOSS, OPTIMIZER, KEY = ops.softmax_cross_entropy, optax.adam(1e-3), jax.random.k
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    smoke = "--smoke" in (sys.argv[1:] if arguments is None else arguments)
+    """The exit status."""
+    parser = Parser("python -m experiments.bench.overhead", description="What checkpoints, log and progress bar cost.")
+    parser.add_argument("--smoke", action="store_true", help="only see that it works")
+    smoke = parser.parse_args(arguments).smoke
     pairs, every, part = (2, 4, 2) if smoke else (10, EVERY, PART)
     (images, labels), _, classes = load(MNIST_DIR)
     model = models.mlp((16, classes)) if smoke else models.lenet(classes)
@@ -73,4 +77,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(program(main))

@@ -47,8 +47,6 @@ def run(config: Config) -> bool:
     about: dict[str, Any] = {"machine": machine.describe(), "settings": settings, "versions": {}}
     _print(console, [f"{about['machine']['cpu']}, {config.threads} threads, float32; {', '.join(config.contestants)}"])
     clear_folder(config.out, results.FILES)
-    if config.json is not None:
-        config.json.unlink(missing_ok=True)
     outcomes: list[Outcome] = []
     interrupted = False
     try:
@@ -65,7 +63,7 @@ def run(config: Config) -> bool:
     figure = chart.draw(outcomes, f"{about['machine']['cpu']}, {config.threads} threads")
     if figure is not None:
         save(figure, config.out / results.PICTURE)
-    _tell(config, outcomes, console, interrupted)
+    _tell(config, outcomes, console, interrupted, config.json if steps else None)
     return interrupted
 
 
@@ -90,7 +88,7 @@ def _hold(config: Config, every: Sequence[Contest], outcomes: list[Outcome], abo
                     results.write_result(config.out, outcomes, about, interrupted=True)  # so far
 
 
-def _tell(config: Config, outcomes: Sequence[Outcome], console: Console, interrupted: bool) -> None:
+def _tell(config: Config, outcomes: Sequence[Outcome], console: Console, interrupted: bool, rows: Path | None) -> None:  # fmt: skip
     """Tables, and what was written."""
     for table in tables.tables(outcomes):
         console.print(table)
@@ -99,8 +97,8 @@ def _tell(config: Config, outcomes: Sequence[Outcome], console: Console, interru
         lines.append("Interrupted: the tables show the turns until then")
     written = [name for name in results.FILES if (config.out / name).exists()]
     lines.append(f"Results and picture are in {config.out}: {', '.join(written)}")
-    if config.json is not None and config.json.exists():
-        lines.append(f"The steps of {config.model[0]}, peer by peer, are in {config.json}")
+    if rows is not None:
+        lines.append(f"The steps of {config.model[0]}, peer by peer, are in {rows}")
     other = next((what for what in sections.SECTIONS if what not in config.what), "steps")
     lines.append(f"Next: python -m experiments.bench --what {other} --out {config.out}_{other}")
     _print(console, lines)

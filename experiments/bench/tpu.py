@@ -20,7 +20,7 @@ from experiments.bench import networks
 from experiments.bench.networks import NETWORKS
 from experiments.bench.peers import autodiff, explicit, learning
 from jaxcnn import ops, value_and_grad
-from jaxcnn.command import InputError, expect
+from jaxcnn.command import InputError, expect, program
 from jaxcnn.files import write_json
 from jaxcnn.plan.chips import available, slice_of
 from jaxcnn.plan.collectives import collectives
@@ -116,4 +116,4 @@ def _line(ours: Cost, theirs: Cost) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(program(main))

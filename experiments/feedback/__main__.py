@@ -1,9 +1,7 @@
 """Run from the root of the repository: ``python -m experiments.feedback [--help]``."""
 
-import sys
-
-from experiments.command import main
+from experiments.command import begin
 from experiments.feedback.config import Config
 
 if __name__ == "__main__":
-    sys.exit(main(Config, "feedback", sys.argv[1:]))
+    begin(Config, "feedback")

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from experiments.command import parse
 from experiments.mnist.config import Config
-from jaxcnn.command import claim_folder, run
+from jaxcnn.command import claim_folder, program, run
+from jaxcnn.terminal import unheard
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -19,10 +20,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # JAX and matplotlib take seconds to import, which --help and a mistyped flag need not wait for
         from experiments.mnist import work
 
-        return work.run(config, start)
+        with unheard():
+            return work.run(config, start)
 
     return run(train)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(program(main))

@@ -1,9 +1,7 @@
 """Run from the root of the repository: ``python -m experiments.walkthrough [--help]``."""
 
-import sys
-
-from experiments.command import main
+from experiments.command import begin
 from experiments.walkthrough.config import Config
 
 if __name__ == "__main__":
-    sys.exit(main(Config, "walkthrough", sys.argv[1:]))
+    begin(Config, "walkthrough")

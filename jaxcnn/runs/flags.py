@@ -14,6 +14,7 @@ from jaxcnn.command import STATUSES, InputError
 from jaxcnn.terminal import harmless, wide_enough
 
 T = TypeVar("T")
+FIRST, LAST = 20, 10  # lines of what tyro says of a value that may have thousands of characters
 
 
 def read_flags(kind: type[T], arguments: Sequence[str], prog: str, before: Callable[[], Sequence[str]] = tuple) -> T:
@@ -31,7 +32,8 @@ def read_flags(kind: type[T], arguments: Sequence[str], prog: str, before: Calla
             return tyro.cli(kind, args=[*earlier, *arguments], prog=prog, description=f"{inspect.getdoc(kind)}\n\n{STATUSES}")  # fmt: skip
     finally:
         with contextlib.suppress(OSError):
-            sys.stderr.write(harmless(said.getvalue()))
+            lines = harmless(said.getvalue()).splitlines(keepends=True)
+            sys.stderr.write("".join([*lines[:-LAST][:FIRST], *["…\n"] * (len(lines) > FIRST + LAST), *lines[-LAST:]]))
 
 
 def _once(kind: Any, arguments: Sequence[str]) -> None:

@@ -16,7 +16,7 @@ import platform
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from jaxcnn.command import InputError
 from jaxcnn.outside import OutsideError, printable, reading
@@ -66,11 +66,7 @@ def claimed(path: Path) -> Iterator[None]:
 def listed(path: Path) -> set[str]:
     """What is on the list in the folder ``path``. OutsideError where it cannot be read, or has a name of something outside of that folder."""
     with reading(path / MANIFEST, "a list of the names of files in that folder"):
-        names = read_sealed(path / MANIFEST, KIND)["written"]
-        for name in names:
-            if not isinstance(name, str) or "\0" in name or Path(name).is_absolute() or not Path(name).parts or ".." in Path(name).parts:  # fmt: skip
-                raise OutsideError(f"{path / MANIFEST}: {name!r:.80} is no name of a file in that folder")
-        return set(names)
+        return _names_below(read_sealed(path / MANIFEST, KIND)["written"])
 
 
 class RunFolder:
@@ -111,7 +107,11 @@ class RunFolder:
 
     def there(self) -> list[str]:
         """What runs have written and what is still there, in order."""
-        return sorted(name for name in self.written if os.path.lexists(self.path / name))
+        return sorted(name for name in self.written if os.path.lexists(self.path / name) and self._is_own(name))
+
+    def _is_own(self, name: str) -> bool:
+        """Whether no link leads to somewhere else on the way there."""
+        return (self.path / name).parent.resolve() == self.path.resolve() / PurePosixPath(name).parent
 
     def clear(self) -> None:
         """Delete all that runs have written; what else is in one of their folders stays, and with it that folder."""
@@ -129,3 +129,12 @@ class RunFolder:
     def _save(self, written: set[str]) -> None:
         self.written = written
         write_sealed(self.path / MANIFEST, KIND, {"written": sorted(written)})
+
+
+def _names_below(names: list[str]) -> set[str]:
+    """ValueError unless it is a list in which each names something below a folder, and in one way."""
+    for name in names if isinstance(names, list) else [None]:
+        parts = PurePosixPath(name).parts if name and isinstance(name, str) and "\0" not in name else ()
+        if not parts or "/".join(parts) != name or {"/", ".."} & set(parts):
+            raise ValueError(f"{name!r:.60} is no name of something below this folder")
+    return set(names)

@@ -56,7 +56,7 @@ def remove_checkpoints(folder: Path) -> None:
     for path in folder.iterdir() if folder.is_dir() else ():
         if path.name.isdecimal() and (path / LIST).exists():
             remove(path)
-        elif UNFINISHED in path.name:
+        elif UNFINISHED in path.name and path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
     with contextlib.suppress(OSError):
         folder.rmdir()

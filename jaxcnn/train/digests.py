@@ -19,7 +19,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from jaxcnn.outside import OutsideError, opened, reading
+from jaxcnn.outside import OutsideError, opened, printable, reading
 from jaxcnn.sealed import read_sealed, write_sealed
 
 LIST = "digests.json"
@@ -38,7 +38,7 @@ def check_digests(folder: Path, *, below: str = "", part: int = 0, of: int = 1) 
     sums = {name: sum_ for name, sum_ in _listed(folder)[0].items() if name.startswith(below)}
     for name in sorted(sums)[part::of]:
         if _sum(folder / name) != sums[name]:
-            raise OutsideError(f"{folder / name}: has other bytes than were written")
+            raise OutsideError(printable(f"{folder / name}: has other bytes than were written"))
 
 
 def foreign(folder: Path) -> list[str]:
@@ -62,10 +62,13 @@ def remove(folder: Path) -> None:
 
 
 def _listed(folder: Path) -> tuple[dict[str, str], list[str]]:
-    """The sums of the files by their names, and the names of those that were still to come."""
+    """The sums by name, and the names of files that were still to come."""
     with reading(folder / LIST, KIND):
         said = read_sealed(folder / LIST, KIND)
-        return dict(said["files"]), list(map(str, said["later"]))
+        files, later = dict(said["files"]), list(said["later"])
+        if not all(isinstance(text, str) for text in (*files, *files.values(), *later)):
+            raise ValueError("has something else than text among its names and sums")
+        return files, later
 
 
 def _files(folder: Path) -> Iterator[str]:
