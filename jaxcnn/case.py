@@ -118,7 +118,7 @@ class Kink:
 
 @dataclasses.dataclass(frozen=True)
 class Bad:
-    """A call that must be refused before anything is computed, with the words that its message must contain."""
+    """A call that must be refused before anything is computed, with the words that its message must contain. Its inputs are arrays, or recipes for them."""
 
     label: str
     inputs: tuple[Any, ...]

@@ -24,7 +24,8 @@ def test_an_old_style_key_gives_the_numbers_of_the_new(x64):
     for a, b in zip(*(jax.tree.leaves(model.init(key, (5,))) for key in (old, new)), strict=True):
         np.testing.assert_array_equal(a, b)
     drop = layers.dropout(0.5)
-    np.testing.assert_array_equal(*(drop.apply({}, {}, x, key, train=True)[0] for key in (old, new)))
+    dropped, expected = (drop.apply({}, {}, x, key, train=True)[0] for key in (old, new))
+    np.testing.assert_array_equal(dropped, expected)
 
 
 @pytest.mark.parametrize("style", [jax.random.PRNGKey, jax.random.key])

@@ -35,10 +35,10 @@ def ends(workers: list[subprocess.Popen[str]], within: float = 60) -> list[tuple
     return [(worker.returncode, [line for line in each if line]) for worker, each in zip(workers, told, strict=True)]
 
 
-def together(count: int, *, odd: dict[str, str] | None = None, missing: int | None = None, **settings: str) -> list[subprocess.Popen[str]]:  # fmt: skip
+def together(count: int, settings: dict[str, object], *, odd: dict[str, str] | None = None, missing: int | None = None) -> list[subprocess.Popen[str]]:  # fmt: skip
     """The processes of a run; the last of them has what is ``odd``, one does not come."""
     meeting = {"--coordinator": f"127.0.0.1:{free_port()}", "--processes": str(count), "--devices": "0", "--wait": str(WAIT)}  # fmt: skip
-    same = meeting | {f"--{name}": value for name, value in settings.items()}
+    same = meeting | {f"--{name}": str(value) for name, value in settings.items()}
     return [
         begin(same | {"--process": str(number)} | (odd or {} if number == count - 1 else {}))
         for number in range(count)
@@ -51,7 +51,7 @@ def together(count: int, *, odd: dict[str, str] | None = None, missing: int | No
 def test_with_different_settings(count: int, odd: dict[str, str], data: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     (name, value) = next(iter(odd.items()))
-    for status, said in ends(together(count, odd=odd, data=str(data), out=str(out))):
+    for status, said in ends(together(count, {"data": data, "out": out}, odd=odd)):
         assert status == 2
         assert len(said) == 1
         assert f"process {count - 1} has {name} {value}, process 0 has" in said[0]
@@ -66,7 +66,7 @@ def test_with_other_data(count: int, data: Path, tmp_path: Path) -> None:
     (tmp_path / "elsewhere").mkdir()
     other = write_npz(tmp_path / "elsewhere/stripes.npz", train_images=images)
     out = tmp_path / "out"
-    for status, said in ends(together(count, odd={"--data": str(other)}, data=str(data), out=str(out))):
+    for status, said in ends(together(count, {"data": data, "out": out}, odd={"--data": str(other)})):
         assert status == 2
         assert len(said) == 1
         assert f"process {count - 1} has the data " in said[0] or f"has --data {other}" in said[0]
@@ -76,7 +76,7 @@ def test_with_other_data(count: int, data: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(("count", "missing"), [(2, 0), (2, 1), (3, 0), (3, 2)])
 def test_with_one_missing(count: int, missing: int, data: Path, tmp_path: Path) -> None:
     began = time.monotonic()
-    for status, said in ends(together(count, missing=missing, data=str(data), out=str(tmp_path / "out"))):
+    for status, said in ends(together(count, {"data": data, "out": tmp_path / "out"}, missing=missing)):
         assert status == 1
         assert said[-1].startswith("error: ")
         assert f"process {missing}" in said[-1] or "process 0 ended before the run began" in said[-1]
@@ -87,7 +87,7 @@ def test_with_one_missing(count: int, missing: int, data: Path, tmp_path: Path) 
 
 @pytest.mark.parametrize("count", [2, 3])
 def test_with_a_folder_that_is_not_shared(count: int, data: Path, tmp_path: Path) -> None:
-    for status, said in ends(together(count, odd={"--out": str(tmp_path / "other")}, data=str(data), out=str(tmp_path / "out"))):  # fmt: skip
+    for status, said in ends(together(count, {"data": data, "out": tmp_path / "out"}, odd={"--out": str(tmp_path / "other")})):  # fmt: skip
         assert status == 2, said
         assert len(said) == 1
         assert "--out" in said[0]
@@ -98,7 +98,7 @@ def test_with_a_folder_that_is_not_shared(count: int, data: Path, tmp_path: Path
 @pytest.mark.parametrize("when", ["before the first step", "while it trains"])
 def test_with_one_killed(count: int, killed: int, when: str, data: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    workers = together(count, data=str(data), out=str(out), epochs="400", **{"batch-size": "24"})
+    workers = together(count, {"data": data, "out": out, "epochs": 400, "batch-size": 24})
     began = time.monotonic()
     sign = out / ("config.json" if when == "before the first step" else "metrics.jsonl")
     while not sign.exists():

@@ -35,7 +35,7 @@ class Plain(Console):
 
     >>> import io
     >>> lines = io.StringIO()
-    >>> Plain(file=lines).print("[red]:cat:[/] [/x] \\x1b[2J")
+    >>> Plain(file=lines, width=80).print("[red]:cat:[/] [/x] \\x1b[2J")
     >>> lines.getvalue()
     '[red]:cat:[/] [/x] \\\\x1b[2J\\n'
     """

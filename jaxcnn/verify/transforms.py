@@ -58,7 +58,10 @@ def _static(probe: Probe) -> tuple[int, ...]:
 def vmap(probe: Probe, *, every: bool = False) -> list[Failure]:
     """``vmap`` of the gradient, and the gradient of ``vmap``, over every choice of mapped inputs, against a loop."""
     arrays, subject = probe.subject.arrays, probe.subject
-    choices = _choices(len(arrays), every)
+    shared = [i for i, leaf in enumerate(arrays) if _key_for_all(leaf)]
+    if shared:
+        probe.notes["vmap"] = f"not over {', '.join(subject.paths[i] for i in shared)}: JAX draws from the first of such keys for all"  # fmt: skip
+    choices = [chosen for chosen in _choices(len(arrays), every) if not set(shared) & set(chosen)]
     stacked = [stack([variant(leaf, k) for k in range(SIZE)]) for leaf in arrays]
     cotangents = [stack([like(wide(c) * (1 + k), c) for k in range(SIZE)]) for c in probe.u]
     plain = subject.pull(subject.f)
@@ -99,6 +102,11 @@ def vmap(probe: Probe, *, every: bool = False) -> list[Failure]:
         if failures:
             return failures
     return []
+
+
+def _key_for_all(leaf: Any) -> bool:
+    """Whether it is a random key of rbg or unsafe_rbg: under ``vmap`` over several of them, what is drawn is drawn from the first, in anybody's function."""
+    return jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key) and "rbg" in str(jax.random.key_impl(leaf))
 
 
 def _moving(probe: Probe, chosen: tuple[int, ...]) -> list[bool]:
