@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
@@ -106,7 +107,7 @@ def vmap(probe: Probe, *, every: bool = False) -> list[Failure]:
 
 def _key_for_all(leaf: Any) -> bool:
     """Whether it is a random key of rbg or unsafe_rbg: under ``vmap`` over several of them, what is drawn is drawn from the first, in anybody's function."""
-    return jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key) and "rbg" in str(jax.random.key_impl(leaf))
+    return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key) and "rbg" in str(jax.random.key_impl(leaf))
 
 
 def _moving(probe: Probe, chosen: tuple[int, ...]) -> list[bool]:
