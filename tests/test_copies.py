@@ -30,7 +30,7 @@ def test_an_op_that_was_used(op, case, way):
 
 
 @pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("name", ["lenet", "resnet20", "mlp"])
+@pytest.mark.parametrize("name", ["lenet", pytest.param("resnet20", marks=pytest.mark.slow), "mlp"])
 def test_a_model_that_was_used(name, way):
     model, shape = (models.mlp((5, 3)), (6,)) if name == "mlp" else (models.MODELS[name](3), (16, 16, 1))
     params, state = model.init(jax.random.key(0), shape)

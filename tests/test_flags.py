@@ -90,7 +90,7 @@ HOSTILE = {
     "deep lists": ("[" * 50_000, "is nested too deeply|while parsing"),
     "deep maps": ("{a: " * 10_000, "is nested too deeply|while parsing"),
     "deep blocks": ("- " * 40_000 + "x", "is nested too deeply|while parsing"),
-    "long": ("#" * (LARGEST + 1), "has more than the 100,000 characters"),
+    "long": ("#" * (LARGEST + 1), "has more than the 100,000 bytes"),
     "many digits": ("epochs: " + "9" * 50_000, "beyond what 64 bits|Exceeds the limit"),
     "octal": ("epochs: 0o" + "7" * 50_000, "epochs"),
     "an object": ("epochs: !!python/object/apply:os.getcwd []", "could not determine a constructor"),
@@ -146,7 +146,7 @@ def test_settings_from_a_pipe_are_read_and_from_a_device_without_end_refused(tmp
     assert settings_of(tmp_path / "pipe") == {"epochs": 3}
     reader.join(60)
     for device in ("/dev/zero", "/dev/full"):
-        with pytest.raises(InputError, match="has more than the 100,000 characters"):
+        with pytest.raises(InputError, match="has more than the 100,000 bytes"):
             settings_of(Path(device))
     with pytest.raises(InputError, match="must hold settings by name"):
         settings_of(Path(os.devnull))

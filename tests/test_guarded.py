@@ -12,7 +12,7 @@ from jaxcnn.window import resolve
 
 conv = importlib.import_module("jaxcnn.ops.conv")
 PRODUCTS = {"correlate": ("x", "w"), "input_gradient": ("dy", "w"), "weight_gradient": ("x", "dy")}
-WAYS = ["alone", "in a loop", "left mapped", "both mapped"]
+WAYS = ["alone", "both mapped", *(pytest.param(way, marks=pytest.mark.slow) for way in ("in a loop", "left mapped"))]
 
 
 def scanned(product, left, right):

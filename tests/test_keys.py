@@ -11,7 +11,7 @@ from test_layout import batch
 from jaxcnn import layers, models, ops, train
 from jaxcnn.keys import threefry
 
-GENERATORS = ["threefry2x32", "rbg", "unsafe_rbg"]
+GENERATORS = ["threefry2x32", "rbg", pytest.param("unsafe_rbg", marks=pytest.mark.slow)]
 
 
 def test_an_old_style_key_gives_the_numbers_of_the_new(x64):
@@ -28,11 +28,11 @@ def test_an_old_style_key_gives_the_numbers_of_the_new(x64):
     np.testing.assert_array_equal(dropped, expected)
 
 
-@pytest.mark.parametrize("style", [jax.random.PRNGKey, jax.random.key])
-def test_a_run_from_either_style_is_the_same(style):
+@pytest.mark.slow
+def test_a_run_from_either_style_is_the_same():
     model, data = models.mlp((4, 5)), batch(32)
     run = lambda key: train.fit(model, ops.softmax_cross_entropy, optax.sgd(0.1), data, key=key, batch_size=16, epochs=2)  # noqa: E731 # fmt: skip
-    np.testing.assert_array_equal(run(style(2))[1][-1].losses, run(jax.random.key(2))[1][-1].losses)
+    np.testing.assert_array_equal(run(jax.random.PRNGKey(2))[1][-1].losses, run(jax.random.key(2))[1][-1].losses)
 
 
 @pytest.mark.parametrize("name", GENERATORS)

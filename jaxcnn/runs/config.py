@@ -146,7 +146,7 @@ def read_settings(text: str, name: str) -> dict[str, Any]:
     form = "JSON" if name.endswith(".json") else "YAML"
     with reading(name, f"settings by name, in {form}", InputError):
         if len(text) > LARGEST:
-            raise ValueError(f"has more than the {LARGEST:,} characters that settings may take")
+            raise ValueError(f"has more than the {LARGEST:,} bytes that settings may take")
         found = _json(text.removeprefix("\ufeff")) if form == "JSON" else read_yaml(text)
         if not isinstance(found, dict):
             raise InputError(printable(f"{name}: must hold settings by name, such as `epochs: 3`; got {found!r:.60}"))

@@ -136,5 +136,5 @@ def _names_below(names: list[str]) -> set[str]:
     for name in names if isinstance(names, list) else [None]:
         parts = PurePosixPath(name).parts if name and isinstance(name, str) and "\0" not in name else ()
         if not parts or "/".join(parts) != name or {"/", ".."} & set(parts):
-            raise ValueError(f"{name!r:.60} is no name of something below this folder")
+            raise ValueError(f"{name!r:.60} is no name of a file in that folder")
     return set(names)
