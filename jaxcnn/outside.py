@@ -86,7 +86,10 @@ def at_once(path: str, flags: int) -> int:
 
 def load_jax(*, begin: bool = True) -> Any:
     """JAX, which reads its settings in the environment when it is loaded, and when it begins to look for devices."""
-    with reading("JAX", "settings of it in the environment that it takes"):
+    told = [
+        printable(f"{name}={value}", LONGEST) for name, value in sorted(os.environ.items()) if name.startswith("JAX_")
+    ]
+    with reading("JAX", f"other settings than {' '.join(told)}" if told else "a JAX that finds its devices"):
         import jax
 
         if begin:

@@ -134,7 +134,7 @@ SETTINGS = [
     ("--cut", "--cut needs several devices; say how many with --devices"),
     ("--stream", "good.npz: --stream and --image-size are for a folder with train/CLASS/IMAGE"),
     ("--image-size 8 8", "good.npz: --stream and --image-size are for a folder with train/CLASS/IMAGE"),
-    ("--coordinator host --processes 2 --process 0", "--coordinator must be HOST:PORT, or auto, got host"),
+    ("--coordinator host --processes 2 --process 0", "--coordinator must be HOST:PORT with a port from 1 to 65535, or auto, got host"),
     ("--coordinator host:1 --processes 2 --process 2", "--process must be an integer in [0, 2), got 2"),
     ("--processes 2", "--coordinator, --processes and --process go together"),
     ("--model vgg6 --data PLACE/one_pixel.npz", "one_pixel.npz: there is no such file or folder"),

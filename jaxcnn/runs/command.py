@@ -15,6 +15,7 @@ from jaxcnn.outside import load_jax, printable, printable_lines, reading
 from jaxcnn.runs.config import CONFIG, Config, as_flags, flag, go_on
 from jaxcnn.runs.flags import read_flags
 from jaxcnn.runs.folder import claimed
+from jaxcnn.runs.meeting import listen, parts
 from jaxcnn.runs.roll import Roll
 from jaxcnn.runs.same import versions
 from jaxcnn.terminal import unheard
@@ -121,7 +122,9 @@ def _begin(order: Train, stack: contextlib.ExitStack) -> bool:
             "shutdown_timeout_seconds": int(order.wait),
         }
         own = os.environ.get(BIND) if address else None
-        with reading(f"{BIND}={own}" if own else f"--coordinator {order.coordinator}", "HOST:PORT, at which process 0 can listen", InputError):  # fmt: skip
+        if own and order.process == 0:  # where it cannot listen, the process may end from within
+            listen(parts(BIND, own), f"{BIND}={own}").close()
+        with reading(f"--coordinator {order.coordinator}", "HOST:PORT, at which process 0 can listen", InputError):
             jax.distributed.initialize(address, order.processes, order.process, coordinator_bind_address=own or address, **limits)  # fmt: skip
     load_jax()
     if order.coordinator == "auto" and jax.process_index() == 0:
@@ -156,9 +159,7 @@ def _check_processes(order: Train) -> None:
         return
     if address is None or address == "auto" or count is None or number is None:
         raise InputError("--coordinator, --processes and --process go together (or --coordinator auto alone)")
-    host, _, port = address.rpartition(":")
-    expect(bool(host) and port.isdecimal(), "--coordinator", "HOST:PORT, or auto", address)
-    expect(0 < int(port) < 1 << 16, "--coordinator", "HOST:PORT with a port from 1 to 65535", address)
+    parts("--coordinator", address, "HOST:PORT with a port from 1 to 65535, or auto")
     expect(0 <= number < count, "--process", f"an integer in [0, {count})", number)
 
 

@@ -21,7 +21,6 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 from jaxcnn.command import LARGEST_SEED, InputError, expect
 from jaxcnn.files import from_json, to_json
 from jaxcnn.outside import opened, printable, reading
-from jaxcnn.runs.yaml import read_yaml
 
 CONFIG = "config.json"
 LARGEST = 100_000  # bytes of a file of settings
@@ -147,7 +146,12 @@ def read_settings(text: str, name: str) -> dict[str, Any]:
     with reading(name, f"settings by name, in {form}", InputError):
         if len(text) > LARGEST:
             raise ValueError(f"has more than the {LARGEST:,} bytes that settings may take")
-        found = _json(text.removeprefix("\ufeff")) if form == "JSON" else read_yaml(text)
+        if form == "JSON":
+            found = _json(text.removeprefix("\ufeff"))
+        else:
+            from jaxcnn.runs.yaml import read_yaml  # the experiments do without PyYAML
+
+            found = read_yaml(text)
         if not isinstance(found, dict):
             raise InputError(printable(f"{name}: must hold settings by name, such as `epochs: 3`; got {found!r:.60}"))
         known = get_type_hints(Config)

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from jaxcnn.command import InputError, RunError
+from jaxcnn.command import InputError, RunError, expect
 from jaxcnn.outside import printable
 from jaxcnn.runs.connection import Connection
 from jaxcnn.runs.same import difference
@@ -25,12 +25,36 @@ TICK = 1.0
 STRANGER = "what listens there is no run of jaxcnn; give a free port of process 0's host"
 
 
+def parts(said: str, address: str, wanted: str = "HOST:PORT with a port from 1 to 65535") -> tuple[str, int]:
+    """Host and port. InputError, in which it is called ``said``, where ``address`` is not HOST:PORT.
+
+    >>> parts("--coordinator", "[::1]:8476")
+    ('::1', 8476)
+    """
+    host, _, port = address.rpartition(":")
+    decimal = port.isascii() and port.isdecimal() and len(port) < 6
+    expect(bool(host) and decimal and 0 < int(port) < 1 << 16, said, wanted, address)
+    return host.strip("[]"), int(port)
+
+
+def listen(address: tuple[str, int], said: str, backlog: int = 1) -> socket.socket:
+    """A socket that listens there. InputError, in which it is called ``said``, where none can."""
+    try:
+        family, *_, place = socket.getaddrinfo(*address, type=socket.SOCK_STREAM)[0]
+        return socket.create_server(place[:2], family=family, backlog=backlog)
+    except (OSError, OverflowError, UnicodeError) as error:
+        number = (
+            getattr(error, "errno", None) or 0
+        )  # negative where a name means nothing, which the system has no words for
+        why = os.strerror(number) if number > 0 else error
+        raise InputError(f"{said}: cannot listen there ({why}); give an address and a free port of process 0's host") from None  # fmt: skip
+
+
 class Meeting:
     """One process's part in it; the arguments are those of :class:`jaxcnn.runs.roll.Roll`."""
 
     def __init__(self, address: str, count: int, number: int, *, folder: Path, told: Mapping[str, str], wait: float) -> None:  # fmt: skip
-        host, _, port = address.rpartition(":")
-        self._address, self._count, self._number = (host.strip("[]"), int(port)), count, number
+        self._address, self._count, self._number = parts("--coordinator", address), count, number
         self._folder, self._told, self._wait = folder, dict(told), wait
         self._peers: dict[int, Connection] = {}
         self._until, self._said = time.monotonic() + wait, False
@@ -53,15 +77,7 @@ class Meeting:
 
     def _gather(self) -> None:
         """Process 0: until all others have called and said the same."""
-        try:
-            family, *_, place = socket.getaddrinfo(*self._address, type=socket.SOCK_STREAM)[0]
-            door = socket.create_server(place[:2], family=family, backlog=self._count)  # JAX listens there next
-        except (OSError, OverflowError) as error:
-            number = (
-                getattr(error, "errno", None) or 0
-            )  # a negative one is of the name, and has no words of the system's
-            why = os.strerror(number) if number > 0 else error
-            raise InputError(f"--coordinator {shown(self._address)}: cannot listen there ({why}); give an address and a free port of process 0's host") from None  # fmt: skip
+        door = listen(self._address, f"--coordinator {shown(self._address)}", self._count)  # JAX listens there next
         with door:
             name = f".jaxcnn-{secrets.token_hex(8)}"
             (self._folder / name).touch()
