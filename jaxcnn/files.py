@@ -34,6 +34,14 @@ def write_file(path: Path, content: bytes | str) -> None:
     :data:`PATIENCE` seconds gets nothing, with a warning. Text is written as UTF-8; what no UTF-8 can hold (bytes of a file's name) as ``\\udcff``, which JSON reads back.
     """
     whole = content.encode(errors="backslashreplace") if isinstance(content, str) else content
+    try:
+        _write(path, whole)
+    except OSError as error:  # which has no name, or that of the file aside
+        error.filename = str(path)
+        raise
+
+
+def _write(path: Path, whole: bytes) -> None:
     place = destination(path)
     if isinstance(place, int):  # a stream of one's own, such as /dev/stdout: as if it were printed
         for stream in (sys.stdout, sys.stderr):
@@ -118,7 +126,7 @@ def _write_into_pipe(place: Path, whole: bytes) -> None:
             if error.errno != errno.ENXIO:
                 raise
         if time.monotonic() > end:
-            warnings.warn(f"{place} is a pipe that nobody reads: nothing was written there", RuntimeWarning, 3)
+            warnings.warn(f"{place} is a pipe that nobody reads: nothing was written there", RuntimeWarning, 4)
             return
         time.sleep(0.05)
     os.set_blocking(number, True)

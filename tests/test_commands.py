@@ -129,7 +129,7 @@ def test_a_product_that_goes_nowhere_ends_its_command(command: str, tmp_path: Pa
         assert (gone.returncode, gone.stderr) == (CLOSED, "")
         disk = ended(command.split(), tmp_path, out=full, PYTHONUNBUFFERED=unbuffered)
         assert (disk.returncode, disk.stderr.count("\n")) == (FAILED, 1)
-        assert "No space left on device" in disk.stderr
+        assert "error: /dev/full: No space left on device" in disk.stderr
     assert ended(command.split(), tmp_path, closed=">&-").returncode == 0
 
 
@@ -143,7 +143,7 @@ def test_an_answer_that_goes_nowhere(data: Path, tmp_path: Path) -> None:
         assert ended(["jaxcnn", *words], tmp_path, closed="2>&-").returncode == 0
     disk = ended(["jaxcnn", "eval", "out", "--json", "/dev/full"], tmp_path)
     assert (disk.returncode, disk.stderr.count("\n")) == (FAILED, 1)
-    assert "No space left on device" in disk.stderr
+    assert "error: /dev/full: No space left on device" in disk.stderr
 
 
 @pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.slow) for name in EXPERIMENTS])  # fmt: skip

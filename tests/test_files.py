@@ -164,8 +164,9 @@ def test_a_write_that_fails_leaves_the_old_file_and_no_scrap(fails: str, tmp_pat
         monkeypatch.setattr(jaxcnn.files.os, "fdopen", full)
     else:
         monkeypatch.setattr(jaxcnn.files.os, fails, lambda *arguments: _refuse(errno.ENOSPC))
-    with pytest.raises(OSError, match=os.strerror(errno.ENOSPC)):
+    with pytest.raises(OSError, match=os.strerror(errno.ENOSPC)) as caught:
         write_file(tmp_path / "file", "new")
+    assert caught.value.filename == str(tmp_path / "file")
     monkeypatch.undo()
     assert ((tmp_path / "file").read_text(), os.listdir(tmp_path)) == ("old", ["file"])
 
