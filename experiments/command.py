@@ -31,11 +31,17 @@ class Common:
     seed: int = 0
     """Of everything that is drawn."""
     smoke: bool = False
-    """Only see that everything works: seconds, settings of its own for whatever takes time, and figures that mean nothing."""
+    """Only see that everything works: seconds, settings of its own for whatever takes time, and
+    figures that mean nothing."""
 
     def check(self) -> None:
         """Raise InputError for a value out of range."""
-        expect(0 <= self.seed <= LARGEST_SEED, "--seed", f"an integer in [0, {LARGEST_SEED}]", self.seed)
+        expect(
+            0 <= self.seed <= LARGEST_SEED,
+            "--seed",
+            f"an integer in [0, {LARGEST_SEED}]",
+            self.seed,
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,16 +70,21 @@ def parse(settings: type[S], experiment: str, arguments: Sequence[str] | None) -
 
 
 def main(settings: type[C], experiment: str, arguments: Sequence[str] | None) -> int:
-    """Read the command line, claim the folder, and do ``experiments.EXPERIMENT.work.run(config)``, which says what to tell at the end.
+    """Read the command line, claim the folder, and do ``experiments.EXPERIMENT.work.run(config)``,
+    which says what to tell at the end.
 
-    That module is loaded only then: JAX and matplotlib take seconds, which --help and a mistyped flag need not wait for. The exit status is that of :func:`run`.
-    """
+    That module is loaded only then: JAX and matplotlib take seconds, which --help and a mistyped
+    flag need not wait for. The exit status is that of :func:`run`."""
 
     def work() -> bool:
         config = parse(settings, experiment, arguments)
         claim_folder("--out", config.out)
         with unheard():  # what counts is in files
-            print(printable_lines(importlib.import_module(f"experiments.{experiment}.work").run(config)))
+            print(
+                printable_lines(
+                    importlib.import_module(f"experiments.{experiment}.work").run(config)
+                )
+            )
         return False
 
     return run(work)

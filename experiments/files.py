@@ -7,7 +7,8 @@ from jaxcnn.runs.folder import RunFolder
 
 
 def clear_folder(folder: Path, names: Sequence[str]) -> None:
-    """Remove what an earlier run wrote there, so that no old result stands beside a new log. InputError where one of the ``names`` is of something that no run wrote."""
+    """Remove what an earlier run wrote there, so that no old result stands beside a new log.
+    InputError where one of the ``names`` is of something that no run wrote."""
     own = RunFolder(folder)
     own.check_free(*names)
     own.clear()

@@ -5,17 +5,33 @@ from collections.abc import Callable, Iterable, Iterator, Sized
 from typing import TypeVar
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 T = TypeVar("T")
 
 
 @contextlib.contextmanager
 def bar(total: int) -> Iterator[Callable[[str, int], None]]:
-    """``advance(what, count)``: so many of ``total`` are done, and this is being done now. On a terminal it moves; elsewhere it says nothing."""
-    columns = [BarColumn(bar_width=30), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn(), TextColumn("{task.description}")]  # fmt: skip
+    """``advance(what, count)``: so many of ``total`` are done, and this is being done now. On a
+    terminal it moves; elsewhere it says nothing."""
+    columns = [
+        BarColumn(bar_width=30),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.description}"),
+    ]
     console = Console(stderr=True)
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+    with Progress(
+        *columns, console=console, transient=True, disable=not console.is_terminal
+    ) as progress:
         task = progress.add_task("", total=total)
 
         def advance(what: str, count: int = 1) -> None:

@@ -1,4 +1,5 @@
-"""``python -m jaxcnn``: ops (the table), verify (the proof of each), precision (what 16 bits cost), plan (a step on a TPU slice), train, eval, predict."""
+"""``python -m jaxcnn``: ops (the table), verify (the proof of each), precision (what 16 bits cost),
+plan (a step on a TPU slice), train, eval, predict."""
 
 import os
 import sys
@@ -19,25 +20,40 @@ RUNS = {
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; returns the exit status, that of :func:`jaxcnn.command.run`."""
-    parser = Parser(prog="python -m jaxcnn", description="Convolutional networks with explicit gradients.")
+    parser = Parser(
+        prog="python -m jaxcnn", description="Convolutional networks with explicit gradients."
+    )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     ops = commands.add_parser(
         "ops", help="list the ops: equation, what is kept for the backward, bytes an output element"
     )
     ops.add_argument("--markdown", action="store_true", help="as in the README")
     verify = commands.add_parser(
-        "verify", help="prove the gradient of every op, or of a function of your own; exit status 0 if all checks hold"
+        "verify",
+        help=(
+            "prove the gradient of every op, or of a function of your own; exit status 0 if all"
+            " checks hold"
+        ),
     )
     command.add_options(verify)
     precision = commands.add_parser(
-        "precision", help="what 16 bits cost: value and gradient of every op against float64; exit status 0 if all are within their bounds"
-    )  # fmt: skip
+        "precision",
+        help=(
+            "what 16 bits cost: value and gradient of every op against float64; exit status 0 if"
+            " all are within their bounds"
+        ),
+    )
     precision_command.add_options(precision)
     plan = commands.add_parser(
-        "plan", help="compile a training step for a TPU slice, without a TPU: memory, flops, collectives a chip, and whether it fits"
-    )  # fmt: skip
+        "plan",
+        help=(
+            "compile a training step for a TPU slice, without a TPU: memory, flops, collectives a"
+            " chip, and whether it fits"
+        ),
+    )
     plan_command.add_options(plan)
-    for name, what in RUNS.items():  # with options of their own, told of by `python -m jaxcnn NAME --help`
+    # with options of their own, told of by `python -m jaxcnn NAME --help`
+    for name, what in RUNS.items():
         commands.add_parser(name, help=what, add_help=False)
     arguments = sys.argv[1:] if arguments is None else arguments
     if arguments and arguments[0] in RUNS:
@@ -46,7 +62,11 @@ def main(arguments: list[str] | None = None) -> int:
 
             return begin(arguments[0], arguments[1:])
         except ImportError as error:
-            parser.exit(BAD_INPUT, f"error: {arguments[0]} needs more than the core ({printable(error)}): pip install 'jaxcnn[train]'\n")  # fmt: skip
+            parser.exit(
+                BAD_INPUT,
+                f"error: {arguments[0]} needs more than the core ({printable(error)}): pip install"
+                " 'jaxcnn[train]'\n",
+            )
     with wide_enough():
         chosen = parser.parse_args(arguments)
     if chosen.command == "plan":

@@ -1,7 +1,8 @@
-"""A backward must read its residuals only: an array that it closes over gets gradient zero, and JAX says nothing.
+"""A backward must read its residuals only: an array that it closes over gets gradient zero, and JAX
+says nothing.
 
-Captured constants are fine. Captured *tracers* (arrays that some transformation is following) are refused, with the name of the variable.
-"""
+Captured constants are fine. Captured *tracers* (arrays that some transformation is following) are
+refused, with the name of the variable."""
 
 import functools
 import types
@@ -13,29 +14,48 @@ from jax.core import Tracer
 
 from jaxcnn.errors import show
 
-_INERT = (int, float, complex, str, bytes, type(None), type, types.ModuleType, types.BuiltinFunctionType)
+_INERT = (
+    int,
+    float,
+    complex,
+    str,
+    bytes,
+    type(None),
+    type,
+    types.ModuleType,
+    types.BuiltinFunctionType,
+)
 
 
-def refuse_captures(op: str, backward: Callable[..., Any], run: Callable[..., Any], residuals: Any, dy: Any) -> None:
-    """Raise TypeError if ``backward`` reads a traced array that is not among its arguments; ``run`` is ``backward`` ready to be called.
+def refuse_captures(
+    op: str, backward: Callable[..., Any], run: Callable[..., Any], residuals: Any, dy: Any
+) -> None:
+    """Raise TypeError if ``backward`` reads a traced array that is not among its arguments; ``run``
+    is ``backward`` ready to be called.
 
-    A function that closes over nothing but Python values cannot, and is let through unseen; any other is traced once more, and the
-    constants of its jaxpr are what it captured.
+    A function that closes over nothing but Python values cannot, and is let through unseen; any
+    other is traced once more, and the constants of its jaxpr are what it captured.
     """
     if all(isinstance(value, _INERT) for _, value in reach(backward)):
         return
-    captured = [const for const in jax.make_jaxpr(run)(residuals, dy).consts if isinstance(const, Tracer)]
+    captured = [
+        const for const in jax.make_jaxpr(run)(residuals, dy).consts if isinstance(const, Tracer)
+    ]
     if captured:
-        names = {id(leaf): name for name, value in reach(backward) for leaf in jax.tree.leaves(value)}
+        names = {
+            id(leaf): name for name, value in reach(backward) for leaf in jax.tree.leaves(value)
+        }
         found = ", ".join(f"`{names.get(id(t), '?')}` ({show(t)})" for t in captured)
         raise TypeError(
-            f"{op}: backward reads the traced array {found}, which is not among its residuals, so its gradient would silently be zero; "
-            f"let forward take it as an input and return it in the residuals"
+            f"{op}: backward reads the traced array {found}, which is not among its residuals, so"
+            " its gradient would silently be zero; let forward take it as an input and return it"
+            " in the residuals"
         )
 
 
 def reach(function: Any, seen: frozenset[int] = frozenset()) -> Iterator[tuple[str, Any]]:
-    """Every value that a function holds by closure, binding or default, functions opened up, by variable name."""
+    """Every value that a function holds by closure, binding or default, functions opened up, by
+    variable name."""
     if id(function) in seen:
         return
     seen |= {id(function)}

@@ -1,7 +1,8 @@
-"""What an op is proven on: drawn inputs, settings, points where the derivative jumps, and calls that must be refused.
+"""What an op is proven on: drawn inputs, settings, points where the derivative jumps, and calls
+that must be refused.
 
-A case is data. The test suite, the benchmark and the README's table are loops over the cases of :data:`jaxcnn.ops.OPS`, so that a new op brings
-its own proof in its own file.
+A case is data. The test suite, the benchmark and the README's table are loops over the cases of
+:data:`jaxcnn.ops.OPS`, so that a new op brings its own proof in its own file.
 
 >>> case = Case("a row", (normal(2, 3), integers(2, high=3)))
 >>> [array.shape for array in case.draw(seed=0)]
@@ -31,7 +32,8 @@ class Draw:
     values: Any = None
 
     def sample(self, rng: np.random.Generator, batch: int | None) -> Any:
-        """A NumPy array (float64 or int32) or a key; ``batch`` replaces the length of the leading axis."""
+        """A NumPy array (float64 or int32) or a key; ``batch`` replaces the length of the leading
+        axis."""
         shape = self.shape if batch is None else (batch, *self.shape[1:])
         if self.kind == "key":
             one = jax.random.key(int(rng.integers(2**31)))
@@ -43,7 +45,9 @@ class Draw:
             return rng.integers(self.high, size=shape, dtype=np.int32)
         if self.kind == "distinct":
             count = math.prod(shape)
-            return self.scale * rng.permutation(np.linspace(-1.0, 1.0, count) + 0.5 / count).reshape(shape)
+            return self.scale * rng.permutation(
+                np.linspace(-1.0, 1.0, count) + 0.5 / count
+            ).reshape(shape)
         if self.kind == "rows":
             weights = rng.uniform(0.1, 1.0, size=shape)
             return self.scale * weights / weights.sum(-1, keepdims=True)
@@ -56,7 +60,8 @@ def normal(*shape: int, scale: float = 1.0) -> Draw:
 
 
 def distinct(*shape: int, scale: float = 1.0) -> Draw:
-    """Evenly spaced numbers in random order: none is 0 and no two are close, so that no kink or tie is near."""
+    """Evenly spaced numbers in random order: none is 0 and no two are close, so that no kink or tie
+    is near."""
     return Draw("distinct", shape, scale)
 
 
@@ -97,9 +102,19 @@ class Case:
         rng = np.random.default_rng(seed)
         drawn = []
         for position, recipe in enumerate(self.inputs):
-            value = None if recipe is None else recipe.sample(rng, batch if position in self.batched else None)
+            value = (
+                None
+                if recipe is None
+                else recipe.sample(rng, batch if position in self.batched else None)
+            )
             floating = isinstance(value, np.ndarray) and value.dtype.kind == "f"
-            drawn.append(jnp.asarray(value, dtype) if floating else value if value is None else jnp.asarray(value))
+            drawn.append(
+                jnp.asarray(value, dtype)
+                if floating
+                else value
+                if value is None
+                else jnp.asarray(value)
+            )
         return tuple(drawn)
 
 
@@ -118,7 +133,8 @@ class Kink:
 
 @dataclasses.dataclass(frozen=True)
 class Bad:
-    """A call that must be refused before anything is computed, with the words that its message must contain. Its inputs are arrays, or recipes for them."""
+    """A call that must be refused before anything is computed, with the words that its message must
+    contain. Its inputs are arrays, or recipes for them."""
 
     label: str
     inputs: tuple[Any, ...]

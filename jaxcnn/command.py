@@ -28,7 +28,8 @@ LONGEST = 300  # characters of a name that are shown
 
 
 class InputError(OutsideError):
-    """Something that the user gave cannot be used; the message is one line that says what, and how to mend it."""
+    """Something that the user gave cannot be used; the message is one line that says what, and how
+    to mend it."""
 
 
 class RunError(RuntimeError):
@@ -42,7 +43,8 @@ def expect(holds: bool, flag: str, wanted: str, got: object) -> None:
 
 
 class Parser(argparse.ArgumentParser):
-    """One line for what cannot be read, the exit statuses under the help, and no option twice but those that may be repeated."""
+    """One line for what cannot be read, the exit statuses under the help, and no option twice but
+    those that may be repeated."""
 
     def __init__(self, *arguments: Any, **settings: Any) -> None:
         super().__init__(*arguments, **{"epilog": STATUSES} | settings)
@@ -51,7 +53,10 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Say it, and leave with the status for bad input."""
-        self.exit(BAD_INPUT, f"error: {printable(message, 1000)}; {self.prog} --help tells of all options\n")
+        self.exit(
+            BAD_INPUT,
+            f"error: {printable(message, 1000)}; {self.prog} --help tells of all options\n",
+        )
 
     def _print_message(self, message: str, file: Any = None) -> None:
         """argparse passes over a stdout that takes nothing."""
@@ -84,28 +89,36 @@ def claim_folder(flag: str, folder: Path) -> None:
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except FileExistsError:
-            raise InputError(f"{flag} {printable(folder, LONGEST)} is a file; give a folder") from None
+            raise InputError(
+                f"{flag} {printable(folder, LONGEST)} is a file; give a folder"
+            ) from None
         with tempfile.TemporaryFile(dir=folder):
             pass
 
 
 def claim_file(flag: str, path: Path, *, make_folder: bool = True) -> None:
-    """See that the file can be written, whatever it is, and make its folder, if that may be; InputError where not."""
+    """See that the file can be written, whatever it is, and make its folder, if that may be;
+    InputError where not."""
     with _claiming(flag, path, "file"):
         place = destination(path)
         if isinstance(place, int):  # a stream of one's own
             os.fstat(place)
             return
         with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-            os.lstat(place)  # where pathlib says of a name that no file can have that it is not there
+            # where pathlib says of a name that no file can have that it is not there
+            os.lstat(place)
         if place.is_dir():
             raise InputError(f"{flag} {printable(path, LONGEST)} is a folder; give a file")
-        if place.exists() and not stat.S_ISREG(place.stat().st_mode):  # a device or a pipe, which is written into
+        # a device or a pipe, which is written into
+        if place.exists() and not stat.S_ISREG(place.stat().st_mode):
             if not os.access(place, os.W_OK):
                 raise PermissionError(0, "Permission denied")
             return
         if not make_folder and not place.parent.exists():
-            raise InputError(f"{flag} {printable(path, LONGEST)}: its folder does not exist; give a file in a folder that exists")  # fmt: skip
+            raise InputError(
+                f"{flag} {printable(path, LONGEST)}: its folder does not exist; give a file in a"
+                " folder that exists"
+            )
         os.stat(place.parent / ".") if place.parent.exists() else None
     claim_folder(f"{flag} {printable(path, LONGEST)}: its folder", place.parent)
 
@@ -116,13 +129,19 @@ def _claiming(flag: str, path: Path, kind: str) -> Iterator[None]:
         yield
     except OutsideError:
         raise
-    except (OSError, ValueError) as error:  # names with a NUL, or of characters that no name can have
+    except (
+        OSError,
+        ValueError,
+    ) as error:  # names with a NUL, or of characters that no name can have
         why = getattr(error, "strerror", None) or printable(error, LONGEST)
-        raise InputError(f"{flag} {printable(path, LONGEST)} cannot be written to ({why}); give another {kind}") from None  # fmt: skip
+        raise InputError(
+            f"{flag} {printable(path, LONGEST)} cannot be written to ({why}); give another {kind}"
+        ) from None
 
 
 def run(work: Callable[[], int]) -> int:
-    """Do the ``work``, which says its exit status, or whether it was interrupted, having kept what there was by then.
+    """Do the ``work``, which says its exit status, or whether it was interrupted, having kept what
+    there was by then.
 
     The exit status, as :data:`STATUSES` has it; one line on stderr says what was wrong.
     """
@@ -136,7 +155,10 @@ def run(work: Callable[[], int]) -> int:
         output = terminal.finish()
         if isinstance(output or error, BrokenPipeError):  # whoever read the output wants no more
             return CLOSED
-        return _say(f"the output cannot be written ({output.strerror})" if output else _reason(error), FAILED)
+        return _say(
+            f"the output cannot be written ({output.strerror})" if output else _reason(error),
+            FAILED,
+        )
     except (RunError, ArithmeticError) as error:  # of these, what training raises where it diverges
         return _say(error, FAILED)
     except MemoryError:
@@ -148,7 +170,8 @@ def run(work: Callable[[], int]) -> int:
 
 
 def program(main: Callable[[], int]) -> int:
-    """:func:`run` of ``main`` as a process of its own, whatever its streams are: the exit status."""
+    """:func:`run` of ``main`` as a process of its own, whatever its streams are: the exit
+    status."""
     terminal.prepare()
     try:
         status = run(main)

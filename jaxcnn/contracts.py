@@ -1,8 +1,9 @@
-"""Shape contracts: jaxtyping's names where it is loaded, names that stand for nothing where it is not.
+"""Shape contracts: jaxtyping's names where it is loaded, names that stand for nothing where it is
+not.
 
-The core depends on jax, numpy and optax alone. The test suite imports jaxtyping first and instruments the package, so
-that every annotation is checked on every call; a user pays nothing for them and still reads them.
-"""
+The core depends on jax, numpy and optax alone. The test suite imports jaxtyping first and
+instruments the package, so that every annotation is checked on every call; a user pays nothing for
+them and still reads them."""
 
 import sys
 from typing import TYPE_CHECKING, Any

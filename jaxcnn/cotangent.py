@@ -1,7 +1,7 @@
 """What a cotangent must look like, and how it meets JAX's own parallelism.
 
-A cotangent has the shape and dtype of its input, lives on the same devices, and is summed where several devices shared one copy of the input.
-"""
+A cotangent has the shape and dtype of its input, lives on the same devices, and is summed where
+several devices shared one copy of the input."""
 
 import dataclasses
 from collections.abc import Callable, Hashable
@@ -18,8 +18,8 @@ from jaxcnn.errors import show
 @jax.tree_util.register_static
 @dataclasses.dataclass(frozen=True)
 class Static:
-    """A hashable value that travels among residuals without being an array: it lives in the tree's structure, so ``jit``, ``scan`` and
-    ``vmap`` leave it alone.
+    """A hashable value that travels among residuals without being an array: it lives in the tree's
+    structure, so ``jit``, ``scan`` and ``vmap`` leave it alone.
     """
 
     value: Hashable
@@ -27,7 +27,8 @@ class Static:
 
 @dataclasses.dataclass(frozen=True)
 class Like:
-    """Shape, dtype, varying mesh axes and sharding of an array; ``dtype`` is None where it has no derivative."""
+    """Shape, dtype, varying mesh axes and sharding of an array; ``dtype`` is None where it has no
+    derivative."""
 
     shape: tuple[Any, ...]  # with a symbol in what `jax.export` is given
     dtype: Any
@@ -46,13 +47,15 @@ def varying(x: Any) -> frozenset[str]:
 
 
 def first_example(x: Any) -> Any:
-    """The place of ``x``'s first example in the whole batch: 0 where no ``shard_map`` has cut that up along its first axis."""
+    """The place of ``x``'s first example in the whole batch: 0 where no ``shard_map`` has cut that
+    up along its first axis."""
     axes = tuple(name for name in jax.sharding.get_abstract_mesh().axis_names if name in varying(x))
     return lax.axis_index(axes) * len(x) if axes else 0
 
 
 def match_varying(x: Any, *others: Any) -> Any:
-    """``x``, marked as varying along every mesh axis that ``others`` vary along: a scan's carry must not change its type on the way."""
+    """``x``, marked as varying along every mesh axis that ``others`` vary along: a scan's carry
+    must not change its type on the way."""
     axes = frozenset().union(*map(varying, others)) - varying(x)
     return lax.pcast(x, tuple(sorted(axes)), to="varying") if axes else x
 
@@ -69,27 +72,40 @@ def check_incoming(op: str, like_y: Any, dy: Any) -> None:
     try:
         leaves = tree.flatten_up_to(dy)
     except ValueError as error:
-        raise TypeError(f"{op}: the cotangent `dy` must have the tree of the output: {error}") from None
+        raise TypeError(
+            f"{op}: the cotangent `dy` must have the tree of the output: {error}"
+        ) from None
     for like, leaf in zip(wanted_leaves, leaves, strict=True):
         want: Like = like.value
         if want.dtype is not None and not _agrees(want, leaf):
             raise TypeError(
-                f"{op}: the cotangent `dy` must be {want.dtype}{list(want.shape)} like the output, got {show(leaf)}"
+                f"{op}: the cotangent `dy` must be {want.dtype}{list(want.shape)} like the output,"
+                f" got {show(leaf)}"
             )
 
 
-def fit(op: str, names: tuple[str, ...], wanted_inputs: tuple[Any, ...], cotangents: Any) -> tuple[Any, ...]:
-    """Cotangents checked against their inputs, leaf by leaf, and summed over mesh axes along which an input is one shared copy."""
-    names = (*names, *(f"input {i}" for i in range(len(names), len(wanted_inputs))))[: len(wanted_inputs)]
+def fit(
+    op: str, names: tuple[str, ...], wanted_inputs: tuple[Any, ...], cotangents: Any
+) -> tuple[Any, ...]:
+    """Cotangents checked against their inputs, leaf by leaf, and summed over mesh axes along which
+    an input is one shared copy."""
+    names = (*names, *(f"input {i}" for i in range(len(names), len(wanted_inputs))))[
+        : len(wanted_inputs)
+    ]
     if not isinstance(cotangents, tuple | list):
         raise TypeError(
-            f"{op}: backward must return a tuple of cotangents ({', '.join(names)}), got {show(cotangents)}"
+            f"{op}: backward must return a tuple of cotangents ({', '.join(names)}), got"
+            f" {show(cotangents)}"
         )
     if len(cotangents) != len(wanted_inputs):
         raise TypeError(
-            f"{op}: backward returned {len(cotangents)} cotangents for {len(wanted_inputs)} inputs ({', '.join(names)})"
+            f"{op}: backward returned {len(cotangents)} cotangents for {len(wanted_inputs)} inputs"
+            f" ({', '.join(names)})"
         )
-    return tuple(_fit_tree(op, name, like, d) for name, like, d in zip(names, wanted_inputs, cotangents, strict=True))
+    return tuple(
+        _fit_tree(op, name, like, d)
+        for name, like, d in zip(names, wanted_inputs, cotangents, strict=True)
+    )
 
 
 def _fit_tree(op: str, name: str, likes: Any, cotangent: Any) -> Any:
@@ -114,9 +130,13 @@ def _fit(op: str, name: str, want: Like, d: Any) -> Any:
     if want.dtype is None:
         if d is None or d.dtype == jax.dtypes.float0:
             return None
-        raise TypeError(f"{op}: backward must return None for `{name}`, which has no derivative, got {show(d)}")
+        raise TypeError(
+            f"{op}: backward must return None for `{name}`, which has no derivative, got {show(d)}"
+        )
     if not _agrees(want, d):
-        raise TypeError(f"{op}: backward must return {want.dtype}{list(want.shape)} for `{name}`, got {show(d)}")
+        raise TypeError(
+            f"{op}: backward must return {want.dtype}{list(want.shape)} for `{name}`, got {show(d)}"
+        )
     shared = varying(d) - want.varying
     missing = want.varying - varying(d)
     d = lax.psum(d, tuple(sorted(shared))) if shared else d
@@ -132,10 +152,11 @@ def _is_static(node: Any) -> bool:
 
 
 def place(backward: Callable[..., Any], wanted_inputs: tuple[Any, ...]) -> Callable[..., Any]:
-    """On a mesh with Explicit axes, ``backward`` with its results laid out like the inputs; elsewhere ``backward`` itself.
+    """On a mesh with Explicit axes, ``backward`` with its results laid out like the inputs;
+    elsewhere ``backward`` itself.
 
-    A plain ``x.T @ dy`` over a sharded batch is ambiguous there. What it must be is known, so the body runs with automatic axes.
-    """
+    A plain ``x.T @ dy`` over a sharded batch is ambiguous there. What it must be is known, so the
+    body runs with automatic axes."""
     likes: list[Like] = [node.value for node in jax.tree.leaves(wanted_inputs, is_leaf=_is_static)]
     if not any(like.sharding.mesh.explicit_axes for like in likes):
         return backward
@@ -148,4 +169,6 @@ def place(backward: Callable[..., Any], wanted_inputs: tuple[Any, ...]) -> Calla
             return None
         return want.sharding.spec if in_context else NamedSharding(mesh, want.sharding.spec)
 
-    return jax.sharding.auto_axes(backward, out_sharding=jax.tree.map(layout, wanted_inputs, is_leaf=_is_static))
+    return jax.sharding.auto_axes(
+        backward, out_sharding=jax.tree.map(layout, wanted_inputs, is_leaf=_is_static)
+    )

@@ -32,7 +32,9 @@ LONGEST = 100  # characters of a line of text
 INK, PALE, ACCENT, REFERENCE = "#1f2937", "#b9c6de", "#2455a4", "#c2410c"
 
 
-def style(ax: Axes, title: str, x: str = "", y: str = "", *, grid: Literal["both", "x", "y"] = "both") -> None:
+def style(
+    ax: Axes, title: str, x: str = "", y: str = "", *, grid: Literal["both", "x", "y"] = "both"
+) -> None:
     """A title on the left, labels, a faint grid behind what is drawn, no box."""
     ax.set_title(title, loc="left", color=INK, fontsize=12)
     ax.set_xlabel(x, color=INK)
@@ -50,9 +52,15 @@ def plain_ticks(axis: Axis) -> None:
 
 
 def as_text(figure: Figure) -> Figure:
-    """The same figure, in which names are shown as they are: a name from outside with two dollars in it is no mathematics, which matplotlib may fail to read."""
+    """The same figure, in which names are shown as they are: a name from outside with two dollars
+    in it is no mathematics, which matplotlib may fail to read."""
     axes = [axis for ax in figure.axes for axis in (ax.xaxis, ax.yaxis)]
-    numbers = {id(tick) for axis in axes if isinstance(axis.get_major_formatter(), NUMBERS) for tick in axis.get_ticklabels(which="both")}  # fmt: skip
+    numbers = {
+        id(tick)
+        for axis in axes
+        if isinstance(axis.get_major_formatter(), NUMBERS)
+        for tick in axis.get_ticklabels(which="both")
+    }
     for text in figure.findobj(Text):
         if isinstance(text, Text) and id(text) not in numbers:
             text.set_parse_math(False)
@@ -66,6 +74,7 @@ def save(figure: Figure, path: Path) -> None:
     """As a PNG. No pyplot and no window: a bare Figure draws itself with Agg."""
     content = io.BytesIO()
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph .* missing")  # of a name in an alphabet that the font lacks
+        # of a name in an alphabet that the font lacks
+        warnings.filterwarnings("ignore", "Glyph .* missing")
         as_text(figure).savefig(content, format="png", dpi=130, facecolor="white")
     write_file(path, content.getvalue())

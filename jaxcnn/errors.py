@@ -1,7 +1,8 @@
 """Messages for bad input: which op, which argument, what was expected, what came, how to mend it.
 
-Each function returns the exception for the caller to raise, or raises it itself when its name starts with ``check``.
-Checks look at shapes, dtypes and settings only, so they run before any arithmetic and cost nothing under ``jit``.
+Each function returns the exception for the caller to raise, or raises it itself when its name
+starts with ``check``. Checks look at shapes, dtypes and settings only, so they run before any
+arithmetic and cost nothing under ``jit``.
 
 >>> check_floating("relu", x=3)
 Traceback (most recent call last):
@@ -21,8 +22,11 @@ def show(value: Any) -> str:
 
 
 def shape_error(op: str, problem: str, **arrays: tuple[Any, str]) -> ValueError:
-    """``op: problem (x: (2, 6, 6, 3) n h w i; w: …)``: every array with its shape and the symbols of its axes."""
-    shapes = "; ".join(f"{name}: {tuple(array.shape)} {symbols}" for name, (array, symbols) in arrays.items())
+    """``op: problem (x: (2, 6, 6, 3) n h w i; w: …)``: every array with its shape and the symbols
+    of its axes."""
+    shapes = "; ".join(
+        f"{name}: {tuple(array.shape)} {symbols}" for name, (array, symbols) in arrays.items()
+    )
     return ValueError(f"{op}: {problem} ({shapes})")
 
 
@@ -42,9 +46,16 @@ def check_counts(op: str, **counts: Any) -> None:
         check_integer(op, name, value, least=1)
 
 
-def check_integer(op: str, name: str, value: Any, *, least: int = 0, end: int | None = None) -> None:
+def check_integer(
+    op: str, name: str, value: Any, *, least: int = 0, end: int | None = None
+) -> None:
     """The setting is an integer ≥ ``least``, and below ``end``, if that is given."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < least or (end is not None and value >= end):
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, int)
+        or value < least
+        or (end is not None and value >= end)
+    ):
         expected = f"an integer ≥ {least}" if end is None else f"an integer in [{least}, {end})"
         raise setting_error(op, name, expected, value)
 
@@ -61,7 +72,8 @@ def check_floating(op: str, **arrays: Any) -> None:
 
 
 def check_same_dtype(op: str, **arrays: Any) -> None:
-    """Every argument is a floating-point array, and all share one dtype: nothing is promoted behind the caller's back."""
+    """Every argument is a floating-point array, and all share one dtype: nothing is promoted behind
+    the caller's back."""
     check_floating(op, **arrays)
     (first, reference), *others = arrays.items()
     for name, array in others:
@@ -77,10 +89,14 @@ def check_rank(op: str, name: str, array: Any, symbols: str, *, at_least: bool =
     rank = len(symbols.split())
     if array.ndim != rank and not (at_least and array.ndim > rank):
         wanted = f"{rank} or more axes (… {symbols})" if at_least else f"{rank} axes ({symbols})"
-        raise ValueError(f"{op}: `{name}` must have {wanted}, got {array.ndim} in shape {tuple(array.shape)}")
+        raise ValueError(
+            f"{op}: `{name}` must have {wanted}, got {array.ndim} in shape {tuple(array.shape)}"
+        )
 
 
-def check_axis_size(op: str, name: str, array: Any, symbols: str, axis: int, size: int, of: str) -> None:
+def check_axis_size(
+    op: str, name: str, array: Any, symbols: str, axis: int, size: int, of: str
+) -> None:
     """``array`` has ``size`` entries along ``axis``, as ``of`` says."""
     if array.shape[axis] != size:
         symbol = symbols.split()[axis]

@@ -24,20 +24,25 @@ from typing import Any
 PATIENCE = 5.0  # seconds in which somebody may begin to read a named pipe
 LARGEST_INTEGER = 2**63
 MOST_LINKS = 40  # as Linux has it
-KEPT_ASIDE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+KEPT_ASIDE = (
+    os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+)
 
 
 def write_file(path: Path, content: bytes | str) -> None:
-    """``content`` as the whole of ``path``, all at once: written aside, then renamed, so that a reader, another writer or a crash finds the old file or the new one.
+    """``content`` as the whole of ``path``, all at once: written aside, then renamed, so that a
+    reader, another writer or a crash finds the old file or the new one.
 
-    A file keeps its mode and, where that is allowed, its owner; a link stays, and what it names is written. A device or a pipe is written into; a named pipe that nobody reads within
-    :data:`PATIENCE` seconds gets nothing, with a warning. Text is written as UTF-8; what no UTF-8 can hold (bytes of a file's name) as ``\\udcff``, which JSON reads back.
-    """
+    A file keeps its mode and, where that is allowed, its owner; a link stays, and what it names is
+    written. A device or a pipe is written into; a named pipe that nobody reads within
+    :data:`PATIENCE` seconds gets nothing, with a warning. Text is written as UTF-8; what no UTF-8
+    can hold (bytes of a file's name) as ``\\udcff``, which JSON reads back."""
     whole = content.encode(errors="backslashreplace") if isinstance(content, str) else content
     try:
         _write(path, whole)
     except OSError as error:  # which has no name, or that of the file aside
-        error.filename = str(path)
+        if error.errno is not None:
+            error.filename = str(path)
         raise
 
 
@@ -64,7 +69,8 @@ def _write(path: Path, whole: bytes) -> None:
 
 
 def destination(path: Path) -> Path | int:
-    """Where what is written to ``path`` ends: the file that it names through all links, or the number of one of this process's own streams. OSError for links that go in circles."""
+    """Where what is written to ``path`` ends: the file that it names through all links, or the
+    number of one of this process's own streams. OSError for links that go in circles."""
     for _ in range(MOST_LINKS):
         folder = os.path.realpath(path.parent)
         if folder == f"/proc/{os.getpid()}/fd" and path.name.isdecimal():
@@ -77,10 +83,13 @@ def destination(path: Path) -> Path | int:
 
 
 def _replace(place: Path, whole: bytes, before: os.stat_result | None) -> None:
-    """The name is drawn, so that no two writers share it and nobody can have put a link there; it is short, as the place's own may be as long as a name can be."""
+    """The name is drawn, so that no two writers share it and nobody can have put a link there; it
+    is short, as the place's own may be as long as a name can be."""
     aside = place.with_name(f".{secrets.token_hex(8)}.part")
     try:
-        with os.fdopen(os.open(aside, KEPT_ASIDE, 0o666 if before is None else 0o600), "wb") as file:
+        with os.fdopen(
+            os.open(aside, KEPT_ASIDE, 0o666 if before is None else 0o600), "wb"
+        ) as file:
             file.write(whole)
             file.flush()
             if before is not None and hasattr(os, "fchown"):
@@ -92,7 +101,8 @@ def _replace(place: Path, whole: bytes, before: os.stat_result | None) -> None:
 
 
 def _keep(number: int, before: os.stat_result) -> None:
-    """The owner and mode that the file had; where it cannot have its group, another group gets no right that only that one had."""
+    """The owner and mode that the file had; where it cannot have its group, another group gets no
+    right that only that one had."""
     mode = stat.S_IMODE(before.st_mode)
     now = os.fstat(number)
     if (now.st_uid, now.st_gid) != (before.st_uid, before.st_gid):
@@ -108,7 +118,8 @@ def _keep(number: int, before: os.stat_result) -> None:
 
 
 def _to_disk(number: int) -> None:
-    """Before the rename, as else a crash of the machine may leave the new name with nothing in it."""
+    """Before the rename, as else a crash of the machine may leave the new name with nothing in
+    it."""
     try:
         os.fsync(number)
     except OSError as error:
@@ -126,7 +137,9 @@ def _write_into_pipe(place: Path, whole: bytes) -> None:
             if error.errno != errno.ENXIO:
                 raise
         if time.monotonic() > end:
-            warnings.warn(f"{place} is a pipe that nobody reads: nothing was written there", RuntimeWarning, 4)
+            warnings.warn(
+                f"{place} is a pipe that nobody reads: nothing was written there", RuntimeWarning, 4
+            )
             return
         time.sleep(0.05)
     os.set_blocking(number, True)
@@ -150,7 +163,8 @@ def to_json(value: Any, *, indent: int | None = None) -> str:
 
 
 def from_json(text: str | bytes) -> Any:
-    """What ``text`` holds. ValueError where it is no JSON, or would be read in one way here and in another there.
+    """What ``text`` holds. ValueError where it is no JSON, or would be read in one way here and in
+    another there.
 
     >>> from_json('{"epochs": 30, "epochs": 3}')
     Traceback (most recent call last):
@@ -159,7 +173,13 @@ def from_json(text: str | bytes) -> Any:
     Traceback (most recent call last):
     ValueError: 1e999 is beyond what a float64 can hold
     """
-    return json.loads(text, object_pairs_hook=_once, parse_int=integer, parse_float=_finite, parse_constant=_constant)
+    return json.loads(
+        text,
+        object_pairs_hook=_once,
+        parse_int=integer,
+        parse_float=_finite,
+        parse_constant=_constant,
+    )
 
 
 def integer(text: str) -> int:
@@ -184,7 +204,9 @@ def _once(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
         names = [name for name, _ in pairs]
-        raise ValueError(f"`{next(name for name in names if names.count(name) > 1):.60}` is there twice")
+        raise ValueError(
+            f"`{next(name for name in names if names.count(name) > 1):.60}` is there twice"
+        )
     return found
 
 

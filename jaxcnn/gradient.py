@@ -24,15 +24,21 @@ def value_and_grad(
 
         ((value, state), grads) = value_and_grad(model, loss)(params, state, x, target, key=None, train=True)
 
-    ``loss`` is an op of (output, target) that gives one value an example (``ops.softmax_cross_entropy``). No autodiff anywhere: the loss's backward gives δ at the
-    output, the model's backward carries it down. ``jax.grad`` of the same mean over ``model.apply`` gives the same numbers.
+    ``loss`` is an op of (output, target) that gives one value an example
+    (``ops.softmax_cross_entropy``). No autodiff anywhere: the loss's backward gives δ at the
+    output, the model's backward carries it down. ``jax.grad`` of the same mean over ``model.apply``
+    gives the same numbers.
 
-    With ``microbatch`` the batch is worked through by so many examples at a time, and their gradients are summed: the same gradient in less memory, and in less time where
-    that keeps δ in a processor's cache. Two things differ: batch norm sees the microbatches (its running statistics move once for each), and dropout draws a mask for
-    each. Raises ValueError where a larger batch does not divide into microbatches.
+    With ``microbatch`` the batch is worked through by so many examples at a time, and their
+    gradients are summed: the same gradient in less memory, and in less time where that keeps δ in a
+    processor's cache. Two things differ: batch norm sees the microbatches (its running statistics
+    move once for each), and dropout draws a mask for each. Raises ValueError where a larger batch
+    does not divide into microbatches.
 
-    With a ``policy`` (:class:`jaxcnn.precision.Policy`) the network computes in its ``compute`` dtype, and the gradients come in its ``params`` dtype; δ is carried down ``scale``
-    times as large, an argument beside ``train`` (the policy's ``loss_scale``, if not given), and the gradients are divided by it.
+    With a ``policy`` (:class:`jaxcnn.precision.Policy`) the network computes in its ``compute``
+    dtype, and the gradients come in its ``params`` dtype; δ is carried down ``scale`` times as
+    large, an argument beside ``train`` (the policy's ``loss_scale``, if not given), and the
+    gradients are divided by it.
 
     >>> import jax, jax.numpy as jnp
     >>> from jaxcnn import models, ops, value_and_grad
@@ -51,14 +57,20 @@ def value_and_grad(
     if microbatch is not None:
         check_counts("value_and_grad", microbatch=microbatch)
 
-    def whole(params: Any, state: Any, x: Any, target: Any, key: Any, train: bool, scale: Any) -> Any:
+    def whole(
+        params: Any, state: Any, x: Any, target: Any, key: Any, train: bool, scale: Any
+    ) -> Any:
         if policy is None:
             return plain(params, state, x, target, key, train, 1)
         # not the state: an average over many batches needs all its digits
-        found, grads = plain(policy.to_compute(params), state, policy.to_compute(x), target, key, train, scale)
+        found, grads = plain(
+            policy.to_compute(params), state, policy.to_compute(x), target, key, train, scale
+        )
         return found, policy.to_params(jax.tree.map(lambda d: wide(d) / scale, grads))
 
-    def plain(params: Any, state: Any, x: Any, target: Any, key: Any, train: bool, scale: Any) -> Any:
+    def plain(
+        params: Any, state: Any, x: Any, target: Any, key: Any, train: bool, scale: Any
+    ) -> Any:
         (y, new_state), residuals = model.forward(params, state, x, key, train=train)
         losses, saved = loss.run(y if policy is None else policy.to_output(y), target)
         dy, *_ = loss.pull(saved, jnp.full_like(losses, 1 / max(losses.size, 1)) * scale)
@@ -68,26 +80,38 @@ def value_and_grad(
     fixed = 1.0 if policy is None else policy.fixed_scale
 
     def run(
-        params: Any, state: Any, x: Any, target: Any, key: Any = None, *, train: bool = True, scale: Any = fixed
+        params: Any,
+        state: Any,
+        x: Any,
+        target: Any,
+        key: Any = None,
+        *,
+        train: bool = True,
+        scale: Any = fixed,
     ) -> Any:
         if microbatch is None or len(x) <= microbatch:
             return whole(params, state, x, target, key, train, scale)
         if len(x) % microbatch:
             raise ValueError(
-                f"value_and_grad: a batch of {len(x)} does not divide into microbatches of {microbatch}; choose a divisor"
+                f"value_and_grad: a batch of {len(x)} does not divide into microbatches of"
+                f" {microbatch}; choose a divisor"
             )
         count = len(x) // microbatch
 
         def step(carry: Any, part: Any) -> Any:
             (total, state), sums = carry
             number, x, target = part
-            own_key = None if key is None else jax.random.fold_in(threefry("value_and_grad", key), number)
+            own_key = (
+                None if key is None else jax.random.fold_in(threefry("value_and_grad", key), number)
+            )
             (value, state), grads = whole(params, state, x, target, own_key, train, scale)
             sums = jax.tree.map(lambda sum_, d: sum_ + wide(d) / count, sums, grads)
             return ((total + value.astype(total.dtype) / count, state), sums), None
 
         # Every count-th example, so that a batch cut up by a mesh stays where it is
-        parts = jax.tree.map(lambda a: a.reshape(-1, count, *a.shape[1:]).swapaxes(0, 1), (x, target))
+        parts = jax.tree.map(
+            lambda a: a.reshape(-1, count, *a.shape[1:]).swapaxes(0, 1), (x, target)
+        )
         output = jnp.float32 if policy is None else policy.output
         zero = jnp.zeros((), jnp.result_type(jnp.float32, output, *jax.tree.leaves(params)))
         start = jax.tree.map(lambda leaf: match_varying(leaf, x), (zero, state))
@@ -99,13 +123,15 @@ def value_and_grad(
 
 
 def example_norms(model: Layer, loss: Op) -> Callable[..., tuple[tuple[Any, Any], Any]]:
-    """The loss of each example, the model's new state, and the norm of the gradient of each parameter for each example alone.
+    """The loss of each example, the model's new state, and the norm of the gradient of each
+    parameter for each example alone.
 
         ((losses, state), norms) = example_norms(model, loss)(params, state, x, target, key=None, train=True)
 
-    losses (n,); norms has the tree of params, with (n,) for each: ‖∂ losses[n] / ∂ parameter‖. They come from the residuals and δ (‖x‖‖δ‖ for a dense layer), so that no
-    example's gradient is ever formed; one pass forward and one back, as for a batch. Raises TypeError for layers that mix the examples of a batch (batch norm in
-    training) and for ops that have no such rule.
+    losses (n,); norms has the tree of params, with (n,) for each: ‖∂ losses[n] / ∂ parameter‖. They
+    come from the residuals and δ (‖x‖‖δ‖ for a dense layer), so that no example's gradient is ever
+    formed; one pass forward and one back, as for a batch. Raises TypeError for layers that mix the
+    examples of a batch (batch norm in training) and for ops that have no such rule.
 
     >>> import jax, jax.numpy as jnp
     >>> from jaxcnn import models, ops
@@ -117,7 +143,9 @@ def example_norms(model: Layer, loss: Op) -> Callable[..., tuple[tuple[Any, Any]
     """
     check_loss("example_norms", loss)
 
-    def run(params: Any, state: Any, x: Any, target: Any, key: Any = None, *, train: bool = True) -> Any:
+    def run(
+        params: Any, state: Any, x: Any, target: Any, key: Any = None, *, train: bool = True
+    ) -> Any:
         (y, new_state), residuals = model.forward(params, state, x, key, train=train)
         losses, saved = loss.run(y, target)
         dy, *_ = loss.pull(saved, jnp.ones_like(losses))
@@ -128,7 +156,8 @@ def example_norms(model: Layer, loss: Op) -> Callable[..., tuple[tuple[Any, Any]
 
 
 def deltas(model: Layer, residuals: Any, dy: Any) -> dict[str, Any]:
-    """δ = ∂loss/∂output of every layer inside ``model``, by name, first layer first; ``dy`` is δ at the model's output.
+    """δ = ∂loss/∂output of every layer inside ``model``, by name, first layer first; ``dy`` is δ at
+    the model's output.
 
     >>> import jax, jax.numpy as jnp
     >>> from jaxcnn import deltas, models
@@ -145,7 +174,8 @@ def deltas(model: Layer, residuals: Any, dy: Any) -> dict[str, Any]:
 def activations(
     model: Layer, params: Any, state: Any, x: Any, key: Any = None, *, train: bool = False
 ) -> dict[str, Any]:
-    """The output of every layer inside ``model``, by the names that :func:`deltas` uses, first layer first.
+    """The output of every layer inside ``model``, by the names that :func:`deltas` uses, first
+    layer first.
 
     >>> import jax, jax.numpy as jnp
     >>> from jaxcnn import activations, models
@@ -161,5 +191,6 @@ def check_loss(function: str, loss: Any) -> None:
     """``loss`` is an op."""
     if not isinstance(loss, Op):
         raise TypeError(
-            f"{function}: `loss` must be an Op of (output, target), such as ops.softmax_cross_entropy; got {loss!r}"
+            f"{function}: `loss` must be an Op of (output, target), such as"
+            f" ops.softmax_cross_entropy; got {loss!r}"
         )

@@ -1,6 +1,7 @@
 """A small writer of web pages that hold everything they show: text, tables, and pictures of arrays.
 
-Text is escaped wherever it is put in; :class:`Html` marks what has been made by these functions and is put in as it is.
+Text is escaped wherever it is put in; :class:`Html` marks what has been made by these functions and
+is put in as it is.
 
 >>> print(element("p", "a < b", element("b", "!"), class_="loud"))
 <p class="loud">a &lt; b<b>!</b></p>
@@ -23,7 +24,8 @@ NEGATIVE, ZERO, POSITIVE = (33, 102, 172), (247, 247, 247), (178, 24, 43)
 NOT_FINITE = (250, 190, 0)
 PIXELS, ROW = 65_536, 1_024  # a picture of more elements is thinned, and a vector of more
 LONGEST = 8  # no grid of tiles is so many times as long as wide
-SIDE, LARGEST, SMALLEST = 320, 24, 12  # the side aimed at, the largest pixel, the smallest side, all in CSS pixels
+# the side aimed at, the largest pixel, the smallest side, all in CSS pixels
+SIDE, LARGEST, SMALLEST = 320, 24, 12
 
 STYLE = f"""
 :root {{ color-scheme: light dark; --ink: #1f2937; --paper: #fff; --line: #d1d5db; --pale: #f3f4f6; --good: #15803d; --bad: #b91c1c;
@@ -57,38 +59,62 @@ class Html(str):
 
 
 def element(name: str, *children: Any, **attributes: Any) -> Html:
-    """An element: ``class_`` stands for ``class``, an attribute that is True for its bare name, False for none."""
-    said = [key.rstrip("_") if value is True else f'{key.rstrip("_")}="{html.escape(printable_lines(value))}"'
-            for key, value in attributes.items() if value is not False]  # fmt: skip
+    """An element: ``class_`` stands for ``class``, an attribute that is True for its bare name,
+    False for none."""
+    said = [
+        (
+            key.rstrip("_")
+            if value is True
+            else f'{key.rstrip("_")}="{html.escape(printable_lines(value))}"'
+        )
+        for key, value in attributes.items()
+        if value is not False
+    ]
     start = f"<{' '.join([name, *said])}>"
     return Html(start if name in ("br", "img") else f"{start}{together(children)}</{name}>")
 
 
 def together(parts: Iterable[Any]) -> Html:
     """The parts one after the other, escaped where they are not HTML."""
-    return Html("".join(part if isinstance(part, Html) else html.escape(printable_lines(part)) for part in parts))
+    return Html(
+        "".join(
+            part if isinstance(part, Html) else html.escape(printable_lines(part)) for part in parts
+        )
+    )
 
 
 def page(title: str, body: Html) -> str:
     """A whole page, readable on a phone and by night, that loads nothing."""
-    head = [Html('<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'),
-            element("title", title), element("style", Html(STYLE))]  # fmt: skip
-    return f"<!DOCTYPE html>\n{element('html', element('head', *head), element('body', body), lang='en')}\n"
+    head = [
+        Html(
+            '<meta charset="utf-8"><meta name="viewport" content="width=device-width,'
+            ' initial-scale=1">'
+        ),
+        element("title", title),
+        element("style", Html(STYLE)),
+    ]
+    return (
+        "<!DOCTYPE"
+        f" html>\n{element('html', element('head', *head), element('body', body), lang='en')}\n"
+    )
 
 
 def table(header: Sequence[Any], rows: Iterable[Sequence[Any]]) -> Html:
     """A table, which scrolls sideways where it is wider than the page."""
     top = element("tr", *(element("th", cell) for cell in header))
     body = [element("tr", *(element("td", cell) for cell in row)) for row in rows]
-    return element("div", element("table", element("thead", top), element("tbody", *body)), class_="wide")
+    return element(
+        "div", element("table", element("thead", top), element("tbody", *body)), class_="wide"
+    )
 
 
 def heat(array: Any, *, limit: float | None = None, caption: str = "") -> Html:
-    """A picture of ``array``: blue below zero, white at zero, red above, yellow where there is no finite number.
+    """A picture of ``array``: blue below zero, white at zero, red above, yellow where there is no
+    finite number.
 
-    The last two axes make a tile, the axes before them a grid of tiles. ``limit`` is the number that has full colour (the largest one, if not given). A complex
-    array shows its real and its imaginary part.
-    """
+    The last two axes make a tile, the axes before them a grid of tiles. ``limit`` is the number
+    that has full colour (the largest one, if not given). A complex array shows its real and its
+    imaginary part."""
     whole = np.asarray(array)
     told = [caption] if caption else []
     if whole.dtype.kind == "c":
@@ -101,7 +127,8 @@ def heat(array: Any, *, limit: float | None = None, caption: str = "") -> Html:
     shown, steps = thin(whole, PIXELS if whole.ndim > 1 else ROW)
     if max(steps, default=1) > 1:
         told.append(
-            "thinned: of axis " + ", ".join(f"{axis} every {step}." for axis, step in enumerate(steps) if step > 1)
+            "thinned: of axis "
+            + ", ".join(f"{axis} every {step}." for axis, step in enumerate(steps) if step > 1)
         )
     bound = _largest(whole) if limit is None else float(limit)
     pixels = _tiles(_coloured(shown, bound))
@@ -113,18 +140,27 @@ def heat(array: Any, *, limit: float | None = None, caption: str = "") -> Html:
     legend = [f"{-bound:.3g}", element("span", class_="bar"), f"{bound:.3g}"]
     if wrong := int((~np.isfinite(whole)).sum()):
         legend += [element("span", class_="spot"), f"{wrong} not finite"]
-    return element("figure", picture, element("figcaption", ", ".join(told), element("br"), *legend))
+    return element(
+        "figure", picture, element("figcaption", ", ".join(told), element("br"), *legend)
+    )
 
 
 def png(pixels: np.ndarray) -> bytes:
     """A PNG of ``pixels``, uint8[height, width, 4] (red, green, blue, opacity)."""
 
     def chunk(kind: bytes, content: bytes) -> bytes:
-        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+        return (
+            struct.pack(">I", len(content))
+            + kind
+            + content
+            + struct.pack(">I", zlib.crc32(kind + content))
+        )
 
     height, width = pixels.shape[:2]
-    header = struct.pack(">IIBBBBB", width, height, 8, 6, 0, 0, 0)  # 8 bits each of red, green, blue and opacity
-    lines = np.pad(pixels.reshape(height, width * 4), [(0, 0), (1, 0)])  # each line begins with its filter: 0, none
+    # 8 bits each of red, green, blue and opacity
+    header = struct.pack(">IIBBBBB", width, height, 8, 6, 0, 0, 0)
+    # each line begins with its filter: 0, none
+    lines = np.pad(pixels.reshape(height, width * 4), [(0, 0), (1, 0)])
     return (
         b"\x89PNG\r\n\x1a\n"
         + chunk(b"IHDR", header)
@@ -145,14 +181,16 @@ def _coloured(values: np.ndarray, bound: float) -> np.ndarray:
         depth = np.clip(np.where(finite, values, 0.0) / (bound or 1.0), -1.0, 1.0)[..., None]
     end = np.where(depth < 0, NEGATIVE, POSITIVE)
     colours = np.where(finite[..., None], ZERO + np.abs(depth) * (end - np.array(ZERO)), NOT_FINITE)
-    return np.concatenate([np.rint(colours), np.full((*values.shape, 1), 255.0)], axis=-1).astype(np.uint8)
+    return np.concatenate([np.rint(colours), np.full((*values.shape, 1), 255.0)], axis=-1).astype(
+        np.uint8
+    )
 
 
 def _tiles(pixels: np.ndarray) -> np.ndarray:
     """[..., h, w, 4] as one picture, with transparent gaps of one pixel.
 
-    The last of the leading axes runs across, the others down, but for a single one and for long strips: these are wrapped into a square.
-    """
+    The last of the leading axes runs across, the others down, but for a single one and for long
+    strips: these are wrapped into a square."""
     pixels = pixels.reshape((1,) * (3 - pixels.ndim) + pixels.shape)
     *leading, height, width, depth = pixels.shape
     count, columns = math.prod(leading), leading[-1] if len(leading) > 1 else 0

@@ -1,4 +1,5 @@
-"""Names that a package loads when they are first asked for (PEP 562), so that importing the package costs nothing."""
+"""Names that a package loads when they are first asked for (PEP 562), so that importing the package
+costs nothing."""
 
 import importlib
 import sys
@@ -6,10 +7,13 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 
-def on_demand(package: str, homes: Mapping[str, str]) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
+def on_demand(
+    package: str, homes: Mapping[str, str]
+) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
     """``__getattr__`` and ``__dir__`` for ``package``.
 
-    ``homes`` says in which module each name is at home; a name whose home is ``package.name`` is that module itself. A function must not bear the name of a
+    ``homes`` says in which module each name is at home; a name whose home is ``package.name`` is
+    that module itself. A function must not bear the name of a
     submodule: importing the submodule, by anybody, would put it in the function's place.
 
     >>> find, names = on_demand("json", {"decoder": "json.decoder", "sqrt": "math"})

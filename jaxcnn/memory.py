@@ -1,7 +1,9 @@
 """Large buffers that glibc gives back after every call, and how to keep them.
 
-A compiled program asks for one buffer for all that lies between its steps (54 MB for a LeNet at batch 128, 330 for a ResNet-20), and frees it when it is done. glibc serves so large a
-request with fresh pages and returns them at once, so that every call pays again for each page of 4 kB that it touches first: a quarter of a training step.
+A compiled program asks for one buffer for all that lies between its steps (54 MB for a LeNet at
+batch 128, 330 for a ResNet-20), and frees it when it is done. glibc serves so large a request with
+fresh pages and returns them at once, so that every call pays again for each page of 4 kB that it
+touches first: a quarter of a training step.
 
 So, when the convolutions are first imported, three settings of the whole process are changed:
 
@@ -10,8 +12,9 @@ So, when the convolutions are first imported, three settings of the whole proces
     jax_cpu_enable_async_dispatch = False     a program on one CPU device runs in the thread that calls it: glibc would still give fresh pages to large requests of other threads.
                                  JAX reads this when it first looks for devices, so that it counts for programs that import before they compute
 
-GPUs and TPUs, and programs over several devices, run as before. Who wants it otherwise says ``jaxcnn.keep_memory(False)`` first of all. Other C libraries (macOS, musl, Windows) are left
-alone. What was measured: kernels/README.md.
+GPUs and TPUs, and programs over several devices, run as before. Who wants it otherwise says
+``jaxcnn.keep_memory(False)`` first of all. Other C libraries (macOS, musl, Windows) are left alone.
+What was measured: kernels/README.md.
 
 >>> keep_memory() in (True, False)
 True
@@ -30,7 +33,8 @@ _asked = False
 
 
 def keep_memory(keep: bool = True) -> bool:
-    """Keep freed memory for the next call or, with False, let glibc and JAX do as they do by themselves. Whether the C library could be told."""
+    """Keep freed memory for the next call or, with False, let glibc and JAX do as they do by
+    themselves. Whether the C library could be told."""
     global _asked
     _asked = True
     mallopt = _mallopt()

@@ -1,6 +1,8 @@
-"""Models, made of layers. Each takes images (height, width, channels) of any size that its pools allow, unless it says otherwise.
+"""Models, made of layers. Each takes images (height, width, channels) of any size that its pools
+allow, unless it says otherwise.
 
-A pool stands before its ReLU: the largest of the rectified is the largest, rectified, so value and gradient are the same, for a quarter of the ReLU's work and memory.
+A pool stands before its ReLU: the largest of the rectified is the largest, rectified, so value and
+gradient are the same, for a quarter of the ReLU's work and memory.
 
 >>> import jax
 >>> params, state = lenet().init(jax.random.key(0), (28, 28, 1))
@@ -18,7 +20,8 @@ from jaxcnn.op import Op
 
 
 def lenet(classes: int = 10, *, dropout: float = 0.5) -> Serial:
-    """LeNet's plan (LeCun et al. 1998), widened: 5×5 convolution, pool, 3×3 convolution, pool, hidden layer of 512, dropout, scores."""
+    """LeNet's plan (LeCun et al. 1998), widened: 5×5 convolution, pool, 3×3 convolution, pool,
+    hidden layer of 512, dropout, scores."""
     return layers.serial(
         conv1=layers.conv(32, window=5),
         pool1=layers.max_pool(2),
@@ -35,7 +38,8 @@ def lenet(classes: int = 10, *, dropout: float = 0.5) -> Serial:
 
 
 def mlp(widths: Sequence[int], activation: str | Op = "relu") -> Serial:
-    """Dense layers of the given output widths (the last gives the scores), an activation between each two; any input is flattened."""
+    """Dense layers of the given output widths (the last gives the scores), an activation between
+    each two; any input is flattened."""
     if not widths:
         raise ValueError("mlp: `widths` needs at least the number of outputs, e.g. (128, 10)")
     name = activation if isinstance(activation, str) else activation.name
@@ -48,7 +52,8 @@ def mlp(widths: Sequence[int], activation: str | Op = "relu") -> Serial:
 
 
 def vgg6(classes: int = 10) -> Serial:
-    """Six 3×3 convolutions in three pairs (32, 64, 128 channels), a pool after each pair, scores."""
+    """Six 3×3 convolutions in three pairs (32, 64, 128 channels), a pool after each pair,
+    scores."""
     parts: dict[str, Layer] = {}
     for number, width in enumerate((32, 32, 64, 64, 128, 128), start=1):
         parts[f"conv{number}"] = layers.conv(width)
@@ -59,26 +64,37 @@ def vgg6(classes: int = 10) -> Serial:
 
 
 def resnet20(classes: int = 10, *, across_devices: bool = True) -> Serial:
-    """He et al. 2015 for small images: 19 convolutions in three stages of three blocks (16, 32, 64 channels), batch norm (see :func:`jaxcnn.layers.batch_norm`), scores."""
+    """He et al. 2015 for small images: 19 convolutions in three stages of three blocks (16, 32, 64
+    channels), batch norm (see :func:`jaxcnn.layers.batch_norm`), scores."""
     norm = functools.partial(layers.batch_norm, across_devices=across_devices)
-    parts: dict[str, Layer] = {"conv": _plain_conv(16, 1, window=3), "norm": norm(), "relu": layers.relu()}
+    parts: dict[str, Layer] = {
+        "conv": _plain_conv(16, 1, window=3),
+        "norm": norm(),
+        "relu": layers.relu(),
+    }
     before = 16
     for stage, width in enumerate((16, 32, 64), start=1):
         for block in range(1, 4):
             stride = 2 if stage > 1 and block == 1 else 1
             plan = ((width, 3, stride), (width, 3, 1))
-            parts[f"block{stage}_{block}"] = _block(plan, norm, project=stride > 1 or before != width)
+            parts[f"block{stage}_{block}"] = _block(
+                plan, norm, project=stride > 1 or before != width
+            )
             parts[f"relu{stage}_{block}"] = layers.relu()
             before = width
     return layers.serial(**parts, pool=layers.global_avg_pool(), dense=layers.dense(classes))
 
 
 def resnet50(classes: int = 1000, *, across_devices: bool = True) -> Serial:
-    """He et al. 2015 for images of about 224×224: 53 convolutions, in bottleneck blocks of 1×1, 3×3, 1×1 (stride in the 3×3), batch norm, scores."""
+    """He et al. 2015 for images of about 224×224: 53 convolutions, in bottleneck blocks of 1×1,
+    3×3, 1×1 (stride in the 3×3), batch norm, scores."""
     norm = functools.partial(layers.batch_norm, across_devices=across_devices)
     parts: dict[str, Layer] = {
-        "conv": _plain_conv(64, 2, window=7), "norm": norm(), "relu": layers.relu(), "pool": layers.max_pool(3, stride=2, padding="SAME"),
-    }  # fmt: skip
+        "conv": _plain_conv(64, 2, window=7),
+        "norm": norm(),
+        "relu": layers.relu(),
+        "pool": layers.max_pool(3, stride=2, padding="SAME"),
+    }
     for stage, (width, blocks) in enumerate(((64, 3), (128, 4), (256, 6), (512, 3)), start=1):
         for block in range(1, blocks + 1):
             stride = 2 if stage > 1 and block == 1 else 1
@@ -89,7 +105,8 @@ def resnet50(classes: int = 1000, *, across_devices: bool = True) -> Serial:
 
 
 def seesaw_cnn() -> Serial:
-    """The network of the worked example S1.7, for inputs of shape (5, 1): one filter of 2, pool, two hidden sigmoids, two scores; no biases."""
+    """The network of the worked example S1.7, for inputs of shape (5, 1): one filter of 2, pool,
+    two hidden sigmoids, two scores; no biases."""
     return layers.serial(
         conv=layers.conv(1, window=2, padding="VALID", bias=False),
         relu=layers.relu(),
@@ -105,15 +122,23 @@ def _plain_conv(width: int, stride: int, *, window: int) -> Layer:
     return layers.conv(width, window=window, stride=stride, bias=False)
 
 
-def _block(plan: Sequence[tuple[int, int, int]], norm: Callable[[], Layer], *, project: bool) -> Layer:
-    """A residual block of convolutions (width, window, stride), each with its norm, ReLUs between them; ``project`` for a shortcut that changes the shape."""
+def _block(
+    plan: Sequence[tuple[int, int, int]], norm: Callable[[], Layer], *, project: bool
+) -> Layer:
+    """A residual block of convolutions (width, window, stride), each with its norm, ReLUs between
+    them; ``project`` for a shortcut that changes the shape."""
     parts: dict[str, Layer] = {}
     for number, (width, window, stride) in enumerate(plan, start=1):
-        parts |= {f"conv{number}": _plain_conv(width, stride, window=window), f"norm{number}": norm()}
+        parts |= {
+            f"conv{number}": _plain_conv(width, stride, window=window),
+            f"norm{number}": norm(),
+        }
         if number < len(plan):
             parts[f"relu{number}"] = layers.relu()
     width, stride = plan[-1][0], math.prod(stride for _, _, stride in plan)
-    shortcut = layers.serial(conv=_plain_conv(width, stride, window=1), norm=norm()) if project else None
+    shortcut = (
+        layers.serial(conv=_plain_conv(width, stride, window=1), norm=norm()) if project else None
+    )
     return layers.residual(layers.serial(**parts), shortcut)
 
 

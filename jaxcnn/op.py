@@ -3,11 +3,12 @@
     forward (*inputs, **settings)            -> (y, residuals)
     backward(residuals, dy, **settings)      -> one cotangent for each input
 
-with inputs positional and settings keyword-only and hashable. An :class:`Op` can be called under every transformation of JAX, and its two
-halves can be called by hand: :meth:`Op.run` then :meth:`Op.pull` differentiate without autodiff. Both ways pass through the same checks.
+with inputs positional and settings keyword-only and hashable. An :class:`Op` can be called under
+every transformation of JAX, and its two halves can be called by hand: :meth:`Op.run` then
+:meth:`Op.pull` differentiate without autodiff. Both ways pass through the same checks.
 
-An input that carries no derivative (integers, keys, ``None``) gets the cotangent ``None``; so many trailing inputs as ``aux`` says get none
-at all.
+An input that carries no derivative (integers, keys, ``None``) gets the cotangent ``None``; so many
+trailing inputs as ``aux`` says get none at all.
 
 >>> import jax, jax.numpy as jnp
 >>> square = Op("square", lambda x: (x * x, x), lambda x, dy: (2 * x * dy,))
@@ -45,19 +46,22 @@ class Op:
 
     Attributes:
         name: as messages and tables show it.
-        forward: ``(*inputs, **settings) -> (y, residuals)``; inputs positional-only, settings keyword-only.
+        forward: ``(*inputs, **settings) -> (y, residuals)``; inputs positional-only, settings
+            keyword-only.
         backward: ``(residuals, dy, **settings) -> cotangents`` in the order of the inputs.
         reference: the plainest independent form of ``y``; its ``jax.vjp`` is the oracle.
         cases, kinks, bad: what the op is proven on (see :mod:`jaxcnn.case`).
-        norms: ``(residuals, dy, **settings) -> `` for each input ‖its cotangent‖ example by example, (n,), or None for one that has no parameters' part;
-            None where examples have no gradients of their own.
+        norms: ``(residuals, dy, **settings) -> `` for each input ‖its cotangent‖ example by
+            example, (n,), or None for one that has no parameters' part; None where examples have no
+            gradients of their own.
         aux: so many trailing inputs are never differentiated (keys, state).
         equation, keeps: the row of ``python -m jaxcnn ops``.
         fixed: settings bound by :meth:`using`.
 
     Raises:
-        TypeError: for unknown, missing or unhashable arguments; for a backward that returns the wrong number, shape or dtype of cotangents,
-            ``None`` for an input that has a derivative, or that reads a traced array other than its residuals.
+        TypeError: for unknown, missing or unhashable arguments; for a backward that returns the
+            wrong number, shape or dtype of cotangents, ``None`` for an input that has a derivative,
+            or that reads a traced array other than its residuals.
     """
 
     name: str
@@ -86,7 +90,8 @@ class Op:
         return type(self), tuple(getattr(self, field.name) for field in dataclasses.fields(self))
 
     def replace(self, **changes: Any) -> "Op":
-        """The same op with some fields changed: ``relu.replace(backward=…)`` is another learning rule."""
+        """The same op with some fields changed: ``relu.replace(backward=…)`` is another learning
+        rule."""
         return dataclasses.replace(self, **changes)
 
     def using(self, **settings: Hashable) -> "Op":
@@ -104,12 +109,14 @@ class Op:
         return wired(*arrays)
 
     def plain(self, *inputs: Any, **settings: Any) -> Any:
-        """``y`` from the bare forward, which autodiff may take apart: open to forward mode (``jax.jvp``)."""
+        """``y`` from the bare forward, which autodiff may take apart: open to forward mode
+        (``jax.jvp``)."""
         arrays, static = self._bind(inputs, settings)
         return self.forward(*arrays, **dict(static))[0]
 
     def run(self, *inputs: Any, **settings: Any) -> tuple[Any, Any]:
-        """The forward half: ``(y, saved)``, where ``saved`` holds the residuals, the settings, and what the cotangents must look like."""
+        """The forward half: ``(y, saved)``, where ``saved`` holds the residuals, the settings, and
+        what the cotangents must look like."""
         arrays, static = self._bind(inputs, settings)
         return self._run(*arrays, **dict(static))
 
@@ -122,12 +129,14 @@ class Op:
         for name, value in settings.items():
             if name not in ran or _hashable(self.name, name, value) != ran[name]:
                 raise TypeError(
-                    f"{self.name}: pull got {name}={value!r}, but run had {name}={ran.get(name)!r}; leave it out"
+                    f"{self.name}: pull got {name}={value!r}, but run had {name}={ran.get(name)!r};"
+                    " leave it out"
                 )
         return self._pull(saved, dy)
 
     def example_norms(self, saved: Any, dy: Any) -> tuple[Any, ...]:
-        """‖gradient‖ of each parameter for each example alone, from what :meth:`run` saved: (n,) an input, None where it is not a parameter."""
+        """‖gradient‖ of each parameter for each example alone, from what :meth:`run` saved: (n,) an
+        input, None where it is not a parameter."""
         if self.norms is None:
             raise TypeError(f"{self.name}: has no rule for the gradients of single examples")
         residuals, (_, wanted_dy), settings = saved
@@ -148,7 +157,9 @@ class Op:
         cotangent.check_incoming(self.name, wanted_dy, dy)
 
         def checked(residuals: Any, dy: Any) -> tuple[Any, ...]:
-            return cotangent.fit(self.name, self._names[0], wanted_inputs, self.backward(residuals, dy, **static))
+            return cotangent.fit(
+                self.name, self._names[0], wanted_inputs, self.backward(residuals, dy, **static)
+            )
 
         placed = cotangent.place(checked, wanted_inputs)
         refuse_captures(self.name, self.backward, placed, residuals, dy)
@@ -174,7 +185,9 @@ class Op:
     def _names(self) -> tuple[tuple[str, ...], dict[str, Any], bool]:
         """Input names, defaults by name, and whether ``forward`` takes any number of inputs."""
         parameters = inspect.signature(self.forward).parameters.values()
-        inputs = tuple(p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD))
+        inputs = tuple(
+            p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
+        )
         defaults = {p.name: p.default for p in parameters if p.default is not p.empty}
         return inputs, defaults, any(p.kind is p.VAR_POSITIONAL for p in parameters)
 
@@ -183,23 +196,34 @@ class Op:
         parameters = inspect.signature(self.forward).parameters.values()
         return tuple(p.name for p in parameters if p.kind is p.KEYWORD_ONLY)
 
-    def _bind(self, inputs: tuple[Any, ...], settings: dict[str, Any]) -> tuple[list[Any], Settings]:
-        """Positional inputs with their defaults filled in, as arrays; settings with theirs, hashable and in one order."""
+    def _bind(
+        self, inputs: tuple[Any, ...], settings: dict[str, Any]
+    ) -> tuple[list[Any], Settings]:
+        """Positional inputs with their defaults filled in, as arrays; settings with theirs,
+        hashable and in one order."""
         names, defaults, variadic = self._names
         if any(name in settings for name in names):  # op(x, w, b=b)
             named = {name: settings[name] for name in names[len(inputs) :] if name in settings}
             settings = {name: value for name, value in settings.items() if name not in named}
-            inputs = (*inputs, *(named.get(name, defaults.get(name, _MISSING)) for name in names[len(inputs) :]))
+            inputs = (
+                *inputs,
+                *(named.get(name, defaults.get(name, _MISSING)) for name in names[len(inputs) :]),
+            )
         if len(inputs) > len(names) and not variadic:
-            raise TypeError(f"{self.name}: takes {len(names)} inputs ({', '.join(names)}), got {len(inputs)}")
+            raise TypeError(
+                f"{self.name}: takes {len(names)} inputs ({', '.join(names)}), got {len(inputs)}"
+            )
         inputs = (*inputs, *(defaults.get(name, _MISSING) for name in names[len(inputs) :]))
         missing = [name for name, value in zip(names, inputs, strict=False) if value is _MISSING]
         if missing:
-            raise TypeError(f"{self.name}: missing input `{missing[0]}` (inputs: {', '.join(names)})")
+            raise TypeError(
+                f"{self.name}: missing input `{missing[0]}` (inputs: {', '.join(names)})"
+            )
         return [jax.tree.map(_as_array, value) for value in inputs], self._settings(settings)
 
     def _for_backward(self, static: dict[str, Any]) -> dict[str, Any]:
-        """The settings that ``backward`` takes: a replaced rule need not know those that stand at their defaults."""
+        """The settings that ``backward`` takes: a replaced rule need not know those that stand at
+        their defaults."""
         parameters = inspect.signature(self.backward).parameters
         if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
             return static
@@ -207,7 +231,8 @@ class Op:
         for name, value in static.items():
             if name not in parameters and (name not in defaults or value != defaults[name]):
                 raise TypeError(
-                    f"{self.name}: backward takes no setting `{name}`, which is {value!r} here; add it to its keywords"
+                    f"{self.name}: backward takes no setting `{name}`, which is {value!r} here; add"
+                    " it to its keywords"
                 )
         return {name: value for name, value in static.items() if name in parameters}
 
@@ -226,33 +251,45 @@ class Op:
         for name in self._setting_names:
             if name not in merged and name not in defaults:
                 raise TypeError(f"{self.name}: missing setting `{name}`")
-        return tuple((n, _hashable(self.name, n, merged.get(n, defaults.get(n)))) for n in self._setting_names)
+        return tuple(
+            (n, _hashable(self.name, n, merged.get(n, defaults.get(n))))
+            for n in self._setting_names
+        )
 
 
 _MISSING = object()
 
 
 def _as_array(leaf: Any) -> Any:
-    return jnp.asarray(leaf) if isinstance(leaf, np.ndarray | np.generic | int | float | complex) else leaf
+    return (
+        jnp.asarray(leaf)
+        if isinstance(leaf, np.ndarray | np.generic | int | float | complex)
+        else leaf
+    )
 
 
 def _hashable(op: str, name: str, value: Any) -> Hashable:
-    """Lists become tuples and NumPy scalars Python numbers; an array is refused, since a setting is part of the program."""
+    """Lists become tuples and NumPy scalars Python numbers; an array is refused, since a setting is
+    part of the program."""
     if isinstance(value, list | tuple):
         return tuple(_hashable(op, name, v) for v in value)
     if isinstance(value, np.generic):
         return value.item()
     if isinstance(value, jax.Array | np.ndarray):
         raise TypeError(
-            f"{op}: setting `{name}` must be a static Python value, got the array {value}; pass an int or tuple"
+            f"{op}: setting `{name}` must be a static Python value, got the array {value}; pass an"
+            " int or tuple"
         )
     try:
         hash(value)
     except TypeError:
-        raise TypeError(f"{op}: setting `{name}` must be hashable, got {type(value).__name__}") from None
+        raise TypeError(
+            f"{op}: setting `{name}` must be hashable, got {type(value).__name__}"
+        ) from None
     return value
 
 
 def _key(static: Settings) -> tuple[Any, ...]:
-    """``1``, ``1.0`` and ``True`` are equal and hash alike, yet make different programs: tell them apart by type."""
+    """``1``, ``1.0`` and ``True`` are equal and hash alike, yet make different programs: tell them
+    apart by type."""
     return static, jax.tree.map(type, static)

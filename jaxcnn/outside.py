@@ -1,6 +1,8 @@
-"""What comes from outside (files, names, settings, the environment) is data, and whatever a parser raises about it becomes one line.
+"""What comes from outside (files, names, settings, the environment) is data, and whatever a parser
+raises about it becomes one line.
 
-Every reader of the library goes through :func:`reading`, those of files through :func:`opened`, and every name that is shown through :func:`printable`.
+Every reader of the library goes through :func:`reading`, those of files through :func:`opened`, and
+every name that is shown through :func:`printable`.
 
 >>> with reading("labels.csv", "one integer a line"):
 ...     int("3x")
@@ -24,11 +26,13 @@ UNPACKED = "JAXCNN_UNPACKED"
 MOST = 1200  # characters of a message
 LONGEST = 160  # characters of what somebody else's parser says
 UNSEEN = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
-"""Unicode's categories of characters that move the cursor, turn the direction of writing, break lines, or are none (the surrogates that stand for bytes of no UTF-8)."""
+"""Unicode's categories of characters that move the cursor, turn the direction of writing, break
+lines, or are none (the surrogates that stand for bytes of no UTF-8)."""
 
 
 class OutsideError(ValueError):
-    """Something from outside cannot be used; the message is one line that says what, which place in it, what was expected, and how to mend it."""
+    """Something from outside cannot be used; the message is one line that says what, which place in
+    it, what was expected, and how to mend it."""
 
     def __init__(self, message: object = "") -> None:
         told = printable(message)  # as it has names from outside, which may be of any length
@@ -36,12 +40,18 @@ class OutsideError(ValueError):
 
 
 @contextlib.contextmanager
-def reading(where: object, wanted: str, kind: type[OutsideError] = OutsideError, missing: type[OutsideError] | None = None) -> Iterator[None]:  # fmt: skip
-    """Whatever is raised inside becomes ``kind``: one line that names ``where``, and what was ``wanted`` there.
+def reading(
+    where: object,
+    wanted: str,
+    kind: type[OutsideError] = OutsideError,
+    missing: type[OutsideError] | None = None,
+) -> Iterator[None]:
+    """Whatever is raised inside becomes ``kind``: one line that names ``where``, and what was
+    ``wanted`` there.
 
-    An :class:`OutsideError` from deeper down keeps its words, and its type where that is a ``kind``. ImportError passes, which names the extra that is lacking. ``missing`` is raised
-    where there is no such file.
-    """
+    An :class:`OutsideError` from deeper down keeps its words, and its type where that is a
+    ``kind``. ImportError passes, which names the extra that is lacking. ``missing`` is raised where
+    there is no such file."""
     try:
         yield
     except ImportError:
@@ -50,7 +60,9 @@ def reading(where: object, wanted: str, kind: type[OutsideError] = OutsideError,
         named = printable(where) in str(error)
         if named and isinstance(error, kind):
             raise
-        raise (type(error) if isinstance(error, kind) else kind)(error if named else f"{where}: {error}") from None
+        raise (type(error) if isinstance(error, kind) else kind)(
+            error if named else f"{where}: {error}"
+        ) from None
     except Exception as error:  # parsers raise anything
         found = missing if missing is not None and isinstance(error, FileNotFoundError) else kind
         hint = "" if isinstance(error, FileNotFoundError) else f"; expected {wanted}"
@@ -59,9 +71,16 @@ def reading(where: object, wanted: str, kind: type[OutsideError] = OutsideError,
 
 @contextlib.contextmanager
 def opened(
-    path: str | os.PathLike[str], wanted: str, kind: type[OutsideError] = OutsideError, missing: type[OutsideError] | None = None, *, grows: bool = False, pipes: bool = False
-) -> Iterator[BufferedReader]:  # fmt: skip
-    """The bytes of a file, to be read inside, as :func:`reading` has it. Pipes and devices are refused, as they may have no end, and files that change meanwhile.
+    path: str | os.PathLike[str],
+    wanted: str,
+    kind: type[OutsideError] = OutsideError,
+    missing: type[OutsideError] | None = None,
+    *,
+    grows: bool = False,
+    pipes: bool = False,
+) -> Iterator[BufferedReader]:
+    """The bytes of a file, to be read inside, as :func:`reading` has it. Pipes and devices are
+    refused, as they may have no end, and files that change meanwhile.
 
     Args:
         grows: it may become longer meanwhile, as a log does.
@@ -85,11 +104,16 @@ def at_once(path: str, flags: int) -> int:
 
 
 def load_jax(*, begin: bool = True) -> Any:
-    """JAX, which reads its settings in the environment when it is loaded, and when it begins to look for devices."""
+    """JAX, which reads its settings in the environment when it is loaded, and when it begins to
+    look for devices."""
     told = [
-        printable(f"{name}={value}", LONGEST) for name, value in sorted(os.environ.items()) if name.startswith("JAX_")
+        printable(f"{name}={value}", LONGEST)
+        for name, value in sorted(os.environ.items())
+        if name.startswith("JAX_")
     ]
-    with reading("JAX", f"other settings than {' '.join(told)}" if told else "a JAX that finds its devices"):
+    with reading(
+        "JAX", f"other settings than {' '.join(told)}" if told else "a JAX that finds its devices"
+    ):
         import jax
 
         if begin:
@@ -98,7 +122,8 @@ def load_jax(*, begin: bool = True) -> Any:
 
 
 def room(packed: int) -> int:
-    """So many bytes may ``packed`` bytes unpack to: 256 MiB, or 200 times as many, or what $JAXCNN_UNPACKED says, whichever is more.
+    """So many bytes may ``packed`` bytes unpack to: 256 MiB, or 200 times as many, or what
+    $JAXCNN_UNPACKED says, whichever is more.
 
     A few bytes can unpack to more than any memory holds.
 
@@ -132,7 +157,8 @@ def reason(error: BaseException) -> str:
 
 
 def printable(text: object, most: int | None = None) -> str:
-    """``text`` on one line of at most ``most`` characters, with every character that does something else than being seen written as Python writes it.
+    """``text`` on one line of at most ``most`` characters, with every character that does something
+    else than being seen written as Python writes it.
 
     >>> printable("Zürich ∂y"), printable("two\\nlines"), printable("a\\udcff", 8), printable("abcdef", 4)
     ('Zürich ∂y', 'two\\\\nlines', 'a\\\\udcff', 'abc…')
@@ -143,4 +169,7 @@ def printable(text: object, most: int | None = None) -> str:
 
 def printable_lines(text: object) -> str:
     """``text`` with its lines and tabs, and every other character as :func:`printable` has it."""
-    return "".join(part if part in ("\n", "\t") else printable(part) for part in re.split("([\n\t])", str(text)))
+    return "".join(
+        part if part in ("\n", "\t") else printable(part)
+        for part in re.split("([\n\t])", str(text))
+    )

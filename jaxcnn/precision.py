@@ -1,12 +1,15 @@
-"""Mixed precision: what is kept in 32 bits, what is computed in 16, and how small gradients are kept from vanishing there.
+"""Mixed precision: what is kept in 32 bits, what is computed in 16, and how small gradients are
+kept from vanishing there.
 
     parameters   kept and updated in ``params``; a copy in ``compute`` goes through the network
     forward, δ   in ``compute``; every rule of the library adds up in float32 all the same
     loss         of the output in ``output``
     gradients    handed to the optimizer in ``params``
 
-float16 ends at 6e-8 and at 65,504. A loss scale s keeps δ inside: backward starts from s · ∂loss/∂y, and the gradients are divided by s. "dynamic" halves s when a gradient is not
-finite, leaves that step out, and doubles s after every 2,000 steps that went well (Micikevicius et al. 2018). bfloat16 has the range of float32 and needs none.
+float16 ends at 6e-8 and at 65,504. A loss scale s keeps δ inside: backward starts from s ·
+∂loss/∂y, and the gradients are divided by s. "dynamic" halves s when a gradient is not finite,
+leaves that step out, and doubles s after every 2,000 steps that went well (Micikevicius et al.
+2018). bfloat16 has the range of float32 and needs none.
 
 >>> import jax.numpy as jnp
 >>> Policy("bfloat16").to_compute({"count": jnp.ones(2, int), "kernel": jnp.ones(2)})
@@ -28,7 +31,8 @@ PATIENCE = 2000  # good steps until the scale is doubled
 
 @dataclasses.dataclass(frozen=True)
 class Policy:
-    """Raises ValueError for a dtype that is not floating, or a ``loss_scale`` that is no number > 0, "dynamic" or None."""
+    """Raises ValueError for a dtype that is not floating, or a ``loss_scale`` that is no number >
+    0, "dynamic" or None."""
 
     compute: Any = "float32"
     params: Any = "float32"
@@ -42,7 +46,9 @@ class Policy:
                 raise setting_error("Policy", name, "a floating dtype, such as 'bfloat16'", value)
             object.__setattr__(self, name, jnp.dtype(value))
         scale = self.loss_scale
-        if isinstance(scale, bool) or not (scale in (None, "dynamic") or (isinstance(scale, int | float) and 0 < scale < math.inf)):  # fmt: skip
+        if isinstance(scale, bool) or not (
+            scale in (None, "dynamic") or (isinstance(scale, int | float) and 0 < scale < math.inf)
+        ):
             raise setting_error("Policy", "loss_scale", "a number > 0, 'dynamic' or None", scale)
 
     def to_compute(self, tree: Any) -> Any:
@@ -59,7 +65,8 @@ class Policy:
 
     @property
     def fixed_scale(self) -> float:
-        """The static loss scale; 1 where there is none, or a dynamic one, which the train state holds."""
+        """The static loss scale; 1 where there is none, or a dynamic one, which the train state
+        holds."""
         return 1.0 if self.loss_scale in (None, "dynamic") else float(self.loss_scale)
 
     def first_scale(self) -> "Scale | None":
@@ -68,7 +75,8 @@ class Policy:
 
 
 class Scale(NamedTuple):
-    """A dynamic loss scale: its value (float32), and how many steps went well since it last changed (int32)."""
+    """A dynamic loss scale: its value (float32), and how many steps went well since it last changed
+    (int32)."""
 
     value: jax.Array
     good: jax.Array

@@ -1,6 +1,8 @@
-"""What a forward keeps for its backward, counted exactly: the forward is traced, and each array among the residuals is one variable of its jaxpr.
+"""What a forward keeps for its backward, counted exactly: the forward is traced, and each array
+among the residuals is one variable of its jaxpr.
 
-An array that is also an input or output costs nothing of its own; one that two layers keep costs once.
+An array that is also an input or output costs nothing of its own; one that two layers keep costs
+once.
 
 >>> import jax.numpy as jnp
 >>> from jaxcnn import ops
@@ -31,7 +33,8 @@ class Kept:
 
 
 def trace(forward: Callable[..., tuple[Any, Any]], *args: Any, **settings: Any) -> Kept:
-    """Trace ``forward(*args, **settings) -> (y, residuals)``; ``args`` may be shapes (``jax.ShapeDtypeStruct``)."""
+    """Trace ``forward(*args, **settings) -> (y, residuals)``; ``args`` may be shapes
+    (``jax.ShapeDtypeStruct``)."""
     jaxpr, shapes = jax.make_jaxpr(lambda *a: forward(*a, **settings), return_shape=True)(*args)
     y, residuals = jax.tree.structure(shapes).unflatten(jaxpr.jaxpr.outvars)
     return Kept(frozenset(jaxpr.jaxpr.invars), arrays(y), residuals)

@@ -1,4 +1,5 @@
-"""JSON files that carry a SHA-256 of what they say, so that a changed bit, or a hand that edited them, is noticed.
+"""JSON files that carry a SHA-256 of what they say, so that a changed bit, or a hand that edited
+them, is noticed.
 
     {"sha256": "…", "format": "…", …}      the sum is over all but itself, written with sorted names and without spaces
 
@@ -36,7 +37,8 @@ def seal(kind: str, value: Mapping[str, Any]) -> str:
 
 
 def read_sealed(path: Path, kind: str) -> dict[str, Any]:
-    """What :func:`write_sealed` was given. OutsideError where the file is missing, of another kind, or not as it was written."""
+    """What :func:`write_sealed` was given. OutsideError where the file is missing, of another kind,
+    or not as it was written."""
     with opened(path, f"{kind}, as JSON") as file:
         text = file.read(MOST + 1)
         if len(text) > MOST:
@@ -44,11 +46,15 @@ def read_sealed(path: Path, kind: str) -> dict[str, Any]:
         said = from_json(text)
         found = said.pop("sha256", None) if isinstance(said, dict) else None
         if found != _sum(said):
-            raise OutsideError(f"{path}: is damaged, or was edited: it is not what its checksum is of")
+            raise OutsideError(
+                f"{path}: is damaged, or was edited: it is not what its checksum is of"
+            )
         if said.pop("format") != kind:
             raise OutsideError(f"{path}: is not {kind} of this version of jaxcnn")
         return said
 
 
 def _sum(said: Any) -> str:
-    return hashlib.sha256(json.dumps(said, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+    return hashlib.sha256(
+        json.dumps(said, sort_keys=True, separators=(",", ":")).encode()
+    ).hexdigest()

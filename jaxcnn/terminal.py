@@ -1,4 +1,5 @@
-"""The streams that a command says things on: closed, narrow, of another alphabet, full, or read by nobody any more, it neither fails over them nor hangs.
+"""The streams that a command says things on: closed, narrow, of another alphabet, full, or read by
+nobody any more, it neither fails over them nor hangs.
 
 >>> print(harmless("two\\nlines, \\x1b[1mbold\\x1b[0m, and \\x1b[2J"))
 two
@@ -22,12 +23,17 @@ COLOUR = re.compile("(\x1b\\[[0-9;]*m)")
 
 def harmless(text: object) -> str:
     """``text`` with its lines and colours, and nothing else that a terminal would obey."""
-    return "".join(part if number % 2 else printable_lines(part) for number, part in enumerate(COLOUR.split(str(text))))
+    return "".join(
+        part if number % 2 else printable_lines(part)
+        for number, part in enumerate(COLOUR.split(str(text)))
+    )
 
 
 def prepare() -> None:
-    """For a process of one's own: streams that are closed lead nowhere, and every character has a form in every encoding."""
-    if os.name == "posix":  # else the next file that is opened gets the number of a closed stream, and what is printed
+    """For a process of one's own: streams that are closed lead nowhere, and every character has a
+    form in every encoding."""
+    # else the next file that is opened gets the number of a closed stream, and what is printed
+    if os.name == "posix":
         while (number := os.open(os.devnull, os.O_RDWR)) <= 2:
             os.set_inheritable(number, True)
         os.close(number)
@@ -61,7 +67,8 @@ def lead_nowhere(number: int) -> None:
 
 @contextlib.contextmanager
 def wide_enough() -> Iterator[None]:
-    """Help and tables have room: what draws them hangs or fails in five columns, and in COLUMNS that are no number."""
+    """Help and tables have room: what draws them hangs or fails in five columns, and in COLUMNS
+    that are no number."""
     changed = _size()
     before = {name: os.environ.get(name) for name in changed}
     os.environ.update(changed)
@@ -76,13 +83,18 @@ def _size() -> dict[str, str]:
     """Of the environment, what must change."""
     found = shutil.get_terminal_size()
     fits = str(min(max(found.columns, NARROWEST), WIDEST)), str(min(max(found.lines, 1), WIDEST))
-    now = {"COLUMNS": str(found.columns), "LINES": str(found.lines)} | {name: os.environ[name] for name in ("COLUMNS", "LINES") if name in os.environ}  # fmt: skip
-    return {name: size for (name, value), size in zip(now.items(), fits, strict=True) if value != size}
+    now = {"COLUMNS": str(found.columns), "LINES": str(found.lines)} | {
+        name: os.environ[name] for name in ("COLUMNS", "LINES") if name in os.environ
+    }
+    return {
+        name: size for (name, value), size in zip(now.items(), fits, strict=True) if value != size
+    }
 
 
 @contextlib.contextmanager
 def unheard() -> Iterator[None]:
-    """What is said meanwhile is for whoever still reads it: a run goes on to its end when its terminal, pipe or disk takes no more."""
+    """What is said meanwhile is for whoever still reads it: a run goes on to its end when its
+    terminal, pipe or disk takes no more."""
     before = sys.stdout, sys.stderr
     sys.stdout, sys.stderr = map(_heedless, before)
     try:
@@ -106,11 +118,17 @@ def _heedless(stream: TextIO) -> TextIO:
     except OSError:
         lead_nowhere(number)
     raw: Any = io.BufferedWriter(_Heedless(number, "w", closefd=False))
-    return io.TextIOWrapper(raw, stream.encoding, "backslashreplace", line_buffering=getattr(stream, "line_buffering", True))  # fmt: skip
+    return io.TextIOWrapper(
+        raw,
+        stream.encoding,
+        "backslashreplace",
+        line_buffering=getattr(stream, "line_buffering", True),
+    )
 
 
 class _Heedless(io.FileIO):
-    """Under all buffers, so that none is left with what could not be written, to fail over it again."""
+    """Under all buffers, so that none is left with what could not be written, to fail over it
+    again."""
 
     def write(self, data: Any, /) -> int | None:
         try:

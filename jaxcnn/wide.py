@@ -1,4 +1,5 @@
-"""Sums of 16-bit numbers are kept in float32: what a rule computes in, before its result is rounded once.
+"""Sums of 16-bit numbers are kept in float32: what a rule computes in, before its result is rounded
+once.
 
 >>> import jax.numpy as jnp
 >>> wide(jnp.ones(2, "bfloat16")).dtype, wide(jnp.ones(2, "float32")).dtype
@@ -18,5 +19,6 @@ def wide(x: jax.Array) -> jax.Array:
 
 
 def product(a: jax.Array, b: jax.Array) -> jax.Array:
-    """``a @ b``, added up and returned in float32 where they have 16 bits; the factors are not copied into 32."""
+    """``a @ b``, added up and returned in float32 where they have 16 bits; the factors are not
+    copied into 32."""
     return jnp.matmul(a, b, preferred_element_type=jnp.promote_types(a.dtype, jnp.float32))

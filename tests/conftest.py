@@ -1,4 +1,5 @@
-"""Set up before jax and jaxcnn are imported: shape contracts on, 8 simulated devices, and a compiler that hurries, and remembers what it compiled for another test."""
+"""Set up before jax and jaxcnn are imported: shape contracts on, 8 simulated devices, and a
+compiler that hurries, and remembers what it compiled for another test."""
 
 import os
 import shutil
@@ -18,7 +19,8 @@ from jaxtyping import install_import_hook  # noqa: E402
 
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_platforms", "cpu")
-jax.config.update("jax_numpy_rank_promotion", "raise")  # as some users have it; what broadcasts says so
+# as some users have it; what broadcasts says so
+jax.config.update("jax_numpy_rank_promotion", "raise")
 # The contracts are shapes; `verify` has none, and handles millions of small arrays
 CHECKED = (
     "captures",
@@ -56,7 +58,8 @@ def pytest_unconfigure():
 
 
 def pytest_terminal_summary(terminalreporter):
-    """The mutants' kill counts, and which were equivalent to the rule (the same numbers, on so many cases)."""
+    """The mutants' kill counts, and which were equivalent to the rule (the same numbers, on so many
+    cases)."""
     rows = [
         value
         for report in terminalreporter.getreports("passed") + terminalreporter.getreports("failed")
@@ -69,7 +72,8 @@ def pytest_terminal_summary(terminalreporter):
     for op, killed, survived, equivalent in sorted(rows):
         same = "; ".join(f"{label} ×{count}" for label, count in equivalent.items())
         terminalreporter.line(
-            f"{op:<24}{killed:>5} killed {survived:>3} survived" + (f"   equivalent: {same}" if same else "")
+            f"{op:<24}{killed:>5} killed {survived:>3} survived"
+            + (f"   equivalent: {same}" if same else "")
         )
     total = [sum(row[i] for row in rows) for i in (1, 2)]
     terminalreporter.line(f"{'total':<24}{total[0]:>5} killed {total[1]:>3} survived")

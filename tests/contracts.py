@@ -1,4 +1,5 @@
-"""The run-time checker of the shape contracts: an int passes where a float is asked for, as in Python's numeric tower."""
+"""The run-time checker of the shape contracts: an int passes where a float is asked for, as in
+Python's numeric tower."""
 
 from beartype import BeartypeConf, beartype
 

@@ -27,8 +27,13 @@ def reference(op: Op) -> Callable[..., Any]:
 
 
 def without_contracts(op: Op) -> Op:
-    """The op as a user has it: in the suite, jaxtyping would refuse a bad call before the op's own check does."""
+    """The op as a user has it: in the suite, jaxtyping would refuse a bad call before the op's own
+    check does."""
     forward = op.forward
     if isinstance(forward, functools.partial):
-        return op.replace(forward=functools.partial(inspect.unwrap(forward.func), *forward.args, **forward.keywords))
+        return op.replace(
+            forward=functools.partial(
+                inspect.unwrap(forward.func), *forward.args, **forward.keywords
+            )
+        )
     return op.replace(forward=inspect.unwrap(forward))

@@ -1,6 +1,8 @@
-"""Runs commands of jaxcnn, each in a process of its own that has the imports behind it: ``python fuzz_server.py``, an order a line on stdin, a status a line on stdout.
+"""Runs commands of jaxcnn, each in a process of its own that has the imports behind it:
+``python fuzz_server.py``, an order a line on stdin, a status a line on stdout.
 
-An order is ``{"argv": [module, argument, …], "cwd": folder, "said": [file for stdout, file for stderr], "seconds": limit}``; its answer a status, or null where it was ended.
+An order is
+``{"argv": [module, argument, …], "cwd": folder, "said": [file for stdout, file for stderr], "seconds": limit}``; its answer a status, or null where it was ended.
 """
 
 import importlib

@@ -1,4 +1,5 @@
-"""What the fuzz of the commands draws from: odd values, odd names of files, damage done to good ones. Every draw comes from a seed."""
+"""What the fuzz of the commands draws from: odd values, odd names of files, damage done to good
+ones. Every draw comes from a seed."""
 
 import contextlib
 import json
@@ -43,29 +44,59 @@ def value(name: str, draw: random.Random) -> str:
 
 def path(draw: random.Random) -> str:
     """An odd name of a file."""
-    return draw.choice(SPECIAL) if draw.random() < 0.6 else "odd/" * draw.randint(0, 1) + draw.choice(NAMES)
+    return (
+        draw.choice(SPECIAL)
+        if draw.random() < 0.6
+        else "odd/" * draw.randint(0, 1) + draw.choice(NAMES)
+    )
 
 
 def arguments(draw: random.Random) -> list[str]:
-    """A command line, from its module on. ``PLACE`` and ``RUN`` stand for the folder of the inputs and for a run that may be damaged."""
+    """A command line, from its module on. ``PLACE`` and ``RUN`` stand for the folder of the inputs
+    and for a run that may be damaged."""
     kinds: dict[str, tuple[int, Callable[[random.Random], list[str]]]] = {
-        "train": (40, _train), "resume": (20, _resume), "eval": (12, _eval), "predict": (10, _predict), "others": (10, _others), "experiment": (8, _experiment),
-    }  # fmt: skip
-    return draw.choices([make for _, make in kinds.values()], [weight for weight, _ in kinds.values()])[0](draw)
+        "train": (40, _train),
+        "resume": (20, _resume),
+        "eval": (12, _eval),
+        "predict": (10, _predict),
+        "others": (10, _others),
+        "experiment": (8, _experiment),
+    }
+    return draw.choices(
+        [make for _, make in kinds.values()], [weight for weight, _ in kinds.values()]
+    )[0](draw)
 
 
 def _train(draw: random.Random) -> list[str]:
-    given = {"--data": "PLACE/good.npz", "--model": "mlp", "--epochs": "1", "--batch-size": "20", "--out": "out"}
+    given = {
+        "--data": "PLACE/good.npz",
+        "--model": "mlp",
+        "--epochs": "1",
+        "--batch-size": "20",
+        "--out": "out",
+    }
     words: list[str] = []
     for name in draw.sample(sorted(get_type_hints(Train)), draw.randint(1, 3)):
         kind = get_type_hints(Train)[name]
         if kind is bool:
             words.append(draw.choice([flag(name), "--no-" + flag(name)[2:], f"{flag(name)}=x"]))
         elif name == "coordinator":
-            words += [f"{flag(name)}={value(name, draw)}", "--processes=2", "--process=1", "--wait=1"]
+            words += [
+                f"{flag(name)}={value(name, draw)}",
+                "--processes=2",
+                "--process=1",
+                "--wait=1",
+            ]
         elif name not in ("processes", "process", "wait"):
             odd = value(name, draw)
-            words += draw.choice([[f"{flag(name)}={odd}"], [flag(name), odd], [f"--{name}={odd}"], [flag(name), *odd.split(" ")]])  # fmt: skip
+            words += draw.choice(
+                [
+                    [f"{flag(name)}={odd}"],
+                    [flag(name), odd],
+                    [f"--{name}={odd}"],
+                    [flag(name), *odd.split(" ")],
+                ]
+            )
         if draw.random() < 0.8:
             given.pop(flag(name), None)
     if draw.random() < 0.15:
@@ -75,15 +106,33 @@ def _train(draw: random.Random) -> list[str]:
     if draw.random() < 0.15:
         words += ["--config", "settings.yaml"]
     if draw.random() < 0.25:
-        given["--data"] = draw.choice(["PLACE/damaged.npz", "PLACE/damaged.npz", "PLACE/idx", "PLACE/images", *SPECIAL])
+        given["--data"] = draw.choice(
+            ["PLACE/damaged.npz", "PLACE/damaged.npz", "PLACE/idx", "PLACE/images", *SPECIAL]
+        )
     if "--data" not in given and not any(word.startswith("--data") for word in words):
         given["--data"] = "PLACE/good.npz"
     return ["jaxcnn", "train", *(word for pair in given.items() for word in pair), *words]
 
 
 def _resume(draw: random.Random) -> list[str]:
-    how = draw.choice([["--resume"], ["--resume"], ["--overwrite", "--data", "PLACE/good.npz", "--model", "mlp", "--epochs", "1"]])  # fmt: skip
-    more = draw.choice([[], [], ["--keep", "1"], ["--seed", "1"], ["--patience", "1"], ["--tensorboard"], ["--watch-every", "1"]])  # fmt: skip
+    how = draw.choice(
+        [
+            ["--resume"],
+            ["--resume"],
+            ["--overwrite", "--data", "PLACE/good.npz", "--model", "mlp", "--epochs", "1"],
+        ]
+    )
+    more = draw.choice(
+        [
+            [],
+            [],
+            ["--keep", "1"],
+            ["--seed", "1"],
+            ["--patience", "1"],
+            ["--tensorboard"],
+            ["--watch-every", "1"],
+        ]
+    )
     return ["jaxcnn", "train", *how, "--out", "RUN", *more]
 
 
@@ -95,35 +144,109 @@ def _eval(draw: random.Random) -> list[str]:
 
 
 def _predict(draw: random.Random) -> list[str]:
-    images = [draw.choice(["PLACE/eight.png", "PLACE/nine.png", path(draw)]) for _ in range(draw.randint(0, 2))]
+    images = [
+        draw.choice(["PLACE/eight.png", "PLACE/nine.png", path(draw)])
+        for _ in range(draw.randint(0, 2))
+    ]
     more = draw.choice([[], ["--top", draw.choice(NUMBERS)], ["--resize"], ["--json", path(draw)]])
     return ["jaxcnn", "predict", draw.choice(["RUN", "RUN", path(draw)]), *images, *more]
 
 
 def _others(draw: random.Random) -> list[str]:
     odd, file = draw.choice([*NUMBERS, *TEXTS]), path(draw)
-    return ["jaxcnn", *draw.choice([
-        ["ops"], ["ops", "--markdown"], ["ops", odd], [odd], [], ["verify", "--op", odd], ["verify", "--op", "relu", "--seed", odd], ["verify", "--op=relu", "--jobs=0", "--html", file],
-        ["verify", "--module", odd, "--shapes", "4"], ["verify", "--module", "math:sin", "--shapes", odd], ["precision", "--op", odd], ["precision", "--op", "relu", "--json", file],
-        ["precision", "--op", "relu", "--seed", odd], ["plan", "--model", odd, "--topology", "cpu:1", "--batch", "8"], ["plan", "--model", "lenet", "--topology", odd, "--batch", "8"],
-        ["plan", "--model", "lenet", "--topology", "cpu:1", "--batch", "8", "--image", odd], ["plan", "--model", "lenet", "--topology", "cpu:2", "--batch", "8", "--mesh", odd, "--json", file],
-        ["plan", "--model", "lenet", "--topology", "cpu:2", "--batch", odd, "--json", file],
-    ])]  # fmt: skip
+    return [
+        "jaxcnn",
+        *draw.choice(
+            [
+                ["ops"],
+                ["ops", "--markdown"],
+                ["ops", odd],
+                [odd],
+                [],
+                ["verify", "--op", odd],
+                ["verify", "--op", "relu", "--seed", odd],
+                ["verify", "--op=relu", "--jobs=0", "--html", file],
+                ["verify", "--module", odd, "--shapes", "4"],
+                ["verify", "--module", "math:sin", "--shapes", odd],
+                ["precision", "--op", odd],
+                ["precision", "--op", "relu", "--json", file],
+                ["precision", "--op", "relu", "--seed", odd],
+                ["plan", "--model", odd, "--topology", "cpu:1", "--batch", "8"],
+                ["plan", "--model", "lenet", "--topology", odd, "--batch", "8"],
+                ["plan", "--model", "lenet", "--topology", "cpu:1", "--batch", "8", "--image", odd],
+                [
+                    "plan",
+                    "--model",
+                    "lenet",
+                    "--topology",
+                    "cpu:2",
+                    "--batch",
+                    "8",
+                    "--mesh",
+                    odd,
+                    "--json",
+                    file,
+                ],
+                ["plan", "--model", "lenet", "--topology", "cpu:2", "--batch", odd, "--json", file],
+            ]
+        ),
+    ]
 
 
 def _experiment(draw: random.Random) -> list[str]:
-    name = draw.choice(["bench", "delta", "digits", "edges", "features", "feedback", "mnist", "recurrent", "seesaw", "vanishing", "walkthrough"])  # fmt: skip
-    odd = draw.choice([["--seed", "-1"], ["--out", "/dev/null"], ["--out", "PLACE/loop"], ["--help"], ["--seed=1", "--seed=2"], ["--out", "PLACE/good.npz"], [draw.choice(TEXTS)], [f"--{draw.choice(TEXTS)}"], ["--seed", draw.choice(TEXTS)]])  # fmt: skip
-    return [f"experiments.{name}", *odd, *(["--seed=-5"] if draw.random() < 0.5 and "--seed" not in odd[0] else ["--data-dir=/nowhere", "--seed=x"])]  # fmt: skip
+    name = draw.choice(
+        [
+            "bench",
+            "delta",
+            "digits",
+            "edges",
+            "features",
+            "feedback",
+            "mnist",
+            "recurrent",
+            "seesaw",
+            "vanishing",
+            "walkthrough",
+        ]
+    )
+    odd = draw.choice(
+        [
+            ["--seed", "-1"],
+            ["--out", "/dev/null"],
+            ["--out", "PLACE/loop"],
+            ["--help"],
+            ["--seed=1", "--seed=2"],
+            ["--out", "PLACE/good.npz"],
+            [draw.choice(TEXTS)],
+            [f"--{draw.choice(TEXTS)}"],
+            ["--seed", draw.choice(TEXTS)],
+        ]
+    )
+    return [
+        f"experiments.{name}",
+        *odd,
+        *(
+            ["--seed=-5"]
+            if draw.random() < 0.5 and "--seed" not in odd[0]
+            else ["--data-dir=/nowhere", "--seed=x"]
+        ),
+    ]
 
 
 def damaged(content: bytes, draw: random.Random) -> bytes:
     """The same with something wrong in it."""
     at, end = sorted(draw.randrange(len(content) + 1) for _ in range(2))
-    return draw.choice([
-        b"", content[:at], content[:at] + bytes(end - at) + content[end:], content[:at] + content[end:], content + content[:at],
-        bytes(byte ^ (draw.random() < 0.01) << draw.randrange(8) for byte in content), content[:at] + draw.randbytes(9) + content[at + 9 :],
-    ])  # fmt: skip
+    return draw.choice(
+        [
+            b"",
+            content[:at],
+            content[:at] + bytes(end - at) + content[end:],
+            content[:at] + content[end:],
+            content + content[:at],
+            bytes(byte ^ (draw.random() < 0.01) << draw.randrange(8) for byte in content),
+            content[:at] + draw.randbytes(9) + content[at + 9 :],
+        ]
+    )
 
 
 def spoil(file: Path, draw: random.Random) -> None:
@@ -150,18 +273,39 @@ def spoil(file: Path, draw: random.Random) -> None:
 
 
 def edit(run: Path, place: Path, draw: random.Random) -> None:
-    """Change one of its settings, or what its lists say, as a hand would that makes the sums anew."""
+    """Change one of its settings, or what its lists say, as a hand would that makes the sums
+    anew."""
     match draw.randrange(4):
         case 0 | 1:
             settings = json.loads((run / "config.json").read_text())
             name = draw.choice(sorted(settings))
-            (run / "config.json").write_text(json.dumps({**settings, name: draw.choice(EDITS[: 3 if name == "epochs" else None])}))  # fmt: skip
+            (run / "config.json").write_text(
+                json.dumps(
+                    {**settings, name: draw.choice(EDITS[: 3 if name == "epochs" else None])}
+                )
+            )
         case 2:
             (run / "link").symlink_to(place)
-            names = [name.replace("PLACE", str(place)) if isinstance(name, str) else name for name in draw.sample(OWN, 2)]  # fmt: skip
-            write_sealed(run / MANIFEST, KIND, draw.choice([{"written": ["config.json", "checkpoints", *names]}, {"written": 3}, {}]))  # fmt: skip
+            names = [
+                name.replace("PLACE", str(place)) if isinstance(name, str) else name
+                for name in draw.sample(OWN, 2)
+            ]
+            write_sealed(
+                run / MANIFEST,
+                KIND,
+                draw.choice(
+                    [{"written": ["config.json", "checkpoints", *names]}, {"written": 3}, {}]
+                ),
+            )
         case _:
-            listed = draw.choice([{}, {"files": 3, "later": []}, {"files": {"../mine.txt": "x"}, "later": ["../../mine.txt", 3]}, {"files": ["x"], "later": None}])  # fmt: skip
+            listed = draw.choice(
+                [
+                    {},
+                    {"files": 3, "later": []},
+                    {"files": {"../mine.txt": "x"}, "later": ["../../mine.txt", 3]},
+                    {"files": ["x"], "later": None},
+                ]
+            )
             write_sealed(run / "checkpoints" / "4" / digests.LIST, digests.KIND, listed)
 
 
@@ -170,7 +314,11 @@ def spoil_run(run: Path, place: Path, draw: random.Random) -> None:
     if draw.random() < 0.3:
         edit(run, place, draw)
     for _ in range(draw.randint(0, 2)):
-        files = sorted(path for path in run.rglob("*") if path.is_file() and not path.is_symlink() and path.name != "mine.txt")  # fmt: skip
+        files = sorted(
+            path
+            for path in run.rglob("*")
+            if path.is_file() and not path.is_symlink() and path.name != "mine.txt"
+        )
         near = [path for path in files if path.parent == run]
         far = [path for path in files if path.parent != run]
         if draw.random() < 0.1:
@@ -180,7 +328,10 @@ def spoil_run(run: Path, place: Path, draw: random.Random) -> None:
             spoil(file := draw.choice(near if draw.random() < 0.5 or not far else far), draw)
             if file in far and draw.random() < 0.3:  # as if it had been written so
                 with contextlib.suppress(Exception):
-                    digests.write_digests(run / file.relative_to(run).parents[-3], later=("_CHECKPOINT_METADATA", "commit_success.txt"))  # fmt: skip
+                    digests.write_digests(
+                        run / file.relative_to(run).parents[-3],
+                        later=("_CHECKPOINT_METADATA", "commit_success.txt"),
+                    )
 
 
 def settings_text(draw: random.Random) -> str:
@@ -190,7 +341,8 @@ def settings_text(draw: random.Random) -> str:
 
 
 def asked_for(words: list[str], folder: Path) -> set[Path]:
-    """The files and folders that the command line names to be written, as their links lead there."""
+    """The files and folders that the command line names to be written, as their links lead
+    there."""
     flags = "--out", "--json", "--html"
     named = [second for first, second in pairwise(words) if first in flags]
     named += [word.partition("=")[2] for word in words if word.partition("=")[0] in flags]
@@ -207,5 +359,11 @@ def _entries(folder: Path) -> Iterator[tuple[str, Any]]:
         for name in folders + names:
             entry = Path(path, name)
             found = entry.lstat()
-            content = os.readlink(entry) if entry.is_symlink() else entry.read_bytes() if entry.is_file() else b""
+            content = (
+                os.readlink(entry)
+                if entry.is_symlink()
+                else entry.read_bytes()
+                if entry.is_file()
+                else b""
+            )
             yield str(entry), (found.st_mode, found.st_ino, found.st_mtime_ns, content)

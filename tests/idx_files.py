@@ -15,7 +15,11 @@ NAMES = {
 
 def encode(array: np.ndarray) -> bytes:
     """An array of small numbers as IDX."""
-    return bytes([0, 0, 8, array.ndim]) + np.array(array.shape, ">u4").tobytes() + array.astype(np.uint8).tobytes()
+    return (
+        bytes([0, 0, 8, array.ndim])
+        + np.array(array.shape, ">u4").tobytes()
+        + array.astype(np.uint8).tobytes()
+    )
 
 
 def write_idx(path: Path, array: np.ndarray) -> None:
@@ -24,8 +28,11 @@ def write_idx(path: Path, array: np.ndarray) -> None:
     path.write_bytes(gzip.compress(content) if path.suffix == ".gz" else content)
 
 
-def stripes(count: int, *, size: int = 10, classes: int = 4, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Noisy images (count, size, size) with one bright stripe, whose row is the label: easy to learn."""
+def stripes(
+    count: int, *, size: int = 10, classes: int = 4, seed: int = 0
+) -> tuple[np.ndarray, np.ndarray]:
+    """Noisy images (count, size, size) with one bright stripe, whose row is the label: easy to
+    learn."""
     rng = np.random.default_rng(seed)
     labels = np.arange(count) % classes
     images = rng.integers(0, 60, (count, size, size))
@@ -34,7 +41,13 @@ def stripes(count: int, *, size: int = 10, classes: int = 4, seed: int = 0) -> t
 
 
 def write_folder(
-    folder: Path, *, train: int = 200, test: int = 50, suffix: str = "", size: int = 10, classes: int = 4
+    folder: Path,
+    *,
+    train: int = 200,
+    test: int = 50,
+    suffix: str = "",
+    size: int = 10,
+    classes: int = 4,
 ) -> Path:
     """The four files of a data set of stripes."""
     folder.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,5 @@
-"""What may have happened to the bytes of a file, or to the values in a JSON text, drawn by hypothesis."""
+"""What may have happened to the bytes of a file, or to the values in a JSON text, drawn by
+hypothesis."""
 
 import copy
 import json
@@ -8,7 +9,24 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-SIZES = [0, 1, 2, 127, 128, 255, 256, 32767, 65535, 2**24, 2**31 - 1, 2**31, 2**32 - 1, 2**32, 2**63 - 1, 2**64 - 1]
+SIZES = [
+    0,
+    1,
+    2,
+    127,
+    128,
+    255,
+    256,
+    32767,
+    65535,
+    2**24,
+    2**31 - 1,
+    2**31,
+    2**32 - 1,
+    2**32,
+    2**63 - 1,
+    2**64 - 1,
+]
 NUMBERS = [*map(str, SIZES), "-1", "-0", "1e999", "-2.5", "NaN", "null", "true", '"7"', "[]", "{}", "9" * 40, "1" * 5000, "00"]  # fmt: skip
 WORDS = ["", "|O", "<f2", ">i8", "<U9", "complex64", "|V9", "F64", "BF16", "I128", "\\ud800", "a\\nb", "\\u001b[2J", "$x_{$", "[red]", "../../x", "/dev/zero"]  # fmt: skip
 ODD = [b"\0", b"\0" * 100, b"\xff", b"\xff" * 64, b"\xed\xa0\x80", b"\xc3\x28", b"\x1b[31m", b"\r", b"\n", b"\n\n", b"\\", b'"', b"'", b"{", b"[", b"%s", b"\xef\xbb\xbf", b"\xfe\xff", b"&a", b"*a", b"<<: ", b"!!python/name:os.system", b"? "]  # fmt: skip
@@ -56,14 +74,22 @@ def _insert(draw: Draw, content: bytes) -> bytes:
 
 def _repeat(draw: Draw, content: bytes) -> bytes:
     at, length = _place(draw, content), draw(st.integers(1, 400))
-    return content[: at + length] + content[at : at + length] * draw(st.integers(1, 4)) + content[at + length :]
+    return (
+        content[: at + length]
+        + content[at : at + length] * draw(st.integers(1, 4))
+        + content[at + length :]
+    )
 
 
 def _size(draw: Draw, content: bytes) -> bytes:
     """A number of one to eight bytes becomes another."""
     at, width = _place(draw, content), draw(st.sampled_from([1, 2, 4, 8]))
     number = draw(st.sampled_from(SIZES)) % 256**width
-    return content[:at] + number.to_bytes(width, draw(st.sampled_from(["little", "big"]))) + content[at + width :]
+    return (
+        content[:at]
+        + number.to_bytes(width, draw(st.sampled_from(["little", "big"])))
+        + content[at + width :]
+    )
 
 
 def _head(draw: Draw, content: bytes) -> bytes:
@@ -72,7 +98,8 @@ def _head(draw: Draw, content: bytes) -> bytes:
 
 
 def _number(draw: Draw, content: bytes) -> bytes:
-    """A number in a text becomes another, of any length or, as in headers of a fixed size, of the same."""
+    """A number in a text becomes another, of any length or, as in headers of a fixed size, of the
+    same."""
     found = list(re.finditer(rb"-?\d+", content))
     if not found:
         return content
@@ -111,12 +138,37 @@ def mutated(draw: Draw, content: bytes) -> bytes:
     return Damaged(content)
 
 
-VALUES = st.sampled_from([None, True, 0, -1, 1.5, 2**63 - 1, 10**18, "", "x", "../../x", "\ud800", "a\nb", "\x1b[2J", [], [[]], {}, {"a": 1}, [None], ["x"], [-1], [1e300]])  # fmt: skip
+VALUES = st.sampled_from(
+    [
+        None,
+        True,
+        0,
+        -1,
+        1.5,
+        2**63 - 1,
+        10**18,
+        "",
+        "x",
+        "../../x",
+        "\ud800",
+        "a\nb",
+        "\x1b[2J",
+        [],
+        [[]],
+        {},
+        {"a": 1},
+        [None],
+        ["x"],
+        [-1],
+        [1e300],
+    ]
+)
 
 
 @st.composite
 def mutated_json(draw: Draw, text: str) -> str:
-    """A JSON text in which one to three values are others, are gone, or are there under another name."""
+    """A JSON text in which one to three values are others, are gone, or are there under another
+    name."""
     whole = {"": json.loads(text)}
     for _ in range(draw(st.integers(1, 3))):
         inside, key = draw(st.sampled_from(list(_places(whole))))
@@ -134,7 +186,13 @@ def mutated_json(draw: Draw, text: str) -> str:
 
 def _places(value: Any) -> Any:
     """Every container in ``value`` with each of its keys."""
-    keys = list(value) if isinstance(value, dict) else range(len(value)) if isinstance(value, list) else ()
+    keys = (
+        list(value)
+        if isinstance(value, dict)
+        else range(len(value))
+        if isinstance(value, list)
+        else ()
+    )
     for key in keys:
         yield value, key
         yield from _places(value[key])

@@ -1,4 +1,5 @@
-"""One of several processes that train together: ``python process_worker.py ADDRESS COUNT INDEX OUT``. The first writes what all have found."""
+"""One of several processes that train together:
+``python process_worker.py ADDRESS COUNT INDEX OUT``. The first writes what all have found."""
 
 import sys
 from collections.abc import Iterator
@@ -25,8 +26,11 @@ def parts(data: Arrays, batch_size: int, index: int, count: int) -> Iterator[Arr
             yield np.asarray(data[0])[own], np.asarray(data[1])[own]
 
 
-def train_together(layout: train.Layout | None, index: int, count: int, net: Layer, data: Arrays) -> dict[str, np.ndarray]:  # fmt: skip
-    """The gradient of the first batch, and a run from parts of the data, whose end is tested on all of them."""
+def train_together(
+    layout: train.Layout | None, index: int, count: int, net: Layer, data: Arrays
+) -> dict[str, np.ndarray]:
+    """The gradient of the first batch, and a run from parts of the data, whose end is tested on all
+    of them."""
     params, state = net.init(jax.random.key(0), data[0].shape[1:])
     run = value_and_grad(net, ops.softmax_cross_entropy)
     run = run if layout is None else layout.differentiate(run)
@@ -35,14 +39,30 @@ def train_together(layout: train.Layout | None, index: int, count: int, net: Lay
         x, target = layout.whole_batch(x), layout.whole_batch(target)
     found = {"first": jax.jit(run)(params, state, x, target, jax.random.key(5))}
     optimizer = optax.chain(optax.clip_by_global_norm(0.5), optax.sgd(0.05, momentum=0.9))
-    settings: dict[str, Any] = {"key": jax.random.key(1), "test": data, "report_every": 3, "layout": layout}
-    by_parts, reports = train.fit(net, ops.softmax_cross_entropy, optimizer, parts(data, 16, index, count), steps=6, **settings)  # fmt: skip
-    shuffled, more = train.fit(net, ops.softmax_cross_entropy, optimizer, data, batch_size=16, epochs=1, **settings)
+    settings: dict[str, Any] = {
+        "key": jax.random.key(1),
+        "test": data,
+        "report_every": 3,
+        "layout": layout,
+    }
+    by_parts, reports = train.fit(
+        net,
+        ops.softmax_cross_entropy,
+        optimizer,
+        parts(data, 16, index, count),
+        steps=6,
+        **settings,
+    )
+    shuffled, more = train.fit(
+        net, ops.softmax_cross_entropy, optimizer, data, batch_size=16, epochs=1, **settings
+    )
     found |= {"parts": by_parts.params, "shuffled": shuffled.params, "state": shuffled.state}
     whole = (
         found
         if layout is None
-        else jax.jit(lambda tree: tree, out_shardings=NamedSharding(layout.mesh, PartitionSpec()))(found)
+        else jax.jit(lambda tree: tree, out_shardings=NamedSharding(layout.mesh, PartitionSpec()))(
+            found
+        )
     )
     scores = np.array([(report.scores or {})["accuracy"] for report in (reports[-1], more[-1])])
     return {name: np.asarray(value) for name, value in named(whole).items()} | {"accuracy": scores}
@@ -56,7 +76,8 @@ if __name__ == "__main__":
 
     assert len(jax.devices()) == count * len(jax.local_devices())
     layout = train.Layout(
-        jax.make_mesh((len(jax.devices()),), ("data",)), cut=sys.argv[5] if len(sys.argv) > 5 else None
+        jax.make_mesh((len(jax.devices()),), ("data",)),
+        cut=sys.argv[5] if len(sys.argv) > 5 else None,
     )
     found = train_together(layout, index, count, small_net(), batch(48))
     if index == 0:

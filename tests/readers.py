@@ -41,16 +41,19 @@ from jaxcnn.weights.store import names_of
 from jaxcnn.weights.tensors import pack
 
 RNG = np.random.default_rng(0)
-PIXELS, COLOURS = RNG.integers(0, 256, (5, 7)).astype(np.uint8), RNG.integers(0, 256, (5, 7, 3)).astype(np.uint8)
+PIXELS, COLOURS = (
+    RNG.integers(0, 256, (5, 7)).astype(np.uint8),
+    RNG.integers(0, 256, (5, 7, 3)).astype(np.uint8),
+)
 IMAGES, LABELS = RNG.integers(0, 256, (6, 4, 5)).astype(np.uint8), np.arange(6, dtype=np.uint8) % 3
 
 
 class Reader(NamedTuple):
     """A file by its ``name`` with its ``content``, the others ``beside`` it, and what reads it.
 
-    ``wrap`` makes the file of the content, where that is what is to be changed: what a checksum or a compression would keep any change from. ``same`` means that there is such a sum.
-    ``json`` means that the content is JSON, whose values are changed.
-    """
+    ``wrap`` makes the file of the content, where that is what is to be changed: what a checksum or
+    a compression would keep any change from. ``same`` means that there is such a sum. ``json``
+    means that the content is JSON, whose values are changed."""
 
     name: str
     content: bytes
@@ -65,10 +68,15 @@ class Reader(NamedTuple):
 
 def _npz(method: int, first: bytes | None = None) -> bytes:
     """A data set as np.savez writes it, packed so; ``first`` in place of its first array."""
-    into, arrays = io.BytesIO(), {"x_train": IMAGES, "y_train": LABELS, "x_test": IMAGES[:3], "y_test": LABELS[:3]}
+    into, arrays = (
+        io.BytesIO(),
+        {"x_train": IMAGES, "y_train": LABELS, "x_test": IMAGES[:3], "y_test": LABELS[:3]},
+    )
     with zipfile.ZipFile(into, "w", method) as archive:
         for name, array in arrays.items():
-            archive.writestr(f"{name}.npy", _npy(array) if first is None or name != "x_train" else first)
+            archive.writestr(
+                f"{name}.npy", _npy(array) if first is None or name != "x_train" else first
+            )
     return into.getvalue()
 
 
@@ -79,7 +87,9 @@ def _npy(array: np.ndarray) -> bytes:
 
 
 def _records(count: int) -> bytes:
-    return b"".join(bytes([number % 10]) + bytes([number]) * (RECORD - 1) for number in range(count))
+    return b"".join(
+        bytes([number % 10]) + bytes([number]) * (RECORD - 1) for number in range(count)
+    )
 
 
 def _tar() -> bytes:
@@ -121,18 +131,49 @@ def _summed(content: bytes) -> bytes:
     return b"".join(parts) + content[at:]
 
 
-IDX = {name: encode({"images": IMAGES, "labels": LABELS}[role.split()[1]]) for role, name in NAMES.items()}
-CLASSES = {f"{split}/{name}/1.png": _image("PNG", PIXELS) for split in ("train", "test") for name in ("ant", "cat")}
+IDX = {
+    name: encode({"images": IMAGES, "labels": LABELS}[role.split()[1]])
+    for role, name in NAMES.items()
+}
+CLASSES = {
+    f"{split}/{name}/1.png": _image("PNG", PIXELS)
+    for split in ("train", "test")
+    for name in ("ant", "cat")
+}
 SMALL = layers.serial(dense=layers.dense(3))
 PARAMS = {"dense": {"kernel": np.ones((2, 3), np.float32), "bias": np.zeros(3, np.float32)}}
 THEIRS = {"0.weight": np.ones((3, 2), np.float32), "0.bias": np.zeros(3, np.float32)}
 MLP = Config(model="mlp", data="pets", out=Path("runs/pets"))
 MODEL = build.network(MLP, 2)
 WEIGHTS = names_of(*jax.tree.map(np.asarray, MODEL.init(jax.random.key(0), (2, 2, 1))))
-TOLD = json.dumps({"settings": json.loads(MLP.text()), "step": 3, **about(2, ["ant", "cat"], Standardiser((1.0,), (2.0,)), (2, 2, 1))}).encode()  # fmt: skip
+TOLD = json.dumps(
+    {
+        "settings": json.loads(MLP.text()),
+        "step": 3,
+        **about(2, ["ant", "cat"], Standardiser((1.0,), (2.0,)), (2, 2, 1)),
+    }
+).encode()
 NORMS = {kind: {"dense1": 1.0, "dense2": None} for kind in KINDS}
-LOG = json.dumps([{"step": step, "steps": 4, "epoch": step / 2, "loss": 0.5, "losses": [0.5, None], "seconds": 0.1, "scores": {"accuracy": 0.5}, "each": [{"accuracy": 0.5}], "norms": NORMS} for step in (2, 4)]).encode()  # fmt: skip
-YAML = b"# mine\nepochs: 3\nmodel: mlp\nlearning_rate: 2e-3\naugment: [crop, flip]\nimage_size:\n- 8\n- 8\nstream: false\nclip: null\ndata: 'pets'\n"  # fmt: skip
+LOG = json.dumps(
+    [
+        {
+            "step": step,
+            "steps": 4,
+            "epoch": step / 2,
+            "loss": 0.5,
+            "losses": [0.5, None],
+            "seconds": 0.1,
+            "scores": {"accuracy": 0.5},
+            "each": [{"accuracy": 0.5}],
+            "norms": NORMS,
+        }
+        for step in (2, 4)
+    ]
+).encode()
+YAML = (
+    b"# mine\nepochs: 3\nmodel: mlp\nlearning_rate: 2e-3\naugment: [crop, flip]\nimage_size:\n-"
+    b" 8\n- 8\nstream: false\nclip: null\ndata: 'pets'\n"
+)
 
 
 def _header(text: bytes) -> bytes:
@@ -150,7 +191,10 @@ def _sealed(value: bytes, kind: str = MANIFEST_KIND) -> bytes:
 
 def is_dataset(found: Any) -> bool:
     arrays = found.train_images, found.test_images, found.train_labels, found.test_labels
-    return isinstance(found, Dataset) and [str(array.dtype) for array in arrays] == ["uint8"] * 2 + ["int32"] * 2
+    return (
+        isinstance(found, Dataset)
+        and [str(array.dtype) for array in arrays] == ["uint8"] * 2 + ["int32"] * 2
+    )
 
 
 def is_bytes(found: Any) -> bool:
@@ -175,18 +219,26 @@ def is_model(found: Any) -> bool:
 
 def _lines(log: bytes) -> bytes:
     whole = json.loads(log)
-    return b"".join(json.dumps(line).encode() + b"\n" for line in (whole if isinstance(whole, list) else [whole]))
+    return b"".join(
+        json.dumps(line).encode() + b"\n"
+        for line in (whole if isinstance(whole, list) else [whole])
+    )
 
 
 def _going_on(path: Path) -> Any:
     """What a run that goes on makes of its log."""
     lines = work._earlier(path, 4)
     losses, scores = history(lines)
-    norms = Norms(MODEL, softmax_cross_entropy, np.zeros((2, 2, 2, 1), np.float32), np.zeros(2, int), every=2)
+    norms = Norms(
+        MODEL, softmax_cross_entropy, np.zeros((2, 2, 2, 1), np.float32), np.zeros(2, int), every=2
+    )
     norms.restore(lines)
     assert losses.dtype == np.float64
     assert all(norms.table(kind).values.ndim == 2 for kind in KINDS if norms.rows)
-    assert all(found.patience == 2 for found in work._patience(dataclasses.replace(MLP, patience=2), scores))
+    assert all(
+        found.patience == 2
+        for found in work._patience(dataclasses.replace(MLP, patience=2), scores)
+    )
     path.with_suffix(".copy").write_bytes(path.read_bytes())
     JsonLines(path.with_suffix(".copy"), resume_at=4).close()
     return lines
@@ -196,9 +248,18 @@ def _torch(path: Path) -> Any:
     return load_torch(path, SMALL, PARAMS, {"dense": {}}, (2,))
 
 
-_ARCHIVE: dict[str, Any] = {"right": is_dataset, "read": lambda path: load(path.parent), "name": ARCHIVE}
+_ARCHIVE: dict[str, Any] = {
+    "right": is_dataset,
+    "read": lambda path: load(path.parent),
+    "name": ARCHIVE,
+}
 _WEIGHTS: dict[str, Any] = {"name": "w.safetensors", "kind": WeightsError}
-_MODELS: dict[str, Any] = {"name": "model.safetensors", "kind": InputError, "right": is_model, "read": open_models}
+_MODELS: dict[str, Any] = {
+    "name": "model.safetensors",
+    "kind": InputError,
+    "right": is_model,
+    "read": open_models,
+}
 READERS = {
     "npz": Reader("a.npz", _npz(zipfile.ZIP_STORED), load, is_dataset, same=True),
     "npz, deflated": Reader("a.npz", _npz(zipfile.ZIP_DEFLATED), load, is_dataset, same=True),

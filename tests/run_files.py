@@ -1,4 +1,5 @@
-"""A small data set and a short run of `python -m jaxcnn train`, for the tests of the command line."""
+"""A small data set and a short run of `python -m jaxcnn train`, for the tests of the command
+line."""
 
 import contextlib
 import os
@@ -20,9 +21,18 @@ SHORT = ("--model", "mlp", "--epochs", "3", "--batch-size", "20", "--checkpoint-
 
 
 def arrays() -> dict[str, np.ndarray]:
-    """200 images of 8×8 to train on, 48 to test with, of 4 classes, by the names that an .npz file has for them."""
-    (train, train_labels), (test, test_labels) = stripes(200, size=8, seed=0), stripes(48, size=8, seed=1)
-    return {"train_images": train.astype(np.uint8), "train_labels": train_labels, "test_images": test.astype(np.uint8), "test_labels": test_labels}  # fmt: skip
+    """200 images of 8×8 to train on, 48 to test with, of 4 classes, by the names that an .npz file
+    has for them."""
+    (train, train_labels), (test, test_labels) = (
+        stripes(200, size=8, seed=0),
+        stripes(48, size=8, seed=1),
+    )
+    return {
+        "train_images": train.astype(np.uint8),
+        "train_labels": train_labels,
+        "test_images": test.astype(np.uint8),
+        "test_labels": test_labels,
+    }
 
 
 def write_npz(path: Path, **replaced: Any) -> Path:
@@ -38,7 +48,11 @@ def train(data: Path, out: Path, *more: str) -> int:
 
 
 @contextlib.contextmanager
-def interrupted(monkeypatch: pytest.MonkeyPatch, number: int = signal.SIGTERM, when: Callable[[Report], bool] = lambda report: True) -> Iterator[None]:  # fmt: skip
+def interrupted(
+    monkeypatch: pytest.MonkeyPatch,
+    number: int = signal.SIGTERM,
+    when: Callable[[Report], bool] = lambda report: True,
+) -> Iterator[None]:
     """A signal comes right after each report of which ``when`` is true."""
     whole = Progress.__call__
 
@@ -60,11 +74,16 @@ def free_port() -> int:
 
 
 def others(flags: Sequence[str], more: Sequence[str]) -> list[str]:
-    """Of the ``flags``, each with a value, those that are not given ``more``: a flag twice is refused."""
+    """Of the ``flags``, each with a value, those that are not given ``more``: a flag twice is
+    refused."""
     pairs = zip(flags[::2], flags[1::2], strict=True)
     return [word for pair in pairs if pair[0] not in more for word in pair]
 
 
 def content(folder: Path) -> dict[str, bytes]:
     """All files below it."""
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }

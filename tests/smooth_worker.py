@@ -1,7 +1,9 @@
-"""``python smooth_worker.py train …`` as ``python -m jaxcnn train …``, where vgg6 is a small network without kinks.
+"""``python smooth_worker.py train …`` as ``python -m jaxcnn train …``, where vgg6 is a small
+network without kinks.
 
-At a kink rounding decides: of about ten million numbers that meet ReLU or max pooling in a run, one or two lie so near that another order of sums puts them on the other side, and from that
-step on two runs differ by 1e-4 and more. No two layouts would agree for long, however right the resuming is.
+At a kink rounding decides: of about ten million numbers that meet ReLU or max pooling in a run, one
+or two lie so near that another order of sums puts them on the other side, and from that step on two
+runs differ by 1e-4 and more. No two layouts would agree for long, however right the resuming is.
 """
 
 import sys

@@ -1,4 +1,5 @@
-"""Sums of 16-bit numbers are kept in float32: seen in the programs of all rules, and in results that thousands of terms do not make worse."""
+"""Sums of 16-bit numbers are kept in float32: seen in the programs of all rules, and in results
+that thousands of terms do not make worse."""
 
 from typing import Any
 
@@ -33,9 +34,9 @@ def program(op: Op, case: Case, dtype: str) -> Any:
 def summed_narrowly(jaxpr: Any) -> list[str]:
     """The equations that add up in 16 bits.
 
-    A convolution of 16-bit arrays counts as one that does not: backends add up in float32 there whatever the dtype of the result, which the tests of values below show, while asking for a
-    float32 result may cost a GPU its 16-bit units.
-    """
+    A convolution of 16-bit arrays counts as one that does not: backends add up in float32 there
+    whatever the dtype of the result, which the tests of values below show, while asking for a
+    float32 result may cost a GPU its 16-bit units."""
     found = []
     for eqn, _ in equations(jaxpr):
         name = eqn.primitive.name
@@ -45,7 +46,11 @@ def summed_narrowly(jaxpr: Any) -> list[str]:
         if name in SUMS and narrow:
             found.append(str(eqn))
         if name == "scan":
-            found += [f"carry {v.aval}" for v in eqn.invars[carried(eqn)] if getattr(v.aval, "dtype", None) in NARROW]
+            found += [
+                f"carry {v.aval}"
+                for v in eqn.invars[carried(eqn)]
+                if getattr(v.aval, "dtype", None) in NARROW
+            ]
     return found
 
 
@@ -72,7 +77,8 @@ def test_the_search_sees_every_way_of_adding_up():
 
 MANY = 4096
 RAMP = np.linspace(0.5, 1.5, MANY)
-LARGE = [  # long sums of numbers of order 1, positive where the rule lets them be, so that nothing cancels
+# long sums of numbers of order 1, positive where the rule lets them be, so that nothing cancels
+LARGE = [
     (ops.dense, Case("inputs", (rows(2, MANY, scale=MANY), rows(MANY, 3, scale=3), rows(3)))),
     (ops.dense, Case("outputs", (rows(2, 3, scale=3), rows(3, MANY, scale=MANY), rows(MANY, scale=MANY)))),
     (ops.dense, Case("examples", (rows(MANY, 3, scale=3), rows(3, 2), rows(2)))),

@@ -19,7 +19,8 @@ X = np.random.default_rng(0).normal(size=(3, 7, 9, 2)).astype(np.float32)
 
 
 def by_hand(x: np.ndarray, shift: float, degrees: float, zoom: float, fill: float) -> np.ndarray:
-    """Each pixel read where the turned, resized and moved grid falls, between its four neighbours."""
+    """Each pixel read where the turned, resized and moved grid falls, between its four
+    neighbours."""
     keys = jax.random.split(KEY, 3)
     n, h, w, _ = x.shape
     angle = np.radians(degrees) * np.asarray(jax.random.uniform(keys[0], (n,), minval=-1, maxval=1))
@@ -27,7 +28,9 @@ def by_hand(x: np.ndarray, shift: float, degrees: float, zoom: float, fill: floa
     move = shift * np.asarray(jax.random.uniform(keys[2], (n, 2), minval=-1, maxval=1))
     out = np.zeros(x.shape)
     for i, row, column in np.ndindex(n, h, w):
-        turned = np.array([[np.cos(angle[i]), -np.sin(angle[i])], [np.sin(angle[i]), np.cos(angle[i])]])
+        turned = np.array(
+            [[np.cos(angle[i]), -np.sin(angle[i])], [np.sin(angle[i]), np.cos(angle[i])]]
+        )
         middle = np.array([(h - 1) / 2, (w - 1) / 2])
         at = turned @ (np.array([row, column]) - middle) / size[i] + middle + move[i]
         low = np.floor(at).astype(int)
@@ -39,10 +42,18 @@ def by_hand(x: np.ndarray, shift: float, degrees: float, zoom: float, fill: floa
 
 
 @pytest.mark.parametrize(
-    "settings", [(2.0, 0.0, 0.0, 0.0), (0.0, 40.0, 0.0, 1.0), (0.0, 0.0, 0.5, 0.0), (1.5, 20.0, 0.2, -0.5)]
+    "settings",
+    [(2.0, 0.0, 0.0, 0.0), (0.0, 40.0, 0.0, 1.0), (0.0, 0.0, 0.5, 0.0), (1.5, 20.0, 0.2, -0.5)],
 )
 def test_warp_is_its_definition(settings: Any) -> None:
-    got = warp(KEY, jnp.asarray(X), shift=settings[0], degrees=settings[1], zoom=settings[2], fill=settings[3])
+    got = warp(
+        KEY,
+        jnp.asarray(X),
+        shift=settings[0],
+        degrees=settings[1],
+        zoom=settings[2],
+        fill=settings[3],
+    )
     np.testing.assert_allclose(got, by_hand(X, *settings), atol=2e-5)
 
 
@@ -66,7 +77,10 @@ def test_bytes_are_rounded() -> None:
         ({"shift": -1.0}, "setting `shift` must be a number ≥ 0, got -1.0"),
         ({"degrees": float("inf")}, "setting `degrees` must be a number ≥ 0"),
         ({"zoom": 1.0}, r"setting `zoom` must be in \[0, 1\)"),
-        ({"x": jnp.zeros((2, 3))}, r"setting `x` must be a batch of images \(n, h, w, c\), got \(2, 3\)"),
+        (
+            {"x": jnp.zeros((2, 3))},
+            r"setting `x` must be a batch of images \(n, h, w, c\), got \(2, 3\)",
+        ),
     ],
 )
 def test_settings_out_of_range_are_refused(settings: dict[str, Any], words: str) -> None:
@@ -81,7 +95,10 @@ def test_crop_is_each_image_moved_by_whole_pixels(x: Any, pad: int) -> None:
     got = np.asarray(jax.jit(functools.partial(crop, pad=pad, fill=7))(KEY, jnp.asarray(x)))
     padded = np.pad(np.asarray(x), ((0, 0), (pad, pad), (pad, pad), (0, 0)), constant_values=7)
     places = list(np.ndindex(2 * pad + 1, 2 * pad + 1))
-    seen = [[at for at in places if (padded[i, at[0] : at[0] + 7, at[1] : at[1] + 9] == got[i]).all()] for i in range(40)]  # fmt: skip
+    seen = [
+        [at for at in places if (padded[i, at[0] : at[0] + 7, at[1] : at[1] + 9] == got[i]).all()]
+        for i in range(40)
+    ]
     assert all(len(found) == 1 for found in seen)
     for axis in range(2):  # every move occurs, down and across for itself
         assert {found[0][axis] for found in seen} == set(range(2 * pad + 1))
@@ -132,7 +149,8 @@ def test_each_in_turn_has_a_key_of_its_own() -> None:
     [
         (in_turn(crop, flip, cutout), AxisType.Auto),
         (in_turn(crop, flip, cutout), AxisType.Explicit),
-        (warp, AxisType.Auto),  # and not Explicit: vmap does not mix arrays that are spread with some that are not
+        # and not Explicit: vmap does not mix arrays that are spread with some that are not
+        (warp, AxisType.Auto),
     ],
 )
 def test_devices_change_nothing_and_exchange_nothing(augment: Any, kind: AxisType) -> None:
@@ -144,7 +162,9 @@ def test_devices_change_nothing_and_exchange_nothing(augment: Any, kind: AxisTyp
         np.testing.assert_array_equal(program(KEY, x), expected)
     text = str(program.as_text())
     assert "ENTRY" in text
-    assert not [word for word in ("all-gather", "all-reduce", "all-to-all", "permute") if word in text]
+    assert not [
+        word for word in ("all-gather", "all-reduce", "all-to-all", "permute") if word in text
+    ]
 
 
 @pytest.mark.parametrize(
@@ -153,14 +173,24 @@ def test_devices_change_nothing_and_exchange_nothing(augment: Any, kind: AxisTyp
         (crop, {"pad": 0}, "crop: setting `pad` must be an integer ≥ 1, got 0"),
         (crop, {"fill": 256}, "crop: setting `fill` must be a number that uint8 can hold, got 256"),
         (crop, {"fill": 0.5}, "crop: setting `fill` must be a number that uint8 can hold, got 0.5"),
-        (crop, {"x": BYTES[0]}, r"crop: setting `x` must be a batch of images \(n, h, w, c\), got \(7, 9, 2\)"),
+        (
+            crop,
+            {"x": BYTES[0]},
+            r"crop: setting `x` must be a batch of images \(n, h, w, c\), got \(7, 9, 2\)",
+        ),
         (cutout, {"size": True}, "cutout: setting `size` must be an integer ≥ 1, got True"),
-        (cutout, {"fill": float("nan")}, "cutout: setting `fill` must be a number that uint8 can hold, got nan"),
+        (
+            cutout,
+            {"fill": float("nan")},
+            "cutout: setting `fill` must be a number that uint8 can hold, got nan",
+        ),
         (cutout, {"x": BYTES[0]}, "cutout: setting `x` must be a batch of images"),
         (flip, {"x": BYTES[0]}, "flip: setting `x` must be a batch of images"),
     ],
 )
-def test_what_no_augmentation_can_do_is_refused(augment: Any, settings: dict[str, Any], words: str) -> None:
+def test_what_no_augmentation_can_do_is_refused(
+    augment: Any, settings: dict[str, Any], words: str
+) -> None:
     given: dict[str, Any] = {"x": BYTES} | settings
     with pytest.raises(ValueError, match=words):
         augment(KEY, jnp.asarray(given.pop("x")), **given)

@@ -16,14 +16,23 @@ KEY = jax.random.key(0)
 X, LABELS = jax.random.normal(KEY, (4, 8, 8, 1)), jnp.array([0, 1, 2, 0])
 LOSS = ops.softmax_cross_entropy
 MODEL = layers.serial(
-    conv=layers.conv(2), norm=layers.batch_norm(), relu=layers.relu(), block=layers.residual(layers.serial(inner=layers.conv(2), tanh=layers.activation("tanh"))),
-    flatten=layers.flatten(), out=layers.dense(3),
-)  # fmt: skip
+    conv=layers.conv(2),
+    norm=layers.batch_norm(),
+    relu=layers.relu(),
+    block=layers.residual(layers.serial(inner=layers.conv(2), tanh=layers.activation("tanh"))),
+    flatten=layers.flatten(),
+    out=layers.dense(3),
+)
 PARAMS, STATE = MODEL.init(KEY, X.shape[1:])
 
 
 def found(
-    model: Any = MODEL, params: Any = PARAMS, x: Any = X, target: Any = LABELS, loss: Op = LOSS, **settings: Any
+    model: Any = MODEL,
+    params: Any = PARAMS,
+    x: Any = X,
+    target: Any = LABELS,
+    loss: Op = LOSS,
+    **settings: Any,
 ) -> Any:
     return autopsy(model, loss, params, STATE, x, target, KEY, **settings)
 
@@ -31,7 +40,11 @@ def found(
 def with_op(name: str, **halves: Any) -> layers.Serial:
     """The model with another half of an op."""
     return MODEL.map_ops(
-        lambda path, op: op.replace(**{half: make(op) for half, make in halves.items()}) if op.name == name else op
+        lambda path, op: (
+            op.replace(**{half: make(op) for half, make in halves.items()})
+            if op.name == name
+            else op
+        )
     )
 
 
@@ -62,11 +75,14 @@ def test_forward_names_the_layer_and_its_ops() -> None:
 
 
 def test_backward_names_who_made_it() -> None:
-    model = with_op("tanh", backward=lambda op: lambda saved, dy, /, **s: (op.backward(saved, dy, **s)[0] / 0,))
+    model = with_op(
+        "tanh", backward=lambda op: lambda saved, dy, /, **s: (op.backward(saved, dy, **s)[0] / 0,)
+    )
     finding = found(model)
     assert finding[:3] == ("backward", "block/body/tanh", ("tanh",))
-    assert "δ at the output of `block/body/inner`, made by the backward of layer `block/body/tanh` (tanh)" in str(
-        finding
+    assert (
+        "δ at the output of `block/body/inner`, made by the backward of layer `block/body/tanh`"
+        " (tanh)" in str(finding)
     )
 
 
@@ -74,12 +90,16 @@ def test_the_gradient_of_a_parameter() -> None:
     model = with_op(
         "dense",
         backward=lambda op: (
-            lambda saved, dy, /, **s: (lambda dx, dw, db: (dx, dw * np.nan, db))(*op.backward(saved, dy, **s))
+            lambda saved, dy, /, **s: (lambda dx, dw, db: (dx, dw * np.nan, db))(
+                *op.backward(saved, dy, **s)
+            )
         ),
     )
     finding = found(model)
     assert (finding.stage, finding.layer, finding.ops) == ("backward", "out", ("dense",))
-    assert str(finding) == "backward: 384 of 384 numbers of the gradient of out.kernel are not finite"
+    assert (
+        str(finding) == "backward: 384 of 384 numbers of the gradient of out.kernel are not finite"
+    )
 
 
 def test_the_loss() -> None:

@@ -1,4 +1,5 @@
-"""The comparison with peers: that its numbers are counted right, and that a run leaves its results. No time is asserted."""
+"""The comparison with peers: that its numbers are counted right, and that a run leaves its results.
+No time is asserted."""
 
 import io
 import json
@@ -28,7 +29,9 @@ def test_what_is_wrong_is_not_timed() -> None:
     assert proof.judge(wanted, truth) == (0.0, 0.0, "")
     off = {**wanted, "gradient/w": np.array([1.0, -4.1])}
     assert "its gradient is off by 2.5e-02, more than 1e-03" in proof.judge(off, truth).refused
-    assert not proof.judge(off, proof.make_truth(wanted, {**wanted, "gradient/w": np.array([1.0, -4.04])})).refused
+    assert not proof.judge(
+        off, proof.make_truth(wanted, {**wanted, "gradient/w": np.array([1.0, -4.04])})
+    ).refused
     assert "its value is off by" in proof.judge({**wanted, "loss": np.array(2.1)}, truth).refused
     assert "it lacks gradient/w" in proof.judge({"loss": np.array(2.0)}, truth).refused
     nan = proof.judge({**wanted, "loss": np.array(math.nan)}, truth)
@@ -38,11 +41,19 @@ def test_what_is_wrong_is_not_timed() -> None:
 
 def _outcome() -> Outcome:
     rows = [
-        Row("jaxcnn", "jaxcnn", seconds=[0.010, 0.020, 0.030], value_error=1e-7, gradient_error=2e-6, gradient_allowed=1e-3, facts={"kept_bytes": 5e6}),
+        Row(
+            "jaxcnn",
+            "jaxcnn",
+            seconds=[0.010, 0.020, 0.030],
+            value_error=1e-7,
+            gradient_error=2e-6,
+            gradient_allowed=1e-3,
+            facts={"kept_bytes": 5e6},
+        ),
         Row("autodiff", "autodiff", seconds=[0.050]),
         Row("torch", "torch", seconds=[0.080]),
         Row("torch.compile", "torch.compile", note="InvalidCxxCompiler: none"),
-    ]  # fmt: skip
+    ]
     return Outcome("steps", "lenet, batch 4", rows, flops=10**9, images=4, peak=1e11)
 
 
@@ -64,10 +75,20 @@ def test_tables_have_the_ratios() -> None:
     one, eight = Row("jaxcnn", "one", seconds=[0.2]), Row("jaxcnn", "eight", "one", seconds=[0.1])
     (pairs,) = tables.tables([Outcome("epochs", "lenet", [one, eight])])
     assert _cells(pairs)["eight"] == ["100", "100–100", "0.50", "–", "–"]
-    assert tables.notes([_outcome(), _outcome()]) == ["torch.compile (lenet, batch 4): InvalidCxxCompiler: none"]
+    assert tables.notes([_outcome(), _outcome()]) == [
+        "torch.compile (lenet, batch 4): InvalidCxxCompiler: none"
+    ]
     disturbed = Outcome("steps", "lenet", [Row("torch", "torch", others=[0.1, 0.3])])
-    assert "other processes had up to 20% of the CPUs in 1 of 1 contests" in tables.notes([disturbed])[0]
-    assert [tables.milliseconds(s) for s in (1.2345, 0.012345, 1.2345e-6, math.nan)] == ["1234", "12.3", "0.0012", "–"]
+    assert (
+        "other processes had up to 20% of the CPUs in 1 of 1 contests"
+        in tables.notes([disturbed])[0]
+    )
+    assert [tables.milliseconds(s) for s in (1.2345, 0.012345, 1.2345e-6, math.nan)] == [
+        "1234",
+        "12.3",
+        "0.0012",
+        "–",
+    ]
 
 
 def test_results_are_json_and_a_picture(tmp_path: Path) -> None:
@@ -88,9 +109,15 @@ def test_results_are_json_and_a_picture(tmp_path: Path) -> None:
         "note": "",
     }
     assert {name: ours[name] for name in known} == known
-    assert [ours[f"step_ms{which}"] for which in ("_lower_quartile", "", "_upper_quartile")] == [15, 20, 25]
+    assert [ours[f"step_ms{which}"] for which in ("_lower_quartile", "", "_upper_quartile")] == [
+        15,
+        20,
+        25,
+    ]
     assert {name for name, value in skipped.items() if value is not None} == {"name", "note"}
-    figure = chart.draw([_outcome(), Outcome("ops", "relu", [Row("jaxcnn", "jaxcnn", seconds=[0.001])])], "here")
+    figure = chart.draw(
+        [_outcome(), Outcome("ops", "relu", [Row("jaxcnn", "jaxcnn", seconds=[0.001])])], "here"
+    )
     assert figure is not None
     save(figure, tmp_path / results.PICTURE)
     assert matplotlib.image.imread(tmp_path / results.PICTURE).std() > 0
@@ -100,9 +127,18 @@ def test_results_are_json_and_a_picture(tmp_path: Path) -> None:
 def test_a_worker_answers_and_survives_a_failure(tmp_path: Path) -> None:
     data.save(tmp_path / "in.npz", {"a": np.ones(2)})
     made = peers.Task(lambda: np.float32(0.5), {"loss": np.ones(())}, {"compile_seconds": 1.0})
-    order = {"do": "prepare", "id": "x", "kind": "step", "of": "lenet", "data": str(tmp_path / "in.npz"), "out": str(tmp_path / "out.npz")}  # fmt: skip
+    order = {
+        "do": "prepare",
+        "id": "x",
+        "kind": "step",
+        "of": "lenet",
+        "data": str(tmp_path / "in.npz"),
+        "out": str(tmp_path / "out.npz"),
+    }
     turn = {"do": "turn", "id": "x", "seconds": 0.0}
-    lines = io.StringIO("".join(json.dumps(line) + "\n" for line in (order, turn, {"do": "drop"}, turn)))
+    lines = io.StringIO(
+        "".join(json.dumps(line) + "\n" for line in (order, turn, {"do": "drop"}, turn))
+    )
     answers: list[dict[str, Any]] = []
     worker.serve("jaxcnn", lambda order, arrays, peer: made, lines, answers.append)
     assert answers[0] == {"facts": {"compile_seconds": 1.0}}
@@ -127,14 +163,23 @@ def _smoke(out: Path, *flags: str) -> tuple[int, dict[str, Any]]:
 def test_a_smoke_run_from_end_to_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A package that cannot be imported stands in the way of flax, which is left out with a note."""
+    """A package that cannot be imported stands in the way of flax, which is left out with a
+    note."""
     (tmp_path / "flax").mkdir()
     (tmp_path / "flax" / "__init__.py").write_text("raise ImportError('no flax here')")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     out = tmp_path / "out"
     rows_file = tmp_path / "deep" / "rows.json"
     status, found = _smoke(
-        out, "--model", "lenet", "--peers", "autodiff,flax", "--threads", "1", "--json", str(rows_file)
+        out,
+        "--model",
+        "lenet",
+        "--peers",
+        "autodiff,flax",
+        "--threads",
+        "1",
+        "--json",
+        str(rows_file),
     )
     assert status == 0
     assert found["interrupted"] is False
@@ -152,19 +197,35 @@ def test_a_smoke_run_from_end_to_end(
     assert ours["facts"]["kept_bytes"] < plain["facts"]["kept_bytes"]
     assert "no flax here" in flax["note"]
     summary = json.loads(rows_file.read_text())
-    assert [summary[name] for name in ("model", "batch", "threads", "interrupted")] == ["lenet", 4, 1, False]
+    assert [summary[name] for name in ("model", "batch", "threads", "interrupted")] == [
+        "lenet",
+        4,
+        1,
+        False,
+    ]
     assert [row["name"] for row in summary["rows"]] == ["jaxcnn", "autodiff", "flax"]
-    assert [row["step_ms"] for row in summary["rows"]] == [1e3 * ours["median"], 1e3 * plain["median"], None]
+    assert [row["step_ms"] for row in summary["rows"]] == [
+        1e3 * ours["median"],
+        1e3 * plain["median"],
+        None,
+    ]
     assert summary["rows"][0]["temp_bytes"] > 0
     assert (summary["machine"], summary["versions"]) == (found["machine"], found["versions"])
     turns = [json.loads(line) for line in (out / results.TURNS).read_text().splitlines()]
     assert [(turn["round"], turn["label"]) for turn in turns] == [
-        (number, label) for number in (1, 2) for label in ("jaxcnn", "autodiff", "matmul 2048² by jaxcnn")
+        (number, label)
+        for number in (1, 2)
+        for label in ("jaxcnn", "autodiff", "matmul 2048² by jaxcnn")
     ]
     assert matplotlib.image.imread(out / results.PICTURE).std() > 0
-    assert sorted(path.name for path in out.iterdir()) == sorted([results.RESULT, results.TURNS, results.PICTURE])
+    assert sorted(path.name for path in out.iterdir()) == sorted(
+        [results.RESULT, results.TURNS, results.PICTURE]
+    )
     printed = capsys.readouterr()
-    assert "flax (lenet, batch 4): not installed (no flax here); `pip install -e '.[bench]'` brings flax" in printed.out
+    assert (
+        "flax (lenet, batch 4): not installed (no flax here); `pip install -e '.[bench]'` brings"
+        " flax" in printed.out
+    )
     assert f"Results and picture are in {out}: bench.json, bench.jsonl, bench.png" in printed.out
     assert f"The steps of lenet, peer by peer, are in {rows_file}" in printed.out
     assert printed.out.splitlines()[-1].startswith("Next: python -m experiments.bench --what ops")
@@ -202,4 +263,7 @@ def test_an_interrupted_run_keeps_its_turns(
 @pytest.mark.slow
 def test_the_overhead_of_a_run_is_measured(capsys: pytest.CaptureFixture[str]) -> None:
     assert overhead.main(["--smoke"]) == 0
-    assert re.search(r"bare loop [\d.]+ ms a step, fit with checkpoints, log and bar [\d.]+: [+-][\d.]+%", capsys.readouterr().out)  # fmt: skip
+    assert re.search(
+        r"bare loop [\d.]+ ms a step, fit with checkpoints, log and bar [\d.]+: [+-][\d.]+%",
+        capsys.readouterr().out,
+    )

@@ -1,4 +1,5 @@
-"""The command line of the comparison with peers: who takes part, what is refused before any work. And what all experiments' command lines share."""
+"""The command line of the comparison with peers: who takes part, what is refused before any work.
+And what all experiments' command lines share."""
 
 import signal
 import subprocess
@@ -22,18 +23,26 @@ REFUSED = {
     "--rounds 0": "--rounds must be an integer ≥ 1, got 0",
     "--threads 0": "--threads must be an integer in [1, ",
     "--seed -1": "--seed must be an integer ≥ 0, got -1",
-    "--model foo": "--model must be one or more of lenet,vgg6,resnet20, each once, with commas between, got foo",
+    "--model foo": (
+        "--model must be one or more of lenet,vgg6,resnet20, each once, with commas between,"
+        " got foo"
+    ),
     "--model lenet,lenet": "with commas between, got lenet,lenet",
     "--model ,": "with commas between, got none",
     "--what steps,naps": "--what must be one or more of steps,ops,epochs,ensembles, each once",
-    "--peers tensorflow": "--peers must be one or more of jaxcnn,autodiff,flax,torch,torch.channels_last,torch.compile,",
+    "--peers tensorflow": (
+        "--peers must be one or more of"
+        " jaxcnn,autodiff,flax,torch,torch.channels_last,torch.compile,"
+    ),
     "--smoke --batch 8": "--smoke sets --batch itself; leave --batch out",
     "--what ensembles --model vgg6": "--what ensembles needs --model lenet, got vgg6",
     "--json {tmp}/rows.json": "--json needs one --model, got lenet,vgg6,resnet20",
     "--smoke --what ops --json {tmp}/rows.json": "--json needs steps in --what, got ops",
     "--smoke --json {tmp}": " is a folder; give a file",
     "--smoke --json {tmp}/file/rows.json": "/file is a file; give a folder",
-    "--smoke --json {tmp}/file/deep/rows.json": "cannot be written to (Not a directory); give another folder",
+    "--smoke --json {tmp}/file/deep/rows.json": (
+        "cannot be written to (Not a directory); give another folder"
+    ),
     "--smoke --json {tmp}/out/bench.json": "/out/bench.json is a file that --out gets anyway",
     "--out {tmp}/file": "is a file; give a folder",
 }
@@ -104,7 +113,11 @@ def _terminate() -> bool:
         (lambda: _raise(InputError("--x must be 1, got 2")), 2, "error: --x must be 1, got 2\n"),
         (lambda: _raise(RunError("no more")), 1, "error: no more\n"),
         (lambda: _raise(OSError("disk full")), 1, "error: disk full\n"),
-        (lambda: _raise(KeyboardInterrupt()), 130, "error: interrupted before the run was complete\n"),
+        (
+            lambda: _raise(KeyboardInterrupt()),
+            130,
+            "error: interrupted before the run was complete\n",
+        ),
         (_terminate, 130, "error: interrupted before the run was complete\n"),
     ],
 )
@@ -122,5 +135,11 @@ def test_help_waits_for_no_heavy_package() -> None:
 import sys, experiments.bench.__main__, experiments.mnist.__main__
 print([m for m in ("jax", "matplotlib", "optax", "rich", "torch") if m in sys.modules])
 """
-    done = subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[1], capture_output=True, text=True, check=True)  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=Path(__file__).parents[1],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     assert done.stdout.strip() == "[]"

@@ -16,7 +16,8 @@ from experiments.bench.peers.explicit import build
 
 BATCH = 4
 pytestmark = pytest.mark.usefixtures("promoting")
-EAGER = ("flax", "torch", "torch.channels_last")  # torch.compile takes half a minute, and a C++ compiler
+# torch.compile takes half a minute, and a C++ compiler
+EAGER = ("flax", "torch", "torch.channels_last")
 
 
 def _prepare(peer: str, order: Order, arrays: data.Arrays) -> peers.Task:
@@ -41,7 +42,8 @@ LARGE = [pytest.param(name, marks=[pytest.mark.slow] * (name != "lenet")) for na
 
 @pytest.fixture(scope="module", params=LARGE)
 def agreed(request: pytest.FixtureRequest) -> tuple[str, data.Arrays, data.Arrays, list[float]]:
-    """A network, its data, what the plain one computes in float64, and the losses of three more of its steps."""
+    """A network, its data, what the plain one computes in float64, and the losses of three more of
+    its steps."""
     arrays = data.draw_network(NETWORKS[request.param], BATCH, seed=1)
     with jax.enable_x64(True):
         reference = _prepare("autodiff", Order("step", request.param), arrays)
@@ -51,11 +53,14 @@ def agreed(request: pytest.FixtureRequest) -> tuple[str, data.Arrays, data.Array
 
 
 @pytest.mark.parametrize("peer", ["jaxcnn", "autodiff", *EAGER])
-def test_peers_train_alike(agreed: tuple[str, data.Arrays, data.Arrays, list[float]], peer: str) -> None:
+def test_peers_train_alike(
+    agreed: tuple[str, data.Arrays, data.Arrays, list[float]], peer: str
+) -> None:
     network, arrays, wanted, losses = agreed
     task = _prepare(peer, Order("step", network), arrays)
     _assert_right(task.outputs, wanted)
-    np.testing.assert_allclose([float(task.call()) for _ in losses], losses, rtol=5e-3)  # of updated parameters
+    # of updated parameters
+    np.testing.assert_allclose([float(task.call()) for _ in losses], losses, rtol=5e-3)
     if peer in ("jaxcnn", "autodiff"):
         assert {"compile_seconds", "temp_bytes", "kept_bytes"} <= set(task.facts)
 
@@ -63,7 +68,9 @@ def test_peers_train_alike(agreed: tuple[str, data.Arrays, data.Arrays, list[flo
 @pytest.mark.parametrize("network", NETWORKS)
 def test_canonical_names_are_those_of_the_models(network: str) -> None:
     plan = NETWORKS[network]
-    params, state = jax.eval_shape(lambda key: build(network).init(key, plan.input_shape), jax.random.key(0))
+    params, state = jax.eval_shape(
+        lambda key: build(network).init(key, plan.input_shape), jax.random.key(0)
+    )
     for tree, expected in ((params, networks.parameters(plan)), (state, networks.statistics(plan))):
         assert {path: leaf.shape for path, leaf in networks.flat(tree).items()} == expected
     assert networks.flat(networks.nested(networks.parameters(plan))) == networks.parameters(plan)
@@ -72,7 +79,9 @@ def test_canonical_names_are_those_of_the_models(network: str) -> None:
 SMALL = (
     OpCase("conv", "conv", (6, 6, 3), ((3, 3, 3, 4),), {"stride": 1, "padding": 1, "groups": 1}),
     OpCase("strided", "conv", (7, 6, 2), ((5, 5, 2, 3),), {"stride": 2, "padding": 2, "groups": 1}),
-    OpCase("depthwise", "conv", (5, 5, 4), ((3, 3, 1, 4),), {"stride": 1, "padding": 1, "groups": 4}),
+    OpCase(
+        "depthwise", "conv", (5, 5, 4), ((3, 3, 1, 4),), {"stride": 1, "padding": 1, "groups": 4}
+    ),
     OpCase("tiles", "max_pool", (6, 6, 2), (), {"window": 2, "stride": 2, "padding": 0}),
     OpCase("overlapping", "max_pool", (7, 7, 2), (), {"window": 3, "stride": 2, "padding": 1}),
     OpCase("norm", "batch_norm", (4, 4, 3), ((3,), (3,))),
@@ -89,7 +98,9 @@ def test_peers_compute_the_same_ops(case: OpCase, monkeypatch: pytest.MonkeyPatc
     assert wanted["y"].shape == case.output_shape(2)
     assert set(wanted) == {"y", *(f"gradient/{number}" for number in range(1 + len(case.weights)))}
     for peer in ("jaxcnn", "autodiff", "torch", "torch.channels_last"):
-        _assert_right(_prepare(peer, Order("forward", case.name), arrays).outputs, {"y": wanted["y"]})
+        _assert_right(
+            _prepare(peer, Order("forward", case.name), arrays).outputs, {"y": wanted["y"]}
+        )
         task = _prepare(peer, Order("backward", case.name), arrays)
         _assert_right(task.outputs, wanted)
         assert task.call() is None
@@ -97,8 +108,13 @@ def test_peers_compute_the_same_ops(case: OpCase, monkeypatch: pytest.MonkeyPatc
 
 def test_shapes_of_outputs_are_known() -> None:
     assert [case.output_shape(2) for case in CASES[-6:]] == [
-        (2, 16, 16, 128), (2, 16, 16, 32), (2, 32, 32, 64), (2, 16, 16, 32), (2, 16, 16, 32), (2, 32, 32, 16),
-    ]  # fmt: skip
+        (2, 16, 16, 128),
+        (2, 16, 16, 32),
+        (2, 32, 32, 64),
+        (2, 16, 16, 32),
+        (2, 16, 16, 32),
+        (2, 32, 32, 16),
+    ]
 
 
 def test_flops_are_those_counted_by_hand() -> None:
@@ -107,7 +123,9 @@ def test_flops_are_those_counted_by_hand() -> None:
     first, stage1 = 32 * 32 * 27 * 16, 6 * 32 * 32 * 9 * 16 * 16
     stage2 = 16 * 16 * (9 * 16 * 32 + 16 * 32 + 5 * 9 * 32 * 32)
     stage3 = 8 * 8 * (9 * 32 * 64 + 32 * 64 + 5 * 9 * 64 * 64)
-    assert networks.step_flops(NETWORKS["resnet20"], 3) == 6 * (2 * first + 3 * (stage1 + stage2 + stage3 + 640))
+    assert networks.step_flops(NETWORKS["resnet20"], 3) == 6 * (
+        2 * first + 3 * (stage1 + stage2 + stage3 + 640)
+    )
 
 
 def test_kept_bytes_are_counted_once_and_without_constants() -> None:

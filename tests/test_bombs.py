@@ -52,7 +52,10 @@ def test_npz(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         for name in names:
             with archive.open(name, "w") as file:
                 zeros(file, SIZE if name == names[0] else 1)
-    with pytest.raises(DataError, match=rf"`x_train` unpacks from .* to 28\d,\d+,\d+ bytes; {UNPACKED}=28\d+ lets it"):
+    with pytest.raises(
+        DataError,
+        match=rf"`x_train` unpacks from .* to 28\d,\d+,\d+ bytes; {UNPACKED}=28\d+ lets it",
+    ):
         load_npz(tmp_path / "a.npz")
 
 
@@ -63,7 +66,9 @@ def test_cifar(name: str, tmp_path: Path) -> None:
         info.size = SIZE
         packed.write(info.tobuf(tarfile.GNU_FORMAT))
         zeros(packed, 2**22)
-    with pytest.raises(DataError, match=rf"{SIZE} bytes is more than CIFAR-10's archive has; fetch it again"):
+    with pytest.raises(
+        DataError, match=rf"{SIZE} bytes is more than CIFAR-10's archive has; fetch it again"
+    ):
         load_cifar10(tmp_path)
     assert MOST < SIZE
 
@@ -72,18 +77,25 @@ def test_an_archive_of_many_small_members(tmp_path: Path) -> None:
     with tarfile.open(tmp_path / ARCHIVE, "w:gz") as archive:
         for number in range(200):
             archive.addfile(tarfile.TarInfo(f"{number}.txt"), io.BytesIO())
-    with pytest.raises(DataError, match=r"`100\.txt` of 0 bytes is more than CIFAR-10's archive has"):
+    with pytest.raises(
+        DataError, match=r"`100\.txt` of 0 bytes is more than CIFAR-10's archive has"
+    ):
         load_cifar10(tmp_path)
 
 
-LAUGHS = "a: &a [x, x]\n" + "".join(f"{b}: &{b} [*{a}, *{a}, *{a}, *{a}]\n" for a, b in zip("abcdefghij", "bcdefghijk", strict=True))  # fmt: skip
+LAUGHS = "a: &a [x, x]\n" + "".join(
+    f"{b}: &{b} [*{a}, *{a}, *{a}, *{a}]\n" for a, b in zip("abcdefghij", "bcdefghijk", strict=True)
+)
 
 
 @pytest.mark.parametrize(
     ("text", "words"),
     [
         (LAUGHS, "line 2: .a stands for what is written elsewhere; write it out"),
-        ("a: &a {epochs: 3}\n<<: *a\n", "line 2: .a stands for what is written elsewhere; write it out"),
+        (
+            "a: &a {epochs: 3}\n<<: *a\n",
+            "line 2: .a stands for what is written elsewhere; write it out",
+        ),
         ("- " * 30_000, "is nested too deeply"),
         ("x" * 100_001, "has more than the 100,000 bytes that settings may take"),
         ("epochs: " + "9" * 5000, "expected settings by name"),

@@ -1,4 +1,5 @@
-"""Checkpoints: what is restored is what was saved, to the bit; what does not fit says why; what is half there is not there."""
+"""Checkpoints: what is restored is what was saved, to the bit; what does not fit says why; what is
+half there is not there."""
 
 import subprocess
 import sys
@@ -21,8 +22,18 @@ MLP = {"model": "mlp"}
 
 def fit(steps: int, **settings: Any) -> train.TrainState:
     return train.fit(
-        MODEL, ops.softmax_cross_entropy, ADAM, (X, LABELS), test=(X, LABELS), key=jax.random.key(0), batch_size=8, average=0.9, report_every=3, steps=steps, **settings
-    )[0]  # fmt: skip
+        MODEL,
+        ops.softmax_cross_entropy,
+        ADAM,
+        (X, LABELS),
+        test=(X, LABELS),
+        key=jax.random.key(0),
+        batch_size=8,
+        average=0.9,
+        report_every=3,
+        steps=steps,
+        **settings,
+    )[0]
 
 
 def like(model: Any = MODEL, optimizer: Any = ADAM) -> train.TrainState:
@@ -55,7 +66,9 @@ def test_the_last_and_the_best_are_kept(tmp_path: Path) -> None:
     state = like()
     with Checkpoints(tmp_path, every=2, keep=1, score="accuracy") as checkpoints:
         for step, score in enumerate([0.5, 0.9, 0.7, None, 0.8], start=1):
-            report = train.Report(step, 9, 1.0, np.zeros(1), None if score is None else {"accuracy": score})
+            report = train.Report(
+                step, 9, 1.0, np.zeros(1), None if score is None else {"accuracy": score}
+            )
             checkpoints(report, state)
         checkpoints.wait()
         assert checkpoints.steps == [2, 4]
@@ -66,7 +79,10 @@ def test_the_last_and_the_best_are_kept(tmp_path: Path) -> None:
 
 def test_what_is_saved_is_the_state_of_then(tmp_path: Path) -> None:
     """Though the next step takes its buffers while it is being written."""
-    step, state = train.make_step(MODEL, ops.softmax_cross_entropy, ADAM), train.create(MODEL, ADAM, jax.random.key(0), (6,))  # fmt: skip
+    step, state = (
+        train.make_step(MODEL, ops.softmax_cross_entropy, ADAM),
+        train.create(MODEL, ADAM, jax.random.key(0), (6,)),
+    )
     wanted = {}
     with Checkpoints(tmp_path, keep=5) as checkpoints:
         for number in range(3):
@@ -78,11 +94,15 @@ def test_what_is_saved_is_the_state_of_then(tmp_path: Path) -> None:
             assert bits(checkpoints.restore(state, number)) == wanted[number]
 
 
-def test_what_is_written_shares_no_memory_with_the_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_written_shares_no_memory_with_the_state(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """As the next step takes the state's buffers while the writing goes on."""
     state, given = like(), []
     with Checkpoints(tmp_path) as checkpoints:
-        monkeypatch.setattr(checkpoints._manager, "save", lambda step, args, **_: given.append(args["state"].item))
+        monkeypatch.setattr(
+            checkpoints._manager, "save", lambda step, args, **_: given.append(args["state"].item)
+        )
         checkpoints.save(1, state)
     places = {leaf.unsafe_buffer_pointer() for leaf in jax.tree.leaves(state)}
     assert len(given[0]) == len(jax.tree.leaves(state))
@@ -98,7 +118,8 @@ def test_the_first_of_equals_stays_the_best(tmp_path: Path) -> None:
     with Checkpoints(tmp_path, every=1, keep=1, score="accuracy") as checkpoints:
         for step, score in enumerate([0.5, 1.0, 1.0], start=1):
             look(checkpoints, step, score)
-    with Checkpoints(tmp_path, every=1, keep=1, score="accuracy") as checkpoints:  # a run that goes on
+    # a run that goes on
+    with Checkpoints(tmp_path, every=1, keep=1, score="accuracy") as checkpoints:
         checkpoints.restore(state)
         look(checkpoints, 4, 1.0)
         checkpoints.wait()
@@ -113,34 +134,54 @@ def test_another_course_of_a_run_does_not_take_the_first_for_its_own(tmp_path: P
         checkpoints.wait()
         checkpoints.restore(state, 1)
         checkpoints.save(1, state)  # the one it came from
-        with pytest.raises(CheckpointError, match="checkpoint 3 is there already, of an earlier run"):
+        with pytest.raises(
+            CheckpointError, match="checkpoint 3 is there already, of an earlier run"
+        ):
             checkpoints.save(3, state)
 
 
 def test_another_model_optimizer_or_run_is_refused_by_name(saved: Any) -> None:
     with Checkpoints(saved[0], about=MLP) as checkpoints:
-        with pytest.raises(CheckpointError, match=r"checkpoint 23 is of another model or optimizer: average.dense1.bias is float32\[8\] there, float32\[9\] here"):  # fmt: skip
+        with pytest.raises(
+            CheckpointError,
+            match=(
+                r"checkpoint 23 is of another model or optimizer: average.dense1.bias is"
+                r" float32\[8\] there, float32\[9\] here"
+            ),
+        ):
             checkpoints.restore(like(models.mlp((9, 2))))
-        with pytest.raises(CheckpointError, match=r"opt_state.0.count is int32\[\] there, nothing here"):
+        with pytest.raises(
+            CheckpointError, match=r"opt_state.0.count is int32\[\] there, nothing here"
+        ):
             checkpoints.restore(like(optimizer=optax.sgd(0.1)))
         with pytest.raises(CheckpointError, match=r"there is no checkpoint 3 \(there: 22, 23\)"):
             checkpoints.restore(like(), 3)
     with (
         Checkpoints(saved[0], about={"model": "lenet"}) as checkpoints,
         pytest.raises(
-            CheckpointError, match="checkpoint 23 has model 'mlp', this run 'lenet'; give another folder, or"
+            CheckpointError,
+            match="checkpoint 23 has model 'mlp', this run 'lenet'; give another folder, or",
         ),
     ):
         checkpoints.restore(like())
 
 
 def test_folders_without_checkpoints(tmp_path: Path) -> None:
-    with Checkpoints(tmp_path / "empty") as checkpoints, pytest.raises(CheckpointError, match=r"there is no checkpoint \(there: none\)"):  # fmt: skip
+    with (
+        Checkpoints(tmp_path / "empty") as checkpoints,
+        pytest.raises(CheckpointError, match=r"there is no checkpoint \(there: none\)"),
+    ):
         checkpoints.restore(like())
     foreign = tmp_path / "foreign" / "7"
     foreign.mkdir(parents=True)
     (foreign / "notes.txt").write_text("mine")
-    with Checkpoints(tmp_path / "foreign") as checkpoints, pytest.raises(CheckpointError, match=r"checkpoint 7 cannot be read; others: none \(it has no digests\.json"):  # fmt: skip
+    with (
+        Checkpoints(tmp_path / "foreign") as checkpoints,
+        pytest.raises(
+            CheckpointError,
+            match=r"checkpoint 7 cannot be read; others: none \(it has no digests\.json",
+        ),
+    ):
         checkpoints.restore(like())
     assert (foreign / "notes.txt").read_text() == "mine"
     (tmp_path / "file").write_text("x")
@@ -169,14 +210,20 @@ with Checkpoints(sys.argv[1]) as checkpoints:
 
 
 def test_a_damaged_checkpoint_says_so_and_the_earlier_one_is_whole(tmp_path: Path) -> None:
-    found = subprocess.run([sys.executable, "-c", DAMAGED, str(tmp_path)], capture_output=True, text=True, check=True)
+    found = subprocess.run(
+        [sys.executable, "-c", DAMAGED, str(tmp_path)], capture_output=True, text=True, check=True
+    )
     problem, step = found.stdout.splitlines()
     assert "checkpoint 2 cannot be read; others: 1 (" in problem
     assert step == "0"
 
 
 def test_settings_out_of_range_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="Checkpoints: setting `every` must be an integer ≥ 1, got 0"):
+    with pytest.raises(
+        ValueError, match="Checkpoints: setting `every` must be an integer ≥ 1, got 0"
+    ):
         Checkpoints(tmp_path, every=0)
-    with pytest.raises(ValueError, match="Checkpoints: setting `keep` must be an integer ≥ 1, got True"):
+    with pytest.raises(
+        ValueError, match="Checkpoints: setting `keep` must be an integer ≥ 1, got True"
+    ):
         Checkpoints(tmp_path, keep=True)

@@ -1,4 +1,5 @@
-"""What happens to a checkpoint on disk is noticed before a number of it is used, and what is not ours is left alone."""
+"""What happens to a checkpoint on disk is noticed before a number of it is used, and what is not
+ours is left alone."""
 
 import os
 import random
@@ -21,7 +22,9 @@ def state() -> train.TrainState:
 
 
 def same(a: train.TrainState, b: train.TrainState) -> bool:
-    return all(np.array_equal(x, y) for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True))
+    return all(
+        np.array_equal(x, y) for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
+    )
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +42,11 @@ def outcome(folder: Path, like: train.TrainState) -> str:
         with Checkpoints(folder, score="accuracy") as checkpoints:
             return "the same" if same(checkpoints.restore(like), like) else "other numbers"
     except CheckpointError as error:
-        return "refused" if "checkpoint 2 " in str(error) and "\n" not in str(error) else f"badly told: {error}"
+        return (
+            "refused"
+            if "checkpoint 2 " in str(error) and "\n" not in str(error)
+            else f"badly told: {error}"
+        )
 
 
 def flip(path: Path, bit: int) -> bytes:
@@ -52,7 +59,9 @@ def flip(path: Path, bit: int) -> bytes:
 
 
 @pytest.mark.parametrize("times", [2, pytest.param(50, marks=pytest.mark.slow)])
-def test_every_flipped_bit_is_noticed_or_harmless(written: Path, tmp_path: Path, times: int) -> None:
+def test_every_flipped_bit_is_noticed_or_harmless(
+    written: Path, tmp_path: Path, times: int
+) -> None:
     folder, chance, like = tmp_path / "copy", random.Random(times), state()
     shutil.copytree(written, folder)
     files = sorted(path for path in (folder / "2").rglob("*") if path.is_file())
@@ -62,7 +71,10 @@ def test_every_flipped_bit_is_noticed_or_harmless(written: Path, tmp_path: Path,
         for bit in chance.sample(range(bits), min(times, bits)):
             whole, name = flip(path, bit), path.relative_to(folder)
             found = outcome(folder, like)
-            assert found == "refused" or (found == "the same" and path.name in ("_CHECKPOINT_METADATA", "commit_success.txt", "digests.json")), (name, bit)  # fmt: skip
+            assert found == "refused" or (
+                found == "the same"
+                and path.name in ("_CHECKPOINT_METADATA", "commit_success.txt", "digests.json")
+            ), (name, bit)
             path.write_bytes(whole)
     assert outcome(folder, like) == "the same"
 
@@ -104,7 +116,11 @@ def test_what_is_not_ours_is_neither_counted_nor_pruned_nor_removed(tmp_path: Pa
         for step in (1, 2, 3):
             checkpoints.save(step, like)
             checkpoints.wait()
-            (tmp_path / str(step) / "state" / "notes.txt").write_text("mine, too") if step == 1 else None
+            (
+                (tmp_path / str(step) / "state" / "notes.txt").write_text("mine, too")
+                if step == 1
+                else None
+            )
         assert checkpoints.steps == [1, 3]
         with pytest.raises(CheckpointError, match="checkpoint 99 is there already"):
             checkpoints.save(99, like)
@@ -119,4 +135,7 @@ def test_what_is_kept_with_a_checkpoint_comes_back(tmp_path: Path) -> None:
         for read["step"] in (4, 9):
             checkpoints.save(read["step"], state())
     with Checkpoints(tmp_path) as checkpoints:
-        assert [checkpoints.kept_with(step) for step in checkpoints.steps] == [{"step": 4}, {"step": 9}]
+        assert [checkpoints.kept_with(step) for step in checkpoints.steps] == [
+            {"step": 4},
+            {"step": 9},
+        ]

@@ -1,4 +1,5 @@
-"""Every command as a process: its streams closed, full, or read by nobody; a terminal of five columns that has no alphabet but ASCII."""
+"""Every command as a process: its streams closed, full, or read by nobody; a terminal of five
+columns that has no alphabet but ASCII."""
 
 import contextlib
 import os
@@ -20,7 +21,8 @@ pytestmark = pytest.mark.skipif(os.name != "posix", reason="pipes and devices")
 ROOT = Path(__file__).parent.parent
 EXPERIMENTS = sorted(path.parent.name for path in (ROOT / "experiments").glob("*/__main__.py"))
 COMMANDS = ["jaxcnn", *(f"jaxcnn {name}" for name in ("ops", "verify", "precision", "plan", "train", "eval", "predict")), *(f"experiments.{name}" for name in (*EXPERIMENTS, "bench.overhead", "bench.tpu"))]  # fmt: skip
-QUICK = "jaxcnn", "experiments.delta"  # others share their ways, and have their turn in the slow tier
+# others share their ways, and have their turn in the slow tier
+QUICK = "jaxcnn", "experiments.delta"
 EVERY = [pytest.param(name, marks=[pytest.mark.slow] * (name not in QUICK)) for name in COMMANDS]
 SECONDS = 300  # a bound for what hangs
 
@@ -41,14 +43,31 @@ def full() -> Iterator[int]:
     os.close(number)
 
 
-def ended(words: list[str], cwd: Path, *, out: Any = subprocess.PIPE, err: Any = subprocess.PIPE, closed: str = "", **variables: str) -> subprocess.CompletedProcess[str]:  # fmt: skip
+def ended(
+    words: list[str],
+    cwd: Path,
+    *,
+    out: Any = subprocess.PIPE,
+    err: Any = subprocess.PIPE,
+    closed: str = "",
+    **variables: str,
+) -> subprocess.CompletedProcess[str]:
     """The command, once it has ended. ``closed``: what a shell writes to close its streams."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu", **variables}
     command = [sys.executable, "-m", *words]
     with contextlib.ExitStack() as stack:
         out, err = (to if isinstance(to, int) else stack.enter_context(to()) for to in (out, err))
         command = ["sh", "-c", f'exec "$@" {closed}', "sh", *command] if closed else command
-        done = subprocess.run(command, cwd=cwd, env=environment, stdout=out, stderr=err, text=True, errors="surrogateescape", timeout=SECONDS)  # fmt: skip
+        done = subprocess.run(
+            command,
+            cwd=cwd,
+            env=environment,
+            stdout=out,
+            stderr=err,
+            text=True,
+            errors="surrogateescape",
+            timeout=SECONDS,
+        )
     assert "Traceback" not in (done.stderr or ""), done.stderr
     assert "Exception ignored" not in (done.stderr or ""), done.stderr
     return done
@@ -70,7 +89,14 @@ def test_help_to_a_stdout_that_takes_nothing(command: str, unbuffered: str, tmp_
 @pytest.mark.parametrize("command", EVERY)
 def test_help_on_a_narrow_terminal_without_letters(command: str, tmp_path: Path) -> None:
     for columns in ("5", "x"):
-        done = ended([*command.split(), "--help"], tmp_path, LC_ALL="C", PYTHONUTF8="0", PYTHONCOERCECLOCALE="0", COLUMNS=columns)  # fmt: skip
+        done = ended(
+            [*command.split(), "--help"],
+            tmp_path,
+            LC_ALL="C",
+            PYTHONUTF8="0",
+            PYTHONCOERCECLOCALE="0",
+            COLUMNS=columns,
+        )
         assert (done.returncode, done.stderr) == (0, "")
         assert done.stdout.isascii()
         assert "".join(STATUSES.split()) in re.sub(r"[\s|│]|\\u2502", "", done.stdout)
@@ -97,7 +123,9 @@ UNHEARD = [{"out": nobody, "err": nobody}, {"out": full, "err": full}, {"closed"
 
 
 @pytest.mark.parametrize("streams", [UNHEARD[0], *(pytest.param(streams, marks=pytest.mark.slow) for streams in UNHEARD[1:])])  # fmt: skip
-def test_a_run_trains_to_its_end_where_nobody_hears_it(streams: dict[str, Any], data: Path, tmp_path: Path) -> None:
+def test_a_run_trains_to_its_end_where_nobody_hears_it(
+    streams: dict[str, Any], data: Path, tmp_path: Path
+) -> None:
     out = tmp_path / "[0.1] *\udcff"
     assert ended(trains(data, out), tmp_path, **streams).returncode == 0
     assert '"steps": 30,' in (out / "result.json").read_text(encoding="utf-8")
@@ -109,7 +137,9 @@ def test_a_run_trains_to_its_end_where_nobody_hears_it(streams: dict[str, Any], 
 def test_a_run_trains_on_when_its_reader_leaves(data: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", *trains(data, tmp_path / "out", "--epochs", "40")]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment, text=True) as process:  # fmt: skip
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment, text=True
+    ) as process:
         assert process.stdout is not None
         assert process.stderr is not None
         assert next(line for line in process.stderr if line.startswith("step"))
@@ -151,7 +181,10 @@ def test_an_experiment_comes_to_its_end_where_nobody_hears_it(name: str, tmp_pat
     short = ["--epochs", "1", "--model", "mlp"] if name == "mnist" else ["--smoke"]
     words = [f"experiments.{name}", *short, "--out", str(tmp_path / "[0.1] *\udcff")]
     if name in ("vanishing", "recurrent", "features", "feedback", "digits", "mnist"):
-        words += ["--data-dir", str(write_folder(tmp_path / "images", train=300, test=120, size=28))]
+        words += [
+            "--data-dir",
+            str(write_folder(tmp_path / "images", train=300, test=120, size=28)),
+        ]
     assert ended(words, tmp_path, out=nobody, err=nobody).returncode == 0
     written = {path.name for path in (tmp_path / "[0.1] *\udcff").iterdir()}
     assert any(name.endswith(".json") and name != "manifest.json" for name in written)
@@ -163,7 +196,9 @@ def test_an_experiment_comes_to_its_end_where_nobody_hears_it(name: str, tmp_pat
 def test_an_experiment_that_is_interrupted_says_so(number: signal.Signals, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "experiments.seesaw", "--out", str(tmp_path / "out")]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment, text=True) as process:  # fmt: skip
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment, text=True
+    ) as process:
         while not (tmp_path / "out" / "manifest.json").exists():
             assert process.poll() is None
         process.send_signal(number)

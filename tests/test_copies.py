@@ -1,4 +1,5 @@
-"""What is handed from process to process, or copied: ops, models and errors, also after they were used."""
+"""What is handed from process to process, or copied: ops, models and errors, also after they were
+used."""
 
 import concurrent.futures
 import copy
@@ -32,7 +33,9 @@ def test_an_op_that_was_used(op, case, way):
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("name", ["lenet", pytest.param("resnet20", marks=pytest.mark.slow), "mlp"])
 def test_a_model_that_was_used(name, way):
-    model, shape = (models.mlp((5, 3)), (6,)) if name == "mlp" else (models.MODELS[name](3), (16, 16, 1))
+    model, shape = (
+        (models.mlp((5, 3)), (6,)) if name == "mlp" else (models.MODELS[name](3), (16, 16, 1))
+    )
     params, state = model.init(jax.random.key(0), shape)
     x = jnp.ones((2, *shape))
     want, _ = model.apply(params, state, x, train=False)
@@ -49,7 +52,15 @@ def diverge() -> None:
     """A run whose second step has a loss of NaN."""
     x, target = jnp.ones((8, 3)).at[5].set(jnp.nan), jnp.zeros(8, int)
     model = layers.serial(dense=layers.dense(2))
-    train.fit(model, ops.softmax_cross_entropy, optax.sgd(0.1), (x, target), key=jax.random.key(0), batch_size=8, epochs=1)  # fmt: skip
+    train.fit(
+        model,
+        ops.softmax_cross_entropy,
+        optax.sgd(0.1),
+        (x, target),
+        key=jax.random.key(0),
+        batch_size=8,
+        epochs=1,
+    )
 
 
 def test_diverged_error_crosses_a_pool_of_processes():

@@ -1,4 +1,5 @@
-"""The checker on the corpus: every wrong rule is rejected for the right reason, every right one accepted, in a process that has x64 off."""
+"""The checker on the corpus: every wrong rule is rejected for the right reason, every right one
+accepted, in a process that has x64 off."""
 
 import jax
 import numpy as np
@@ -11,14 +12,17 @@ pytestmark = pytest.mark.usefixtures("promoting")
 
 
 def cases(rules, *, every, double=False):
-    """Each rule with its reference and without: the ordinary run takes every forty-eighth of the two, the slow tier all."""
+    """Each rule with its reference and without: the ordinary run takes every forty-eighth of the
+    two, the slow tier all."""
     found = []
     for rule in (r for r in rules if not (double and r.single)):
         for way, with_reference in (("with", True), ("without", False)):
             if with_reference or rule.needs != "reference":
                 marks = [] if every or len(found) % 48 == 1 else [pytest.mark.slow]
                 against = rule.reference if with_reference else None
-                found.append(pytest.param(rule, against, id=f"{rule.name}, {way} reference", marks=marks))
+                found.append(
+                    pytest.param(rule, against, id=f"{rule.name}, {way} reference", marks=marks)
+                )
     return found
 
 
@@ -48,7 +52,9 @@ def test_it_is_as_large_as_it_should_be():
 
 @pytest.mark.parametrize(("rule", "reference"), cases(WRONG, every=False))
 def test_wrong_rules_are_rejected(rule, reference):
-    for_the_right_reason(rule, verify.check(rule.f, *rule.args, reference=reference), cause=reference is not None)
+    for_the_right_reason(
+        rule, verify.check(rule.f, *rule.args, reference=reference), cause=reference is not None
+    )
 
 
 @pytest.mark.parametrize(("rule", "reference"), cases(RIGHT, every=False))
@@ -67,4 +73,6 @@ def test_right_rules_are_accepted_in_float64(rule, reference):
 @pytest.mark.slow
 @pytest.mark.parametrize(("rule", "reference"), cases(WRONG, every=True, double=True))
 def test_wrong_rules_are_rejected_in_float64(rule, reference):
-    for_the_right_reason(rule, verify.check(rule.f, *widened(rule.args), reference=reference), cause=False)
+    for_the_right_reason(
+        rule, verify.check(rule.f, *widened(rule.args), reference=reference), cause=False
+    )

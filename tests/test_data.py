@@ -39,7 +39,13 @@ _ZIPPED = gzip.compress(encode(np.random.default_rng(0).integers(0, 256, 500)))
 _HUGE = bytes([0, 0, 8, 3]) + b"\xff" * 12 + bytes(100)
 
 BAD_FILES = {
-    "no bytes": (b"", "not an IDX file; expected it to start with bytes 00 00 08 and the number of axes, got no bytes"),
+    "no bytes": (
+        b"",
+        (
+            "not an IDX file; expected it to start with bytes 00 00 08 and the number of axes, got"
+            " no bytes"
+        ),
+    ),
     "half a magic number": (LABELS[:3], "got 00 00 08"),
     "text": (b"<html>404</html>", "not an IDX file"),
     "no axes": (bytes([0, 0, 8, 0, 0]), "got 00 00 08 00"),
@@ -50,10 +56,19 @@ BAD_FILES = {
     ),
     "unknown type": (bytes([0, 0, 0x77]) + LABELS[3:], "0x77 (unknown)"),
     "cut in the header": (LABELS[:6], "cut short in its header; expected 8 bytes, got 6"),
-    "cut in the data": (LABELS[:-1], "cut short; its header says 3 = 3 bytes of data, got at most 2"),
-    "cut, then zipped": (gzip.compress(LABELS[:-1]), "cut short; its header says 3 = 3 bytes of data, got 2"),
+    "cut in the data": (
+        LABELS[:-1],
+        "cut short; its header says 3 = 3 bytes of data, got at most 2",
+    ),
+    "cut, then zipped": (
+        gzip.compress(LABELS[:-1]),
+        "cut short; its header says 3 = 3 bytes of data, got 2",
+    ),
     "one byte more": (LABELS + b"\0", "goes on after the 3 = 3 bytes of data"),
-    "one byte more, zipped": (gzip.compress(LABELS + b"\0"), "goes on after the 3 = 3 bytes of data"),
+    "one byte more, zipped": (
+        gzip.compress(LABELS + b"\0"),
+        "goes on after the 3 = 3 bytes of data",
+    ),
     "empty": (encode(np.zeros((0, 28, 28))), "empty; its header says 0 × 28 × 28 elements"),
     "zipped, cut": (_ZIPPED[:-20], "damaged gzip data"),
     "zipped, checksum wrong": (_flipped(_ZIPPED, -5), "damaged gzip data"),
@@ -180,7 +195,9 @@ def test_what_is_no_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="there is no such folder"):
         load_idx_folder(tmp_path / "missing")
     (tmp_path / "file").touch()
-    with pytest.raises(DataNotFoundError, match="is not a folder; give the folder that holds the four IDX files"):
+    with pytest.raises(
+        DataNotFoundError, match="is not a folder; give the folder that holds the four IDX files"
+    ):
         load_idx_folder(tmp_path / "file")
     (tmp_path / "folder").mkdir()
     with pytest.raises(DataNotFoundError, match="found an empty folder"):

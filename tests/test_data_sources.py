@@ -1,4 +1,5 @@
-"""Data sets from folders of images, from .npz files, and from whatever is there: what comes back, and the message for everything else."""
+"""Data sets from folders of images, from .npz files, and from whatever is there: what comes back,
+and the message for everything else."""
 
 import os
 import re
@@ -12,12 +13,29 @@ import pytest
 from idx_files import write_folder
 from PIL import Image
 
-from jaxcnn.data import DataError, DataNotFoundError, ImageFolder, load, load_cifar10, load_image_folder, load_npz, sets
+from jaxcnn.data import (
+    DataError,
+    DataNotFoundError,
+    ImageFolder,
+    load,
+    load_cifar10,
+    load_image_folder,
+    load_npz,
+    sets,
+)
 from jaxcnn.data.cifar import RECORD, TEST, TRAIN
 
 RNG = np.random.default_rng(0)
-GREY, COLOUR = RNG.integers(0, 256, (5, 7)).astype(np.uint8), RNG.integers(0, 256, (5, 7, 3)).astype(np.uint8)
-CLASSES = {"train/cat/b.png": GREY, "train/cat/a.png": GREY // 2, "train/ant/1.png": GREY // 3, "test/cat/1.png": GREY}
+GREY, COLOUR = (
+    RNG.integers(0, 256, (5, 7)).astype(np.uint8),
+    RNG.integers(0, 256, (5, 7, 3)).astype(np.uint8),
+)
+CLASSES = {
+    "train/cat/b.png": GREY,
+    "train/cat/a.png": GREY // 2,
+    "train/ant/1.png": GREY // 3,
+    "test/cat/1.png": GREY,
+}
 
 
 def write(root: Path, files: dict[str, np.ndarray]) -> Path:
@@ -29,7 +47,9 @@ def write(root: Path, files: dict[str, np.ndarray]) -> Path:
     return root
 
 
-def test_images_come_in_the_order_of_their_names_and_labels_count_the_classes(tmp_path: Path) -> None:
+def test_images_come_in_the_order_of_their_names_and_labels_count_the_classes(
+    tmp_path: Path,
+) -> None:
     data = load_image_folder(write(tmp_path / "pets", CLASSES))
     assert (data.name, data.names, data.classes) == ("pets", ("ant", "cat"), 2)
     np.testing.assert_array_equal(data.train_images, [GREY // 3, GREY // 2, GREY])
@@ -40,7 +60,12 @@ def test_images_come_in_the_order_of_their_names_and_labels_count_the_classes(tm
 
 @pytest.mark.parametrize("suffix", [".png", ".bmp", ".webp", ".PNG", ".ppm", ".tiff"])
 def test_colour_has_three_channels(tmp_path: Path, suffix: str) -> None:
-    data = load_image_folder(write(tmp_path, {f"{split}/{name}/1{suffix}": COLOUR for split in ("train", "test") for name in "ab"}))  # fmt: skip
+    data = load_image_folder(
+        write(
+            tmp_path,
+            {f"{split}/{name}/1{suffix}": COLOUR for split in ("train", "test") for name in "ab"},
+        )
+    )
     np.testing.assert_array_equal(data.train_images, [COLOUR, COLOUR])
 
 
@@ -135,7 +160,8 @@ def test_a_bad_folder_is_refused(tmp_path: Path, case: str) -> None:
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("most", [30, 20, 10])  # by a check of our own, by Pillow's warning, by its error
+# by a check of our own, by Pillow's warning, by its error
+@pytest.mark.parametrize("most", [30, 20, 10])
 def test_bombs_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most: int) -> None:
     write(tmp_path, CLASSES)
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", most)
@@ -144,7 +170,9 @@ def test_bombs_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most
 
 
 def test_sizes_that_are_none(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="ImageFolder: setting `width` must be an integer ≥ 1, got 0"):
+    with pytest.raises(
+        ValueError, match="ImageFolder: setting `width` must be an integer ≥ 1, got 0"
+    ):
         load_image_folder(write(tmp_path, CLASSES), size=(4, 0))
     with pytest.raises(DataNotFoundError, match="nowhere: there is no such folder"):
         ImageFolder(tmp_path / "nowhere")
@@ -174,12 +202,20 @@ def test_arrays_come_back_as_bytes_and_int32(tmp_path: Path, change: dict[str, A
     data = load_npz(npz(tmp_path / "some.npz", **(KERAS | change)))
     np.testing.assert_array_equal(data.train_images, IMAGES)
     np.testing.assert_array_equal(data.train_labels, LABELS)
-    assert (data.name, data.classes, data.train_images.dtype, data.train_labels.dtype) == ("some", 3, np.uint8, np.int32)  # fmt: skip
+    assert (data.name, data.classes, data.train_images.dtype, data.train_labels.dtype) == (
+        "some",
+        3,
+        np.uint8,
+        np.int32,
+    )
 
 
 def test_the_plain_names_are_understood_too(tmp_path: Path) -> None:
     names = ("train_images", "train_labels", "test_images", "test_labels")
-    colour = {name: np.stack([array] * 3, -1) if array.ndim == 3 else array for name, array in zip(names, KERAS.values(), strict=True)}  # fmt: skip
+    colour = {
+        name: np.stack([array] * 3, -1) if array.ndim == 3 else array
+        for name, array in zip(names, KERAS.values(), strict=True)
+    }
     assert load_npz(npz(tmp_path / "a.npz", **colour)).test_images.shape == (3, 4, 5, 3)
 
 
@@ -217,23 +253,40 @@ def test_bad_arrays_are_refused_by_name(tmp_path: Path, case: str) -> None:
 def test_damaged_files_are_refused(tmp_path: Path) -> None:
     path = npz(tmp_path / "some.npz", **KERAS)
     whole = path.read_bytes()
-    for spoilt in (whole[: len(whole) // 2], b"", b"\x80\x04.", whole[:100] + bytes(60) + whole[160:]):
+    for spoilt in (
+        whole[: len(whole) // 2],
+        b"",
+        b"\x80\x04.",
+        whole[:100] + bytes(60) + whole[160:],
+    ):
         path.write_bytes(spoilt)
         with pytest.raises(DataError, match=r"damaged, or not an \.npz file|cannot be read"):
             load_npz(path)
-    header = b"\x93NUMPY\x01\x00v\x00" + b"{'descr': '|u1', 'fortran_order': False, 'shape': (99999999999999,), }".ljust(117) + b"\n"  # fmt: skip
+    header = (
+        b"\x93NUMPY\x01\x00v\x00"
+        + b"{'descr': '|u1', 'fortran_order': False, 'shape': (99999999999999,), }".ljust(117)
+        + b"\n"
+    )
     with zipfile.ZipFile(path, "w") as file:
         for name in KERAS:
             file.writestr(f"{name}.npy", header)
     with pytest.raises(
         DataError,
-        match=r"`x_train` says that it is uint8\[99999999999999\], which is 99999999999999 bytes, but it has 0",
+        match=(
+            r"`x_train` says that it is uint8\[99999999999999\], which is 99999999999999 bytes, but"
+            r" it has 0"
+        ),
     ):
         load_npz(path)
     np.savez(path, x_train=IMAGES, other=LABELS)
-    with pytest.raises(DataError, match=r"expected the arrays train_images, .* or x_train, .*; found x_train, other"):
+    with pytest.raises(
+        DataError,
+        match=r"expected the arrays train_images, .* or x_train, .*; found x_train, other",
+    ):
         load_npz(path)
-    with pytest.raises(DataError, match=r"cannot be read \(Is a directory\); expected an \.npz file"):
+    with pytest.raises(
+        DataError, match=r"cannot be read \(Is a directory\); expected an \.npz file"
+    ):
         load_npz(tmp_path)
     with pytest.raises(DataNotFoundError, match=r"none\.npz: there is no such file"):
         load_npz(tmp_path / "none.npz")
@@ -244,7 +297,10 @@ def test_load_finds_every_form(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     (tmp_path / "cifar").mkdir()
     for name in (*TRAIN, *TEST):
         (tmp_path / "cifar" / name).write_bytes(content)
-    assert load(tmp_path / "cifar").train_images.shape == load_cifar10(tmp_path / "cifar").train_images.shape
+    assert (
+        load(tmp_path / "cifar").train_images.shape
+        == load_cifar10(tmp_path / "cifar").train_images.shape
+    )
     assert load(str(write_folder(tmp_path / "mnist", suffix=".gz"))).name == "mnist"
     assert load(npz(tmp_path / "some.npz", **KERAS)).name == "some"
     assert load(write(tmp_path / "pets", CLASSES)).names == ("ant", "cat")
@@ -254,9 +310,15 @@ def test_load_finds_every_form(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_what_is_no_data_set_is_told_what_would_be_one(tmp_path: Path) -> None:
-    with pytest.raises(DataNotFoundError, match="nowhere: there is no such file or folder, and no set of that name; there is cifar10"):  # fmt: skip
+    with pytest.raises(
+        DataNotFoundError,
+        match="nowhere: there is no such file or folder, and no set of that name; there is cifar10",
+    ):
         load("nowhere")
     (tmp_path / "notes.txt").write_text("no")
     for path in (tmp_path, tmp_path / "notes.txt"):
-        with pytest.raises(DataError, match=r"no data set that is known; looked for an \.npz file, a folder with CIFAR-10"):  # fmt: skip
+        with pytest.raises(
+            DataError,
+            match=r"no data set that is known; looked for an \.npz file, a folder with CIFAR-10",
+        ):
             load(path)

@@ -48,5 +48,9 @@ def test_curves_of_any_scores(tmp_path: Path) -> None:
     figure = learning_curves(losses, scores, per_epoch=4, reference={"accuracy": ("a paper", 0.99)})
     save(figure, tmp_path / "curves.png")
     assert size(tmp_path / "curves.png") == (572, 2145)
-    assert [ax.get_title(loc="left") for ax in figure.axes] == ["Training loss: 1 at the end", "Test accuracy: 75.00 % at the end", "Test loss: nan at the end"]  # fmt: skip
+    assert [ax.get_title(loc="left") for ax in figure.axes] == [
+        "Training loss: 1 at the end",
+        "Test accuracy: 75.00 % at the end",
+        "Test loss: nan at the end",
+    ]
     assert len(learning_curves([1.0], {}).axes) == 2

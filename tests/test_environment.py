@@ -27,7 +27,9 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.parametrize("told", [".", "PLACE", "~", "PLACE/mnist/..", "./", "PLACE//", "odd\udcff", "a$b[c]", "\x1b[2J", "two\nlines"])  # fmt: skip
-def test_a_folder_of_ones_own_whatever_it_is_called(told: str, own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_of_ones_own_whatever_it_is_called(
+    told: str, own: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     if not (own / told).exists() and "PLACE" not in told and told != "~":
         write_folder(own / told / "mnist", train=120)
     monkeypatch.setenv(sets.FOLDER, told.replace("PLACE", str(own)))
@@ -35,7 +37,9 @@ def test_a_folder_of_ones_own_whatever_it_is_called(told: str, own: Path, monkey
 
 
 @pytest.mark.parametrize("told", [" ", "nowhere", "file", "~nobody-of-this-name", "file/inside", "x" * 4000, "x/" * 2000, "no\udcff", "\x1b[2J", "two\nlines", "$HOME"])  # fmt: skip
-def test_what_is_no_folder_is_refused(told: str, own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_no_folder_is_refused(
+    told: str, own: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv(sets.FOLDER, told)
     with pytest.raises(DataError) as caught:
         load_set("mnist")
@@ -57,7 +61,9 @@ def test_a_set_that_is_a_file_is_refused(own: Path, monkeypatch: pytest.MonkeyPa
     check_line(caught.value, DataError, sets.FOLDER)
 
 
-@pytest.mark.parametrize("told", [" ", "many", "-1", "1e9", "0x10", "٣", "9" * 20, "1.5", "\udcff", "2\n", "x" * 4000])
+@pytest.mark.parametrize(
+    "told", [" ", "many", "-1", "1e9", "0x10", "٣", "9" * 20, "1.5", "\udcff", "2\n", "x" * 4000]
+)
 def test_room_that_is_no_number(told: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(UNPACKED, told)
     with pytest.raises(OutsideError) as caught:
@@ -66,14 +72,26 @@ def test_room_that_is_no_number(told: str, monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_room_is_raised_and_never_lowered(monkeypatch: pytest.MonkeyPatch) -> None:
-    for told, wanted in {"": 2**28, "0": 2**28, "1": 2**28, "007": 2**28, str(2**40): 2**40}.items():
+    for told, wanted in {
+        "": 2**28,
+        "0": 2**28,
+        "1": 2**28,
+        "007": 2**28,
+        str(2**40): 2**40,
+    }.items():
         monkeypatch.setenv(UNPACKED, told)
         assert room(10) == wanted
 
 
 def command(*arguments: str, **environment: str) -> tuple[int, str]:
     """The exit status of ``python -m jaxcnn``, and what it says on stderr."""
-    done = subprocess.run([sys.executable, "-m", "jaxcnn", *arguments], capture_output=True, text=True, env={**os.environ, **environment}, timeout=300)  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-m", "jaxcnn", *arguments],
+        capture_output=True,
+        text=True,
+        env={**os.environ, **environment},
+        timeout=300,
+    )
     return done.returncode, done.stderr
 
 
@@ -86,7 +104,9 @@ def command(*arguments: str, **environment: str) -> tuple[int, str]:
         ("JAX_PLATFORMS", "abacus", ["train", "--data", "{0}/cache", "--out", "{0}/run"]),
     ],
 )
-def test_settings_of_jax_that_it_does_not_take(name: str, told: str, arguments: list[str], own: Path) -> None:
+def test_settings_of_jax_that_it_does_not_take(
+    name: str, told: str, arguments: list[str], own: Path
+) -> None:
     status, said = command(*(word.format(own) for word in arguments), **{name: told})
     assert status == 2
     assert said.startswith("error: JAX: ")
@@ -105,7 +125,10 @@ def test_settings_of_jax_that_it_does_not_take(name: str, told: str, arguments: 
 def test_an_address_at_which_process_0_cannot_listen(told: str, why: str, own: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as door:
         address = f"127.0.0.1:{door.getsockname()[1]}"
-    arguments = f"train --data {own}/cache --out {own}/run --coordinator {address} --processes 1 --process 0".split()
+    arguments = (
+        f"train --data {own}/cache --out {own}/run --coordinator {address} --processes 1"
+        " --process 0".split()
+    )
     status, said = command(*arguments, JAX_COORDINATOR_BIND_ADDRESS=told)
     assert status == 2
     assert said.startswith(f"error: {why}")

@@ -54,7 +54,10 @@ def test_the_seesaws_networks_arrive_when_a_loop_in_numpy_does() -> None:
     assert 0.3 < share["CNN, softmax"] < 0.8  # SEEDS.md: 59 %
     which = list(NETWORKS).index("MLP, softmax")
     for start in range(5):
-        got, wanted = int(epochs["MLP, softmax"][start]), epochs_by_hand(0.5 * noise[which, start].astype(float), 1.0)
+        got, wanted = (
+            int(epochs["MLP, softmax"][start]),
+            epochs_by_hand(0.5 * noise[which, start].astype(float), 1.0),
+        )
         assert abs(min(got, 401) - min(wanted, 401)) <= 1
 
 
@@ -75,7 +78,8 @@ def test_delta_fades_behind_sigmoids_and_not_behind_rectifiers() -> None:
         start, _ = before_and_after(name, 12, scales, 0, data, jax.random.key(0))
         norms[name] = np.asarray(start.norms)
         assert norms[name].dtype == np.float64
-    assert ops.sigmoid.pull(ops.sigmoid.run(jnp.zeros(()))[1], jnp.ones(()))[0] == 0.25  # the largest that σ′ is
+    # the largest that σ′ is
+    assert ops.sigmoid.pull(ops.sigmoid.run(jnp.zeros(()))[1], jnp.ones(()))[0] == 0.25
     # with weights of variance 1/inputs, a layer multiplies ‖δ‖ by about σ′(0) = ¼
     ratios = norms["sigmoid"][0, :-1] / norms["sigmoid"][0, 1:]
     assert np.all((ratios > 0.1) & (ratios < 0.4))
@@ -88,7 +92,9 @@ def test_sums_over_a_short_span_are_learned() -> None:
     update = tasks.optimizer(1e-3, steps, clip=True)
     params, _ = model.init(jax.random.key(0), (6, 2))
     go = tasks.trainer(model, loss, update, lambda key: tasks.draw_sums(key, 64, 6))
-    _, (losses, norms) = go((params, update.init(params)), jax.random.split(jax.random.key(1), steps))
+    _, (losses, norms) = go(
+        (params, update.init(params)), jax.random.split(jax.random.key(1), steps)
+    )
     assert losses[-20:].mean() < 1 / 6 / 10  # a tenth of what guessing 1 gives
     assert np.isfinite(norms).all()
 
@@ -105,7 +111,13 @@ def test_sums_are_of_one_number_in_each_half() -> None:
     ("name", "flags", "train", "size", "words"),
     [
         ("features", [], 300, 3, "the model does not take images of 3×3 pixels"),
-        ("walkthrough", ["--model", "vgg6", "--smoke"], 300, 3, "the model does not take images of 3×3 pixels"),
+        (
+            "walkthrough",
+            ["--model", "vgg6", "--smoke"],
+            300,
+            3,
+            "the model does not take images of 3×3 pixels",
+        ),
         ("feedback", [], 60, 28, "a batch takes 128 images, and"),
         ("digits", [], 60, 28, "a batch takes 128 images, and"),
         ("recurrent", [], 60, 28, "a batch takes 128 images, and"),
@@ -113,14 +125,23 @@ def test_sums_are_of_one_number_in_each_half() -> None:
     ],
 )
 def test_images_that_do_not_fit_are_refused_and_old_results_stay(
-    name: str, flags: list[str], train: int, size: int, words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    name: str,
+    flags: list[str],
+    train: int,
+    size: int,
+    words: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     images = write_folder(tmp_path / "images", train=train, test=20, size=size, classes=2)
     out = tmp_path / "out"
     out.mkdir()
     (out / "result.json").write_text("old")
     config = importlib.import_module(f"experiments.{name}.config").Config
-    assert command.main(config, name, ["--out", str(out), "--data-dir", str(images), *flags]) == BAD_INPUT
+    assert (
+        command.main(config, name, ["--out", str(out), "--data-dir", str(images), *flags])
+        == BAD_INPUT
+    )
     error = capsys.readouterr().err
     assert words in error
     assert error.count("\n") == 1
@@ -131,6 +152,14 @@ def test_a_run_that_diverges_says_so(tmp_path: Path, capsys: pytest.CaptureFixtu
     from experiments.feedback.config import Config
 
     images = write_folder(tmp_path / "images", train=64, test=20, size=28)
-    flags = ["--smoke", "--learning-rate", "1e30", "--data-dir", str(images), "--out", str(tmp_path / "out")]
+    flags = [
+        "--smoke",
+        "--learning-rate",
+        "1e30",
+        "--data-dir",
+        str(images),
+        "--out",
+        str(tmp_path / "out"),
+    ]
     assert command.main(Config, "feedback", flags) == FAILED
     assert capsys.readouterr().err.startswith("error: fit: ")

@@ -1,4 +1,5 @@
-"""Every experiment once in short form, and the map of the documents: it names only what there is."""
+"""Every experiment once in short form, and the map of the documents: it names only what there
+is."""
 
 import importlib
 import inspect
@@ -20,9 +21,23 @@ from jaxcnn.command import BAD_INPUT
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "experiments" / "README.md").read_text(encoding="utf-8")
-ROWS = [[cell.strip() for cell in line.strip("|").split("|")] for line in README.splitlines() if re.match(r"\| S\d\.\d+ ", line)]  # fmt: skip
+ROWS = [
+    [cell.strip() for cell in line.strip("|").split("|")]
+    for line in README.splitlines()
+    if re.match(r"\| S\d\.\d+ ", line)
+]
 SEEDS = {0: 9, 1: 9, 2: 4, 3: 8, 4: 11}
-NAMES = "walkthrough", "seesaw", "delta", "vanishing", "edges", "recurrent", "features", "feedback", "digits"
+NAMES = (
+    "walkthrough",
+    "seesaw",
+    "delta",
+    "vanishing",
+    "edges",
+    "recurrent",
+    "features",
+    "feedback",
+    "digits",
+)
 NEEDS_DATA = "vanishing", "recurrent", "features", "feedback", "digits"
 
 
@@ -40,8 +55,12 @@ def work(name: str, out: Path, *flags: str) -> int:
 LONG = "features", "feedback"  # tens of seconds
 
 
-@pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.slow if name in LONG else ()) for name in NAMES])
-def test_every_experiment_runs(name: str, tmp_path: Path, images: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow if name in LONG else ()) for name in NAMES]
+)
+def test_every_experiment_runs(
+    name: str, tmp_path: Path, images: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     data = ["--data-dir", str(images)] if name in NEEDS_DATA else []
     assert work(name, tmp_path, "--smoke", *data) == 0, capsys.readouterr().err
     told = capsys.readouterr().out
@@ -57,7 +76,9 @@ def test_every_experiment_runs(name: str, tmp_path: Path, images: Path, capsys: 
 
 
 def test_the_map_has_every_row_of_the_documents() -> None:
-    assert [row[0] for row in ROWS] == [f"S{d}.{n}" for d, count in SEEDS.items() for n in range(1, count + 1)]
+    assert [row[0] for row in ROWS] == [
+        f"S{d}.{n}" for d, count in SEEDS.items() for n in range(1, count + 1)
+    ]
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row[0])
@@ -80,7 +101,9 @@ def test_the_map_names_only_what_there_is(row: list[str]) -> None:
             if inspect.isfunction(helper := getattr(test_seed_documents, called, None)):
                 source += inspect.getsource(helper)
         for dotted in re.findall(r"`([\w.]+)`", functions):
-            assert re.search(rf"\b{dotted.split('.')[-1]}\b", source), f"{held} does not use {dotted}"
+            assert re.search(rf"\b{dotted.split('.')[-1]}\b", source), (
+                f"{held} does not use {dotted}"
+            )
     for experiment in re.findall(r"`(\w+)`", commands):
         assert (ROOT / "experiments" / experiment / "__main__.py").exists()
 
@@ -105,7 +128,9 @@ def test_every_experiment_is_in_the_list() -> None:
         ("digits", ["--networks", "0"], "--networks must be an integer ≥ 1"),
     ],
 )
-def test_bad_input_is_refused_in_a_line(name: str, flags: list[str], words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:  # fmt: skip
+def test_bad_input_is_refused_in_a_line(
+    name: str, flags: list[str], words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert work(name, tmp_path, *flags) == BAD_INPUT
     error = capsys.readouterr().err
     assert error.startswith("error: ")
@@ -113,20 +138,37 @@ def test_bad_input_is_refused_in_a_line(name: str, flags: list[str], words: str,
     assert error.count("\n") == 1
 
 
-def test_a_picture_that_is_none_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_picture_that_is_none_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     fake = tmp_path / "fake.png"
     fake.write_bytes(b"not a picture")
     assert work("edges", tmp_path / "out", "--image", str(fake)) == BAD_INPUT
     assert "cannot be read as a picture" in capsys.readouterr().err
 
 
-def test_the_walkthrough_tells_the_documents_numbers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_walkthrough_tells_the_documents_numbers(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert work("walkthrough", tmp_path) == 0
     told = capsys.readouterr().out
-    for number in ("0.66809", "0.29015", "-0.487315", "0.023243", "0.00087817", "-0.00365477", "-0.00063452", "0.001"):
+    for number in (
+        "0.66809",
+        "0.29015",
+        "-0.487315",
+        "0.023243",
+        "0.00087817",
+        "-0.00365477",
+        "-0.00063452",
+        "0.001",
+    ):
         assert number in told
-    rows = {row["name"]: row for row in json.loads((tmp_path / "result.json").read_text())["quantities"]}
-    np.testing.assert_allclose(rows["gradient reaching A, B"]["value"], [-0.00365477, 0.00487303], atol=5e-9)
+    rows = {
+        row["name"]: row for row in json.loads((tmp_path / "result.json").read_text())["quantities"]
+    }
+    np.testing.assert_allclose(
+        rows["gradient reaching A, B"]["value"], [-0.00365477, 0.00487303], atol=5e-9
+    )
 
 
 def test_seesaw_order_and_summary() -> None:
@@ -138,33 +180,78 @@ def test_seesaw_order_and_summary() -> None:
         "c": summary(np.array([6000] * 4), 5000),
     }
     assert found["a"] == {"arrived": 0.75, "quartiles": [10, 20, 30], "median_of_arrived": 20}
-    assert found["c"] == {"arrived": 0.0, "quartiles": [None, None, None], "median_of_arrived": None}
+    assert found["c"] == {
+        "arrived": 0.0,
+        "quartiles": [None, None, None],
+        "median_of_arrived": None,
+    }
     assert order(found, of_all=True) == "b < a"  # c has none
     found["c"]["median_of_arrived"] = 1.0
     assert order(found, of_all=False) == "c < b < a"
 
 
 BROWSER = next(
-    (found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None
+    (
+        found
+        for name in ("chromium", "chromium-browser", "google-chrome")
+        if (found := shutil.which(name))
+    ),
+    None,
 )
 
 
 def test_the_page_of_a_model_has_a_section_a_layer(tmp_path: Path, images: Path) -> None:
-    assert work("walkthrough", tmp_path, "--smoke", "--model", "lenet", "--image", "7", "--data-dir", str(images)) == 0
+    assert (
+        work(
+            "walkthrough",
+            tmp_path,
+            "--smoke",
+            "--model",
+            "lenet",
+            "--image",
+            "7",
+            "--data-dir",
+            str(images),
+        )
+        == 0
+    )
     text = (tmp_path / "walkthrough.html").read_text(encoding="utf-8")
-    assert re.findall(r"<summary>\d+ · (\w+)<", text) == ["conv1", "pool1", "relu1", "conv2", "pool2", "relu2", "flatten", "dense1", "relu3", "dropout", "dense2"]  # fmt: skip
+    assert re.findall(r"<summary>\d+ · (\w+)<", text) == [
+        "conv1",
+        "pool1",
+        "relu1",
+        "conv2",
+        "pool2",
+        "relu2",
+        "flatten",
+        "dense1",
+        "relu3",
+        "dropout",
+        "dense2",
+    ]
     assert text.count("<img ") >= 2 * 11
     assert not re.search(r"(src|href)=\"(?!data:)", text)  # it loads nothing
 
 
 @pytest.mark.skipif(BROWSER is None, reason="no Chromium is installed")
 def test_a_click_opens_a_layer_in_a_real_browser(tmp_path: Path, images: Path) -> None:
-    assert work("walkthrough", tmp_path, "--smoke", "--model", "mlp", "--data-dir", str(images)) == 0
+    assert (
+        work("walkthrough", tmp_path, "--smoke", "--model", "mlp", "--data-dir", str(images)) == 0
+    )
     page = tmp_path / "walkthrough.html"
     click = "<script>document.querySelectorAll('summary')[2].click()</script></body>"
     page.write_text(page.read_text(encoding="utf-8").replace("</body>", click), encoding="utf-8")
     assert BROWSER is not None
-    command_line = [BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--dump-dom", page.as_uri()]
-    shown = subprocess.run(command_line, capture_output=True, text=True, check=True, timeout=60).stdout
+    command_line = [
+        BROWSER,
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--dump-dom",
+        page.as_uri(),
+    ]
+    shown = subprocess.run(
+        command_line, capture_output=True, text=True, check=True, timeout=60
+    ).stdout
     states = [" open" in tag for tag in re.findall(r"<details[^>]*>", shown)]
     assert states == [True, False, True, *[False] * (len(states) - 3)]

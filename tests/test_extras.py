@@ -1,4 +1,5 @@
-"""What an extra promises works with the packages that the extra brings, and without those of the others."""
+"""What an extra promises works with the packages that the extra brings, and without those of the
+others."""
 
 import json
 import re
@@ -29,7 +30,9 @@ def brought(package: str, extras: tuple[str, ...], found: set[str] | None = None
     found = set() if found is None else found
     for line in metadata.requires(package) or []:
         needed = Requirement(line)
-        if needed.marker and not any(needed.marker.evaluate({"extra": extra}) for extra in extras or ("",)):
+        if needed.marker and not any(
+            needed.marker.evaluate({"extra": extra}) for extra in extras or ("",)
+        ):
             continue
         name = re.sub(r"[-_.]+", "-", needed.name).lower()
         if name not in found or needed.extras:
@@ -39,10 +42,17 @@ def brought(package: str, extras: tuple[str, ...], found: set[str] | None = None
 
 
 def absent_with(*extras: str) -> str:
-    """The top-level modules on this machine that are not there where ``jaxcnn[extras]`` alone was installed, as JSON."""
+    """The top-level modules on this machine that are not there where ``jaxcnn[extras]`` alone was
+    installed, as JSON."""
     there = brought("jaxcnn", extras) | {"jaxcnn"}
     here = metadata.packages_distributions()
-    return json.dumps([module for module, names in here.items() if not {re.sub(r"[-_.]+", "-", name).lower() for name in names} & there])  # fmt: skip
+    return json.dumps(
+        [
+            module
+            for module, names in here.items()
+            if not {re.sub(r"[-_.]+", "-", name).lower() for name in names} & there
+        ]
+    )
 
 
 @pytest.mark.parametrize(
@@ -57,14 +67,24 @@ def absent_with(*extras: str) -> str:
         (("train",), "jaxcnn", "train --help"),
     ],
 )
-def test_an_extra_is_enough(extras: tuple[str, ...], module: str, arguments: str, tmp_path: Path) -> None:
+def test_an_extra_is_enough(
+    extras: tuple[str, ...], module: str, arguments: str, tmp_path: Path
+) -> None:
     places = {"OUT": str(tmp_path / "out"), "DATA": str(write_folder(tmp_path / "data", size=28))}
     words = [places.get(word, word) for word in arguments.split()]
-    done = subprocess.run([sys.executable, "-c", WITHOUT, module, absent_with(*extras), *words], capture_output=True, text=True)  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT, module, absent_with(*extras), *words],
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 0, done.stderr[-2000:]
 
 
 def test_what_is_absent_is_absent() -> None:
-    done = subprocess.run([sys.executable, "-c", WITHOUT, "yaml", absent_with("experiments")], capture_output=True, text=True)  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT, "yaml", absent_with("experiments")],
+        capture_output=True,
+        text=True,
+    )
     assert "No module named 'yaml'" in done.stderr
     assert "yaml" not in absent_with("train")

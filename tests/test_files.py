@@ -32,7 +32,9 @@ def umask() -> Iterator[Callable[[int], None]]:
 
 
 @pytest.mark.parametrize("mask", [0o022, 0o077, 0o000])
-def test_a_new_file_has_the_mode_of_any_new_file(mask: int, tmp_path: Path, umask: Callable[[int], None]) -> None:
+def test_a_new_file_has_the_mode_of_any_new_file(
+    mask: int, tmp_path: Path, umask: Callable[[int], None]
+) -> None:
     umask(mask)
     write_file(tmp_path / "new", "x")
     assert mode(tmp_path / "new") == 0o666 & ~mask
@@ -47,7 +49,9 @@ def test_a_file_keeps_its_mode(before: int, tmp_path: Path, umask: Callable[[int
     assert (mode(tmp_path / "old"), (tmp_path / "old").read_text()) == (before, "new")
 
 
-def test_nobody_can_read_meanwhile_what_nobody_could_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, umask: Callable[[int], None]) -> None:  # fmt: skip
+def test_nobody_can_read_meanwhile_what_nobody_could_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, umask: Callable[[int], None]
+) -> None:
     umask(0)
     (tmp_path / "old").touch(0o600)
     seen: list[tuple[int, int]] = []
@@ -62,7 +66,9 @@ def test_nobody_can_read_meanwhile_what_nobody_could_before(tmp_path: Path, monk
     assert seen == [(0o600, 3)]  # on the disk, whole, before it has its name
 
 
-def test_another_group_gets_no_right_of_the_one_that_cannot_be_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
+def test_another_group_gets_no_right_of_the_one_that_cannot_be_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "old").touch()
     (tmp_path / "old").chmod(0o664)
     fstat = os.fstat
@@ -136,14 +142,18 @@ def test_a_pipe_is_written_into(tmp_path: Path) -> None:
     assert stat.S_ISFIFO((tmp_path / "pipe").stat().st_mode)
 
 
-def test_a_pipe_that_nobody_reads_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_pipe_that_nobody_reads_is_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     os.mkfifo(tmp_path / "pipe")
     monkeypatch.setattr(jaxcnn.files, "PATIENCE", 0.1)
     with pytest.warns(RuntimeWarning, match="is a pipe that nobody reads"):
         write_file(tmp_path / "pipe", "x")
 
 
-def test_a_stream_of_ones_own_is_printed_to(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_stream_of_ones_own_is_printed_to(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     print("first")
     for name in ("/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"):
         claim_file("--json", Path(name))
@@ -152,7 +162,9 @@ def test_a_stream_of_ones_own_is_printed_to(tmp_path: Path, capfd: pytest.Captur
 
 
 @pytest.mark.parametrize("fails", ["write", "fsync", "replace"])
-def test_a_write_that_fails_leaves_the_old_file_and_no_scrap(fails: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
+def test_a_write_that_fails_leaves_the_old_file_and_no_scrap(
+    fails: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "file").write_text("old")
     if fails == "write":
         fdopen = os.fdopen
@@ -171,7 +183,9 @@ def test_a_write_that_fails_leaves_the_old_file_and_no_scrap(fails: str, tmp_pat
     assert ((tmp_path / "file").read_text(), os.listdir(tmp_path)) == ("old", ["file"])
 
 
-def test_a_file_system_without_fsync_is_written_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_system_without_fsync_is_written_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(jaxcnn.files.os, "fsync", lambda number: _refuse(errno.EINVAL))
     write_file(tmp_path / "file", "new")
     assert (tmp_path / "file").read_text() == "new"
@@ -238,7 +252,9 @@ def test_a_folder_that_is_not_to_be_written_to_is_refused(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("read", [read_lines, lambda path: read_sealed(path, "a list")])
-def test_nobody_waits_for_a_pipe_or_reads_a_device_to_its_end(read: Callable[[Path], Any], tmp_path: Path) -> None:
+def test_nobody_waits_for_a_pipe_or_reads_a_device_to_its_end(
+    read: Callable[[Path], Any], tmp_path: Path
+) -> None:
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "zero").symlink_to("/dev/zero")
     for name in ("pipe", "zero"):

@@ -1,4 +1,5 @@
-"""A run: its steps are those of ``make_step``, it can be cut anywhere, and it says when and why it ends."""
+"""A run: its steps are those of ``make_step``, it can be cut anywhere, and it says when and why it
+ends."""
 
 import itertools
 import math
@@ -13,16 +14,25 @@ import pytest
 
 from jaxcnn import layers, models, ops, train
 
-KEY = jax.random.key(7, impl="threefry2x32")  # whose numbers stay what they are; others are folded into such a key
+# whose numbers stay what they are; others are folded into such a key
+KEY = jax.random.key(7, impl="threefry2x32")
 X = np.random.default_rng(0).normal(size=(22, 6)).astype(np.float32)
 LABELS = (X[:, 0] > 0).astype(np.int32)
 # A bias before batch norm has a gradient of rounding errors alone, which Adam would make large
-MODEL = layers.serial(hidden=layers.dense(8, bias=False), norm=layers.batch_norm(), relu=layers.relu(), dropout=layers.dropout(0.2), out=layers.dense(2))  # fmt: skip
+MODEL = layers.serial(
+    hidden=layers.dense(8, bias=False),
+    norm=layers.batch_norm(),
+    relu=layers.relu(),
+    dropout=layers.dropout(0.2),
+    out=layers.dense(2),
+)
 LOSS = ops.softmax_cross_entropy
 ADAM = optax.adam(optax.cosine_onecycle_schedule(40, 0.05))
 
 
-def fit(model: layers.Layer = MODEL, optimizer: Any = ADAM, data: Any = (X, LABELS), **settings: Any) -> Any:
+def fit(
+    model: layers.Layer = MODEL, optimizer: Any = ADAM, data: Any = (X, LABELS), **settings: Any
+) -> Any:
     return train.fit(model, LOSS, optimizer, data, **({"key": KEY, "batch_size": 4} | settings))
 
 
@@ -41,12 +51,16 @@ def test_a_run_is_its_steps_in_turn(whole: Any) -> None:
     orders, inside = jax.random.split(rest)
     step = train.make_step(MODEL, LOSS, ADAM, average=0.9)
     state, losses = train.create(MODEL, ADAM, first, (6,), average=True), []
-    rows = itertools.chain.from_iterable(np.asarray(train.shuffled(jax.random.fold_in(orders, e), 22, 4)) for e in range(3))  # fmt: skip
+    rows = itertools.chain.from_iterable(
+        np.asarray(train.shuffled(jax.random.fold_in(orders, e), 22, 4)) for e in range(3)
+    )
     for batch in itertools.islice(rows, 12):
         state, metrics = step(state, X[batch], LABELS[batch], inside)
         losses.append(float(metrics["loss"]))
     np.testing.assert_allclose(np.concatenate([r.losses for r in whole[1]]), losses, rtol=1e-6)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), whole[0], state)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), whole[0], state
+    )
 
 
 @pytest.mark.parametrize("cut", [3, 5, 7])
@@ -68,7 +82,9 @@ def test_the_test_set_is_seen_after_every_epoch_and_at_the_end(whole: Any) -> No
     assert [(r.step, r.scores is not None) for r in whole[1]] == [(5, True), (10, True), (12, True)]
     state = whole[0]
     logits = train.make_predict(MODEL)(state.average, state.state, X)
-    assert whole[1][-1].scores == {"accuracy": pytest.approx(float((logits.argmax(-1) == LABELS).mean()))}
+    assert whole[1][-1].scores == {
+        "accuracy": pytest.approx(float((logits.argmax(-1) == LABELS).mean()))
+    }
     _, reports = fit(steps=6, test=(X, LABELS), evaluate_every=4, measures={"loss": LOSS})
     assert [(r.step, r.scores is not None) for r in reports] == [(4, True), (6, True)]
     assert list(reports[0].scores) == ["loss"]
@@ -77,11 +93,14 @@ def test_the_test_set_is_seen_after_every_epoch_and_at_the_end(whole: Any) -> No
 def test_evaluation_counts_every_example_once() -> None:
     params, state = MODEL.init(KEY, (6,))
     logits, _ = MODEL.apply(params, state, jnp.asarray(X))
-    expected = {"loss": float(LOSS(logits, LABELS).mean()), "accuracy": float((logits.argmax(-1) == LABELS).mean())}
+    expected = {
+        "loss": float(LOSS(logits, LABELS).mean()),
+        "accuracy": float((logits.argmax(-1) == LABELS).mean()),
+    }
     for size in (1, 5, 22, 100):
-        got = train.make_evaluate(MODEL, {"loss": LOSS, "accuracy": train.accuracy}, batch_size=size)(
-            params, state, X, LABELS
-        )
+        got = train.make_evaluate(
+            MODEL, {"loss": LOSS, "accuracy": train.accuracy}, batch_size=size
+        )(params, state, X, LABELS)
         assert got == pytest.approx(expected, rel=1e-5)
 
 
@@ -89,23 +108,34 @@ def test_the_average_follows_the_parameters() -> None:
     model = models.mlp((2,))
     optimizer = optax.sgd(0.1)
     state = train.create(model, optimizer, KEY, (6,), average=True)
-    expected, step = jax.tree.map(np.asarray, state.params), train.make_step(model, LOSS, optimizer, average=0.75)
+    expected, step = (
+        jax.tree.map(np.asarray, state.params),
+        train.make_step(model, LOSS, optimizer, average=0.75),
+    )
     for _ in range(3):
         state, _ = step(state, X, LABELS, KEY)
-        expected = jax.tree.map(lambda mean, p: 0.75 * mean + 0.25 * np.asarray(p), expected, state.params)
+        expected = jax.tree.map(
+            lambda mean, p: 0.75 * mean + 0.25 * np.asarray(p), expected, state.params
+        )
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), state.average, expected)
 
 
 def test_step_and_state_agree_about_the_average() -> None:
     state = train.create(MODEL, ADAM, KEY, (6,))
-    with pytest.raises(ValueError, match=r"must agree about `average`: make_step has 0.9, the train state has none"):
+    with pytest.raises(
+        ValueError, match=r"must agree about `average`: make_step has 0.9, the train state has none"
+    ):
         train.make_step(MODEL, LOSS, ADAM, average=0.9)(state, X, LABELS, KEY)
 
 
 def test_accumulated_gradients_are_those_of_the_batch() -> None:
     model = models.mlp((8, 2), "tanh")
     by_twos, whole = (fit(model, optax.sgd(0.1), steps=6, microbatch=m)[0] for m in (2, None))
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-5, atol=1e-6), by_twos.params, whole.params)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-5, atol=1e-6),
+        by_twos.params,
+        whole.params,
+    )
 
 
 def poisoned() -> Iterator[Any]:
@@ -115,7 +145,8 @@ def poisoned() -> Iterator[Any]:
 
 def test_a_step_that_is_not_finite_is_named_and_changes_nothing() -> None:
     with pytest.raises(
-        train.DivergedError, match=r"the loss is nan in step 5 \(input: 24 of 24 numbers of x are not finite\); try"
+        train.DivergedError,
+        match=r"the loss is nan in step 5 \(input: 24 of 24 numbers of x are not finite\); try",
     ) as caught:
         fit(data=poisoned(), steps=8, report_every=2)
     assert caught.value.step == 5
@@ -125,11 +156,16 @@ def test_a_step_that_is_not_finite_is_named_and_changes_nothing() -> None:
 
 def test_a_rule_that_makes_nan_is_named() -> None:
     broken = MODEL.map_ops(
-        lambda path, op: op.replace(backward=lambda saved, dy, **s: (dy / 0,)) if op.name == "relu" else op
+        lambda path, op: (
+            op.replace(backward=lambda saved, dy, **s: (dy / 0,)) if op.name == "relu" else op
+        )
     )
     with pytest.raises(
         train.DivergedError,
-        match=r"a gradient is not finite in step 0 \(backward: 32 of 32 numbers of δ at the output of `norm`, made by the backward of layer `relu` \(relu\)",
+        match=(
+            r"a gradient is not finite in step 0 \(backward: 32 of 32 numbers of δ at the output of"
+            r" `norm`, made by the backward of layer `relu` \(relu\)"
+        ),
     ):
         fit(broken, steps=3)
 
@@ -147,7 +183,10 @@ def test_callbacks_see_every_report_and_end_the_run() -> None:
     seen: list[int] = []
     stop = train.EarlyStopping("accuracy", patience=1, mode="min")
     _, reports = fit(
-        optimizer=optax.adam(0.1), epochs=20, test=(X, LABELS), callbacks=[stop, lambda r, s: seen.append(r.step)]
+        optimizer=optax.adam(0.1),
+        epochs=20,
+        test=(X, LABELS),
+        callbacks=[stop, lambda r, s: seen.append(r.step)],
     )
     assert seen == [r.step for r in reports]
     scores = [r.scores["accuracy"] for r in reports]
@@ -197,7 +236,9 @@ def test_several_runs_at_once_are_each_as_it_would_be_alone() -> None:
             np.testing.assert_allclose(a, b[number], rtol=1e-3, atol=1e-4)
         np.testing.assert_allclose(reports[-1].each[number].losses, own[-1].losses, rtol=1e-3)
         assert reports[-1].each[number].scores == own[-1].scores
-    assert reports[-1].scores == {"accuracy": pytest.approx(np.mean([r.scores["accuracy"] for r in reports[-1].each]))}
+    assert reports[-1].scores == {
+        "accuracy": pytest.approx(np.mean([r.scores["accuracy"] for r in reports[-1].each]))
+    }
     np.testing.assert_allclose(reports[-1].losses, np.mean([r.losses for r in reports[-1].each], 0))
 
 
@@ -257,14 +298,30 @@ def test_of_several_runs_the_state_at_hand_is_that_of_the_bad_one() -> None:
 
 def test_only_true_ends_a_run() -> None:
     for answer in (1, np.ones(2)):
-        assert int(fit(steps=2, report_every=1, callbacks=[lambda report, state, answer=answer: answer])[0].step) == 2
+        assert (
+            int(
+                fit(
+                    steps=2, report_every=1, callbacks=[lambda report, state, answer=answer: answer]
+                )[0].step
+            )
+            == 2
+        )
     for answer in (np.True_,):
-        assert int(fit(steps=2, report_every=1, callbacks=[lambda report, state, answer=answer: answer])[0].step) == 1
+        assert (
+            int(
+                fit(
+                    steps=2, report_every=1, callbacks=[lambda report, state, answer=answer: answer]
+                )[0].step
+            )
+            == 1
+        )
 
 
 def test_early_stopping_ends_a_run_that_never_has_a_score() -> None:
     stop = train.EarlyStopping("loss", patience=2, mode="min")
-    looks = [stop(train.Report(step, 9, 1.0, np.zeros(1), {"loss": math.nan}), None) for step in range(4)]
+    looks = [
+        stop(train.Report(step, 9, 1.0, np.zeros(1), {"loss": math.nan}), None) for step in range(4)
+    ]
     assert looks == [False, False, True, True]
 
 
@@ -283,4 +340,7 @@ def test_an_iterator_that_knows_its_epochs() -> None:
 
     state, reports = fit(data=Known(), epochs=2, test=(X, LABELS))
     assert int(state.step) == 6
-    assert [(report.epoch, report.scores is not None) for report in reports] == [(1.0, True), (2.0, True)]
+    assert [(report.epoch, report.scores is not None) for report in reports] == [
+        (1.0, True),
+        (2.0, True),
+    ]

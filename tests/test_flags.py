@@ -1,4 +1,5 @@
-"""A setting given twice, in whatever spelling, is an error; a file of settings stands for what is written in it, and costs no more than its length."""
+"""A setting given twice, in whatever spelling, is an error; a file of settings stands for what is
+written in it, and costs no more than its length."""
 
 import dataclasses
 import os
@@ -52,7 +53,12 @@ def test_a_flag_as_a_value_is_no_second_flag() -> None:
 
 
 def test_flags_count_more_than_what_was_before() -> None:
-    found = read_flags(Train, ["--seed", "2", "--no-stream"], "x", before=lambda: ["--seed=1", "--epochs=9", "--stream"])  # fmt: skip
+    found = read_flags(
+        Train,
+        ["--seed", "2", "--no-stream"],
+        "x",
+        before=lambda: ["--seed=1", "--epochs=9", "--stream"],
+    )
     assert (found.seed, found.epochs, found.stream) == (2, 9, False)
 
 
@@ -63,7 +69,9 @@ def test_text_and_paths_come_through_flags_and_files_as_they_are(odd: str, tmp_p
     assert read_flags(Train, as_flags({"data": odd, "out": odd}), "x").out == Path(odd)
     (tmp_path / "config.json").write_text(config.text())
     found = read_flags(Train, as_flags(settings_of(tmp_path / "config.json")), "x")
-    assert {field.name: getattr(found, field.name) for field in dataclasses.fields(Config)} == dataclasses.asdict(config)  # fmt: skip
+    assert {
+        field.name: getattr(found, field.name) for field in dataclasses.fields(Config)
+    } == dataclasses.asdict(config)
 
 
 KEYS = [
@@ -82,7 +90,9 @@ def test_a_name_twice_in_a_file(text: str) -> None:
         read_settings(text, "mine.yaml")
 
 
-BOMB = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(f"{b}: &{b} [{', '.join([f'*{a}'] * 9)}]\n" for a, b in zip("abcdefgh", "bcdefghi", strict=True))  # fmt: skip
+BOMB = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
+    f"{b}: &{b} [{', '.join([f'*{a}'] * 9)}]\n" for a, b in zip("abcdefgh", "bcdefghi", strict=True)
+)
 HOSTILE = {
     "nine to the ninth": (BOMB, "stands for what is written elsewhere"),
     "an alias of itself": ("&a [*a]", "stands for what is written elsewhere"),
@@ -93,7 +103,10 @@ HOSTILE = {
     "long": ("#" * (LARGEST + 1), "has more than the 100,000 bytes"),
     "many digits": ("epochs: " + "9" * 50_000, "beyond what 64 bits|Exceeds the limit"),
     "octal": ("epochs: 0o" + "7" * 50_000, "epochs"),
-    "an object": ("epochs: !!python/object/apply:os.getcwd []", "could not determine a constructor"),
+    "an object": (
+        "epochs: !!python/object/apply:os.getcwd []",
+        "could not determine a constructor",
+    ),
     "several documents": ("epochs: 1\n---\nepochs: 2", "but found another document"),
     "a list as a name": ("? [a]\n: b", "unhashable|there is no setting"),
     "a NUL": ("epochs: \0", "special characters are not allowed"),
@@ -132,10 +145,13 @@ def test_a_hostile_file_is_refused_in_a_line_and_in_time(name: str) -> None:
 
 
 def test_what_is_written_twice_is_no_anchor() -> None:
-    assert read_yaml("augment: &a [crop, flip]") == {"augment": ["crop", "flip"]}  # of which nobody makes use
+    # of which nobody makes use
+    assert read_yaml("augment: &a [crop, flip]") == {"augment": ["crop", "flip"]}
 
 
-def test_settings_from_a_pipe_are_read_and_from_a_device_without_end_refused(tmp_path: Path) -> None:
+def test_settings_from_a_pipe_are_read_and_from_a_device_without_end_refused(
+    tmp_path: Path,
+) -> None:
     os.mkfifo(tmp_path / "pipe")
     writer = threading.Thread(target=lambda: (tmp_path / "pipe").write_text("epochs: 3"))
     mouth = os.open(tmp_path / "pipe", os.O_RDWR)  # so that nobody waits for the other

@@ -1,4 +1,5 @@
-"""The folder of a run is one run's at a time, and nothing is deleted there but what its list says."""
+"""The folder of a run is one run's at a time, and nothing is deleted there but what its list
+says."""
 
 import os
 import re
@@ -31,7 +32,13 @@ pytestmark = pytest.mark.skipif(os.name != "posix", reason="locks and links")
 
 def test_a_second_run_is_told_who_has_the_folder(tmp_path: Path) -> None:
     with claimed(tmp_path):
-        with pytest.raises(InputError, match=rf"holds a run that goes on just now \(process {os.getpid()} on .*, since 20"), claimed(tmp_path):  # fmt: skip
+        with (
+            pytest.raises(
+                InputError,
+                match=rf"holds a run that goes on just now \(process {os.getpid()} on .*, since 20",
+            ),
+            claimed(tmp_path),
+        ):
             pass
         assert os.listdir(tmp_path) == [LOCK]
     assert os.listdir(tmp_path) == []
@@ -40,7 +47,9 @@ def test_a_second_run_is_told_who_has_the_folder(tmp_path: Path) -> None:
 
 
 def test_a_run_that_was_killed_claims_nothing(tmp_path: Path) -> None:
-    with subprocess.Popen([sys.executable, "-c", OWNER, str(tmp_path)], stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        [sys.executable, "-c", OWNER, str(tmp_path)], stdout=subprocess.PIPE, text=True
+    ) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "claimed\n"
         with pytest.raises(InputError, match=rf"process {process.pid} on"), claimed(tmp_path):
@@ -79,7 +88,12 @@ def test_what_is_not_listed_stays(place: Path) -> None:
     RunFolder(place / "run").clear()
     left = content(place)
     assert left.pop(f"run/{MANIFEST}")
-    assert set(left) == {"beside/result.json", "run/mine.txt", "run/curves/mine.txt", "run/theirs/result.json"}
+    assert set(left) == {
+        "beside/result.json",
+        "run/mine.txt",
+        "run/curves/mine.txt",
+        "run/theirs/result.json",
+    }
     assert RunFolder(place / "run").written == {"curves"}  # in which there is something
 
 
@@ -89,7 +103,9 @@ def test_a_name_that_is_taken_is_refused(place: Path) -> None:
     for name in ("mine.txt", "theirs", "dangling"):
         with pytest.raises(InputError, match=f"has something called {name} that is on no list"):
             folder.will_write("new", name)
-    assert folder.written == RunFolder(place / "run").written == {"result.json", "curves", "curves/1"}
+    assert (
+        folder.written == RunFolder(place / "run").written == {"result.json", "curves", "curves/1"}
+    )
 
 
 @pytest.mark.parametrize("name", ["..", ".", "", "/", "../beside/result.json", "curves/../mine.txt", "./mine.txt", "curves//1", "curves/", "BESIDE/result.json", "a\0b", 3, None, ["mine.txt"]])  # fmt: skip
@@ -102,7 +118,9 @@ def test_a_list_with_something_elsewhere_is_refused(name: Any, place: Path) -> N
     assert content(place) == before
 
 
-@pytest.mark.parametrize("value", [{}, {"written": 3}, {"written": {"result.json": 1}, "x": 1}, {"written": "mine"}])
+@pytest.mark.parametrize(
+    "value", [{}, {"written": 3}, {"written": {"result.json": 1}, "x": 1}, {"written": "mine"}]
+)
 def test_a_list_that_is_none_is_refused(value: dict[str, Any], place: Path) -> None:
     write_sealed(place / "run" / MANIFEST, KIND, value)
     with pytest.raises(InputError, match="it lists what may be deleted here"):
@@ -127,7 +145,8 @@ def test_nothing_is_deleted_through_a_link(place: Path) -> None:
     (place / "beside" / "1").write_text("weeks of work")
     RunFolder(run).clear()
     assert sorted(os.listdir(place / "beside")) == ["1", "result.json"]
-    assert sorted(os.listdir(run)) == [MANIFEST, "mine.txt", "theirs"]  # the links themselves were the run's
+    # the links themselves were the run's
+    assert sorted(os.listdir(run)) == [MANIFEST, "mine.txt", "theirs"]
 
 
 def test_of_checkpoints_nothing_foreign_is_removed(tmp_path: Path) -> None:
@@ -142,7 +161,13 @@ def test_of_checkpoints_nothing_foreign_is_removed(tmp_path: Path) -> None:
         digests.write_digests(tmp_path / "states" / name)
     (tmp_path / "mine.txt").rename(tmp_path / "states" / "2" / "mine.txt")
     remove_checkpoints(tmp_path / "states")
-    assert set(content(tmp_path)) == {"states/2/mine.txt", "states/3/mine.txt", "states/mine.txt", f"states/mine{UNFINISHED}", "elsewhere/mine.txt"}  # fmt: skip
+    assert set(content(tmp_path)) == {
+        "states/2/mine.txt",
+        "states/3/mine.txt",
+        "states/mine.txt",
+        f"states/mine{UNFINISHED}",
+        "elsewhere/mine.txt",
+    }
 
 
 @pytest.mark.parametrize("sums", [{}, {"files": 3, "later": []}, {"files": ["a"], "later": None}, {"files": {}}, {"files": {"a": 1}, "later": [[]]}, {"files": {"../../mine.txt": "x"}, "later": []}])  # fmt: skip

@@ -1,4 +1,5 @@
-"""The commands with what nobody would give them: however a setting is, and whatever its files hold, they end in time, with a status that --help names, a line, and nothing else changed."""
+"""The commands with what nobody would give them: however a setting is, and whatever its files hold,
+they end in time, with a status that --help names, a line, and nothing else changed."""
 
 import json
 import os
@@ -35,15 +36,26 @@ def command() -> Iterator[Command]:
     nowhere = {f"{kind}_proxy": "http://127.0.0.1:9" for kind in ("http", "https", "all")}
     server = [sys.executable, str(Path(__file__).with_name("fuzz_server.py"))]
     root = str(Path(__file__).parent.parent)
-    environment = {**os.environ, **nowhere, "PYTHONPATH": root, "MPLBACKEND": "agg", "PYTHONUTF8": "1"}
-    with subprocess.Popen(server, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, text=True) as process:  # fmt: skip
+    environment = {
+        **os.environ,
+        **nowhere,
+        "PYTHONPATH": root,
+        "MPLBACKEND": "agg",
+        "PYTHONUTF8": "1",
+    }
+    with subprocess.Popen(
+        server, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, text=True
+    ) as process:
         orders, answers = process.stdin, process.stdout
         assert orders is not None
         assert answers is not None
 
         def run(words: list[str], folder: Path, stdout: str = "stdout") -> int | None:
             said = [str(folder / name) for name in (stdout, "stderr")]
-            orders.write(json.dumps({"argv": words, "cwd": str(folder), "said": said, "seconds": SECONDS}) + "\n")
+            orders.write(
+                json.dumps({"argv": words, "cwd": str(folder), "said": said, "seconds": SECONDS})
+                + "\n"
+            )
             orders.flush()
             return json.loads(answers.readline())
 
@@ -56,11 +68,34 @@ def good(command: Command, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Data and a run that nothing is wrong with."""
     place = tmp_path_factory.mktemp("good")
     (images, labels), (tests, test_labels) = stripes(40, size=8), stripes(12, size=8, seed=1)
-    write_npz(place / "good.npz", train_images=images.astype(np.uint8), train_labels=labels, test_images=tests.astype(np.uint8), test_labels=test_labels)  # fmt: skip
-    words = ["jaxcnn", "train", "--data", "good.npz", "--model", "mlp", "--epochs", "2", "--batch-size", "20", "--checkpoint-every", "2", "--out", "run"]  # fmt: skip
+    write_npz(
+        place / "good.npz",
+        train_images=images.astype(np.uint8),
+        train_labels=labels,
+        test_images=tests.astype(np.uint8),
+        test_labels=test_labels,
+    )
+    words = [
+        "jaxcnn",
+        "train",
+        "--data",
+        "good.npz",
+        "--model",
+        "mlp",
+        "--epochs",
+        "2",
+        "--batch-size",
+        "20",
+        "--checkpoint-every",
+        "2",
+        "--out",
+        "run",
+    ]
     assert command(words, place) == 0, (place / "stderr").read_text()
     settings = json.loads((place / "run" / "config.json").read_text())
-    (place / "run" / "config.json").write_text(json.dumps({**settings, "data": str(place / "good.npz")}))
+    (place / "run" / "config.json").write_text(
+        json.dumps({**settings, "data": str(place / "good.npz")})
+    )
     (place / "run" / "mine.txt").write_text("weeks of work")
     (place / "run" / "checkpoints" / "mine.txt").write_text("weeks of work")
     return place
@@ -71,10 +106,18 @@ def inputs(place: Path, good: Path, draw: random.Random) -> None:
     place.mkdir()
     shutil.copy(good / "good.npz", place)
     (place / "damaged.npz").write_bytes(damaged((good / "good.npz").read_bytes(), draw))
-    for file in draw.sample(sorted(write_folder(place / "idx", train=40, test=12, size=8).iterdir()), 1):
+    for file in draw.sample(
+        sorted(write_folder(place / "idx", train=40, test=12, size=8).iterdir()), 1
+    ):
         file.write_bytes(damaged(file.read_bytes(), draw))
     for number, (pixels, label) in enumerate(zip(*stripes(8, size=8), strict=True)):
-        path = place / "images" / ("train", "test")[number // 4 % 2] / ["a", "[red]b", "c\x1b[2J", "d\udcff"][label] / f"{number}.png"  # fmt: skip
+        path = (
+            place
+            / "images"
+            / ("train", "test")[number // 4 % 2]
+            / ["a", "[red]b", "c\x1b[2J", "d\udcff"][label]
+            / f"{number}.png"
+        )
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(pixels.astype(np.uint8)).save(path)
         if draw.random() < 0.1:
@@ -93,7 +136,10 @@ def inputs(place: Path, good: Path, draw: random.Random) -> None:
 
 def problems(status: int | None, folder: Path) -> Iterator[str]:
     """What is wrong with how a command ended."""
-    out, err = ((folder / name).read_bytes().decode(errors="surrogateescape") for name in ("stdout", "stderr"))
+    out, err = (
+        (folder / name).read_bytes().decode(errors="surrogateescape")
+        for name in ("stdout", "stderr")
+    )
     if status is None:
         yield f"did not end in {SECONDS} seconds"
     elif status not in (0, FAILED, BAD_INPUT, INTERRUPTED, CLOSED):
@@ -101,7 +147,9 @@ def problems(status: int | None, folder: Path) -> Iterator[str]:
     for name, text in (("stdout", out), ("stderr", err)):
         if "Traceback" in text or "Warning" in text:
             yield f"{name} has a traceback or a warning"
-        if printable(text.replace("\n", "").replace("\t", "")) != text.replace("\n", "").replace("\t", ""):
+        if printable(text.replace("\n", "").replace("\t", "")) != text.replace("\n", "").replace(
+            "\t", ""
+        ):
             yield f"{name} has characters that are not seen, of {sorted(UNSEEN)}"
     if status and not COMMAND.search(err) and "\nFAILED: " not in out:
         yield "says no error"
@@ -109,14 +157,20 @@ def problems(status: int | None, folder: Path) -> Iterator[str]:
         yield "says an error, and ends well"
     if len(err.splitlines()) > 60 or max(map(len, err.splitlines()), default=0) > 12_000:
         yield "says too much"
-    scraps = [path for path in folder.rglob("*") if path.name.endswith(".part") or path.name == ".jaxcnn.lock"]
+    scraps = [
+        path
+        for path in folder.rglob("*")
+        if path.name.endswith(".part") or path.name == ".jaxcnn.lock"
+    ]
     if scraps:
         yield f"leaves {scraps}"
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="a fork for each setting")
 @pytest.mark.parametrize("seed", SEEDS)
-def test_whatever_is_given_ends_in_a_line(seed: int, command: Command, good: Path, tmp_path: Path) -> None:
+def test_whatever_is_given_ends_in_a_line(
+    seed: int, command: Command, good: Path, tmp_path: Path
+) -> None:
     failures, counts = [], Counter[int | None]()
     for number in range(EACH if seed else QUICK):
         draw = random.Random(f"{seed}/{number}")
@@ -126,7 +180,9 @@ def test_whatever_is_given_ends_in_a_line(seed: int, command: Command, good: Pat
         shutil.copytree(good / "run", folder / "run", symlinks=True)
         spoil_run(folder / "run", place, draw)
         (folder / "settings.yaml").write_text(settings_text(draw), errors="surrogateescape")
-        words = [word.replace("PLACE", str(place)).replace("RUN", "run") for word in arguments(draw)]
+        words = [
+            word.replace("PLACE", str(place)).replace("RUN", "run") for word in arguments(draw)
+        ]
         canary = {**state(place), **state(good)}
         kept = [path for path in folder.rglob("mine.txt") if path.read_text() == "weeks of work"]
         (folder / "stdout").touch()
@@ -135,13 +191,24 @@ def test_whatever_is_given_ends_in_a_line(seed: int, command: Command, good: Pat
         found = [*problems(status, folder)]
         now: dict[str, Any] = {**state(place), **state(good)}
         written = asked_for(words, folder)
-        changed = sorted(name for name in canary | now if canary.get(name) != now.get(name) and written.isdisjoint([Path(name), *Path(name).parents]))  # fmt: skip
-        changed += [name for name in canary if name in now and now[name][0] != canary[name][0]]  # a mode
-        changed += [str(path) for path in kept if not path.exists() or path.read_text() != "weeks of work"]
+        changed = sorted(
+            name
+            for name in canary | now
+            if canary.get(name) != now.get(name)
+            and written.isdisjoint([Path(name), *Path(name).parents])
+        )
+        # a mode
+        changed += [name for name in canary if name in now and now[name][0] != canary[name][0]]
+        changed += [
+            str(path) for path in kept if not path.exists() or path.read_text() != "weeks of work"
+        ]
         if changed:
             found.append(f"changed {changed[:5]}")
         if found:
-            failures.append(f"seed {seed}/{number}: {words}\n{found}\n{(folder / 'stderr').read_bytes()[-3000:]!r}\n{(folder / 'stdout').read_bytes()[-500:]!r}")  # fmt: skip
+            failures.append(
+                f"seed {seed}/{number}:"
+                f" {words}\n{found}\n{(folder / 'stderr').read_bytes()[-3000:]!r}\n{(folder / 'stdout').read_bytes()[-500:]!r}"
+            )
         shutil.rmtree(folder)
         shutil.rmtree(place)
     print(counts)

@@ -1,4 +1,5 @@
-"""Whatever has happened to a file, it is read as it was meant, or refused in one line that names it: no other exception, no warning, no word on the terminal, no heap of memory."""
+"""Whatever has happened to a file, it is read as it was meant, or refused in one line that names
+it: no other exception, no warning, no word on the terminal, no heap of memory."""
 
 import resource
 import unicodedata
@@ -32,7 +33,8 @@ def check_line(error: Exception, kind: type[Exception], name: str) -> None:
 
 
 def outcome(reader: Reader, path: Path, name: str = "") -> Any:
-    """What is read, or None where it is refused in a line with that ``name``, the file's if not given."""
+    """What is read, or None where it is refused in a line with that ``name``, the file's if not
+    given."""
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
@@ -61,14 +63,20 @@ def numbers(found: Any) -> list[tuple[str, tuple[int, ...], bytes]]:
 
 @pytest.mark.parametrize("count", COUNTS)
 @pytest.mark.parametrize("name", READERS)
-def test_a_damaged_file_is_read_or_refused_in_one_line(name: str, count: int, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:  # fmt: skip
+def test_a_damaged_file_is_read_or_refused_in_one_line(
+    name: str, count: int, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     reader = READERS[name]
     path = tmp_path / reader.name
     put(tmp_path, {**reader.beside, reader.name: reader.wrap(reader.content)})
     whole = outcome(reader, path)
     assert whole is not None
     assert reader.right(whole)
-    changed: st.SearchStrategy[bytes] = mutated_json(reader.content.decode()).map(str.encode) if reader.json else mutated(reader.content)  # fmt: skip
+    changed: st.SearchStrategy[bytes] = (
+        mutated_json(reader.content.decode()).map(str.encode)
+        if reader.json
+        else mutated(reader.content)
+    )
 
     @settings(max_examples=count, **COMMON)
     @given(changed)
@@ -82,5 +90,6 @@ def test_a_damaged_file_is_read_or_refused_in_one_line(name: str, count: int, tm
     holds()
     told = capfd.readouterr()
     assert told.out == ""
-    assert told.err == "" or name == "tiff, packed"  # libtiff has words of its own, which nothing in Python hears
+    # libtiff has words of its own, which nothing in Python hears
+    assert told.err == "" or name == "tiff, packed"
     assert not {unicodedata.category(c) for c in told.err.replace("\n", "")} & UNSEEN

@@ -1,4 +1,5 @@
-"""What a run that goes on is given by others: checkpoints, the state of a stream, another process, words on the command line. It is taken as it was meant, or refused in one line."""
+"""What a run that goes on is given by others: checkpoints, the state of a stream, another process,
+words on the command line. It is taken as it was meant, or refused in one line."""
 
 import contextlib
 import gc
@@ -53,7 +54,11 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_checkpoint(summed: bool, count: int, written: Path, tmp_path: Path) -> None:
     """A forged one has the sums of what is in it, so that all that reads it sees the damage."""
     folder, like = tmp_path / "copy", state()
-    names = sorted(path.relative_to(written) for path in written.rglob("*") if path.is_file() and path.name != LIST)
+    names = sorted(
+        path.relative_to(written)
+        for path in written.rglob("*")
+        if path.is_file() and path.name != LIST
+    )
     assert len(names) > 5
 
     @settings(max_examples=count, **COMMON)
@@ -106,7 +111,9 @@ def test_the_state_of_a_stream(count: int) -> None:
 @pytest.mark.parametrize("count", COUNTS)
 def test_what_another_process_says(count: int) -> None:
     @settings(max_examples=count, **COMMON)
-    @given(mutated(b'{"jaxcnn": 1, "process": 1, "of": 2, "told": {"--seed": "0"}}\n{"sees": true}\n'))
+    @given(
+        mutated(b'{"jaxcnn": 1, "process": 1, "of": 2, "told": {"--seed": "0"}}\n{"sees": true}\n')
+    )
     def holds(said: bytes) -> None:
         other, own = socket.socketpair()
         line = Connection(own)
@@ -134,7 +141,10 @@ def test_a_word_on_the_command_line(option: str, count: int) -> None:
     assert read(good)
 
     @settings(max_examples=count, **COMMON)
-    @given(mutated(good.encode()).map(lambda content: content.decode(errors="surrogateescape")) | st.text())
+    @given(
+        mutated(good.encode()).map(lambda content: content.decode(errors="surrogateescape"))
+        | st.text()
+    )
     def holds(text: str) -> None:
         with contextlib.suppress(ValueError):  # of which the command makes an InputError
             assert isinstance(read(text), tuple | list | dict)
@@ -143,8 +153,11 @@ def test_a_word_on_the_command_line(option: str, count: int) -> None:
 
 
 @pytest.mark.parametrize("count", [40, pytest.param(1000, marks=pytest.mark.slow)])
-def test_settings_of_a_file_as_flags(count: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """What a file of settings may hold is, as flags, the settings that it holds, or is refused in words."""
+def test_settings_of_a_file_as_flags(
+    count: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What a file of settings may hold is, as flags, the settings that it holds, or is refused in
+    words."""
     path = tmp_path / "a.json"
 
     @settings(max_examples=count, **COMMON)

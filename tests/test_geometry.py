@@ -1,4 +1,5 @@
-"""Convolution and pooling over drawn geometries: any rank, stride, padding, dilation and grouping that fits."""
+"""Convolution and pooling over drawn geometries: any rank, stride, padding, dilation and grouping
+that fits."""
 
 import functools
 
@@ -35,7 +36,12 @@ def windows(draw, *, dilations=True):
     padding = {"one": 1, "pairs": tuple(pairs)}.get(kind, kind)
     least = [(k - 1) * d + 1 for k, d in zip(taps, dilation, strict=True)]
     cells = [draw(st.integers(e, e + 4)) for e in least]
-    return cells, {"window": tuple(taps), "stride": tuple(stride), "padding": padding, "dilation": tuple(dilation)}
+    return cells, {
+        "window": tuple(taps),
+        "stride": tuple(stride),
+        "padding": padding,
+        "dilation": tuple(dilation),
+    }
 
 
 @st.composite
@@ -43,7 +49,11 @@ def convolutions(draw):
     """(shape of x, shape of w, settings)."""
     cells, geometry = draw(windows())
     groups = draw(st.integers(1, 3))
-    inputs, outputs, batch = groups * draw(st.integers(1, 2)), groups * draw(st.integers(1, 2)), draw(st.integers(1, 3))
+    inputs, outputs, batch = (
+        groups * draw(st.integers(1, 2)),
+        groups * draw(st.integers(1, 2)),
+        draw(st.integers(1, 3)),
+    )
     x = batch, *cells, inputs
     w = *geometry.pop("window"), inputs // groups, outputs
     return x, w, {**geometry, "groups": groups, "flip": draw(st.booleans())}
@@ -52,7 +62,9 @@ def convolutions(draw):
 def check(op, draws, static, seed=0):
     rng = np.random.default_rng(seed)
     args = tuple(jnp.asarray(d.sample(rng, None), "float64") for d in draws)
-    subject = Subject(functools.partial(op, **static), args, functools.partial(reference(op), **static))
+    subject = Subject(
+        functools.partial(op, **static), args, functools.partial(reference(op), **static)
+    )
     report = prove(subject, only=ORACLE)
     assert report.ok, str(report)
     return args
@@ -64,13 +76,21 @@ def conv_property(case):
         x, w = check(ops.conv, (normal(*x), normal(*w)), static)
         spatial = "DHW"[-(x.ndim - 2) :]
         geometry = resolve(
-            "conv", x.shape[1:-1], window=w.shape[:-2], **{k: static[k] for k in ("stride", "padding", "dilation")}
+            "conv",
+            x.shape[1:-1],
+            window=w.shape[:-2],
+            **{k: static[k] for k in ("stride", "padding", "dilation")},
         )
         turned = jnp.flip(w, range(w.ndim - 2)) if static["flip"] else w
         theirs = lax.conv_general_dilated(
-            x, turned, geometry.stride, geometry.padding, rhs_dilation=geometry.dilation, feature_group_count=static["groups"],
+            x,
+            turned,
+            geometry.stride,
+            geometry.padding,
+            rhs_dilation=geometry.dilation,
+            feature_group_count=static["groups"],
             dimension_numbers=("N" + spatial + "C", spatial + "IO", "N" + spatial + "C"),
-        )  # fmt: skip
+        )
         np.testing.assert_allclose(ops.conv(x, w, **static), theirs, atol=1e-12)
 
 

@@ -1,4 +1,5 @@
-"""NaN, infinity and numbers near the largest: every fast road leaves them where the plain convolution does."""
+"""NaN, infinity and numbers near the largest: every fast road leaves them where the plain
+convolution does."""
 
 import functools
 import importlib
@@ -12,7 +13,11 @@ from jaxcnn.window import resolve
 
 conv = importlib.import_module("jaxcnn.ops.conv")
 PRODUCTS = {"correlate": ("x", "w"), "input_gradient": ("dy", "w"), "weight_gradient": ("x", "dy")}
-WAYS = ["alone", "both mapped", *(pytest.param(way, marks=pytest.mark.slow) for way in ("in a loop", "left mapped"))]
+WAYS = [
+    "alone",
+    "both mapped",
+    *(pytest.param(way, marks=pytest.mark.slow) for way in ("in a loop", "left mapped")),
+]
 
 
 def scanned(product, left, right):
@@ -20,7 +25,8 @@ def scanned(product, left, right):
 
 
 def both_roads(name, taps, way):
-    """The op's own product and the plain one, each of arrays with the axes that ``way`` asks for."""
+    """The op's own product and the plain one, each of arrays with the axes that ``way`` asks
+    for."""
     window = resolve("conv", (8, 8), window=(taps, taps), stride=1, padding="SAME", dilation=1)
     ours = functools.partial(getattr(conv, name), window=window, groups=1)
     plain = functools.partial(getattr(conv, f"_{name}"), window=window, groups=1)
@@ -28,7 +34,11 @@ def both_roads(name, taps, way):
         return functools.partial(scanned, ours), plain
     if way in ("left mapped", "both mapped"):
         axes = (0, 0 if way == "both mapped" else None)
-        one_by_one = (lambda left, right: jax.lax.map(lambda both: plain(*both), (left, right))) if way == "both mapped" else (lambda left, right: jax.lax.map(lambda each: plain(each, right), left))  # fmt: skip
+        one_by_one = (
+            (lambda left, right: jax.lax.map(lambda both: plain(*both), (left, right)))
+            if way == "both mapped"
+            else (lambda left, right: jax.lax.map(lambda each: plain(each, right), left))
+        )
         return jax.vmap(ours, axes), one_by_one
     return ours, plain
 
@@ -59,7 +69,9 @@ def test_what_is_not_finite_lies_where_the_convolution_has_it(name, taps, way):
             drawn[side][at] = odd
             got, want = (road(*sides(name, drawn, way)) for road in (ours, plain))
             assert not np.isfinite(want).all()
-            np.testing.assert_array_equal(np.where(np.isfinite(got), 0, got), np.where(np.isfinite(want), 0, want))
+            np.testing.assert_array_equal(
+                np.where(np.isfinite(got), 0, got), np.where(np.isfinite(want), 0, want)
+            )
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -78,9 +90,13 @@ def test_sums_overflow_no_earlier(name, taps, way):
 
 
 def test_the_plain_weight_gradient_is_the_same_inside_of_a_loop():
-    """XLA rewrites convolutions of the main program alone; what it leaves takes another road, 40 to 100 times as slow."""
+    """XLA rewrites convolutions of the main program alone; what it leaves takes another road, 40 to
+    100 times as slow."""
     rng = np.random.default_rng(0)
-    x, dy = rng.standard_normal((16, 16, 16, 8), np.float32), rng.standard_normal((16, 16, 16, 4), np.float32)
+    x, dy = (
+        rng.standard_normal((16, 16, 16, 8), np.float32),
+        rng.standard_normal((16, 16, 16, 4), np.float32),
+    )
     window = resolve("conv", (16, 16), window=(3, 3), stride=1, padding="SAME", dilation=1)
     product = functools.partial(conv._weight_gradient, window=window, groups=1)
     inside = jax.jit(functools.partial(scanned, product))

@@ -17,7 +17,9 @@ LABELS = jnp.array([0, 1, 2, 0])
 
 def plain_loss(w, b, v):
     y = jax.nn.relu(
-        jax.lax.conv_general_dilated(X, w, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+        jax.lax.conv_general_dilated(
+            X, w, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
+        )
         + b[None, None, None]
     )
     y = -jax.lax.reduce_window(-y, jnp.inf, jax.lax.min, (1, 2, 2, 1), (1, 2, 2, 1), "VALID")
@@ -31,7 +33,10 @@ def our_loss(w, b, v):
 
 def weights():
     rng = np.random.default_rng(1)
-    return tuple(jnp.asarray(rng.standard_normal(shape), jnp.float32) * 0.1 for shape in ((3, 3, 2, 4), (4,), (64, 3)))
+    return tuple(
+        jnp.asarray(rng.standard_normal(shape), jnp.float32) * 0.1
+        for shape in ((3, 3, 2, 4), (4,), (64, 3))
+    )
 
 
 def check(grads):
@@ -56,7 +61,8 @@ def test_in_a_flax_linen_module():
         @linen.compact
         def __call__(self):
             w, b, v = (
-                self.param(name, lambda key, value=value: value) for name, value in zip("wbv", weights(), strict=True)
+                self.param(name, lambda key, value=value: value)
+                for name, value in zip("wbv", weights(), strict=True)
             )
             return our_loss(w, b, v)
 
@@ -86,12 +92,16 @@ def test_in_a_plain_optax_loop(frozen):
     optimizer = optax.adam(1e-2)
     if frozen:
         labels = {"dense1": "still", "dense2": "moves"}
-        optimizer = optax.multi_transform({"moves": optimizer, "still": optax.set_to_zero()}, labels)
+        optimizer = optax.multi_transform(
+            {"moves": optimizer, "still": optax.set_to_zero()}, labels
+        )
     opt_state = optimizer.init(params)
 
     @jax.jit
     def step(params, opt_state):
-        (value, _), grads = value_and_grad(model, ops.softmax_cross_entropy)(params, state, X, LABELS)
+        (value, _), grads = value_and_grad(model, ops.softmax_cross_entropy)(
+            params, state, X, LABELS
+        )
         updates, opt_state = optimizer.update(grads, opt_state, params)
         return optax.apply_updates(params, updates), opt_state, value
 
@@ -102,6 +112,8 @@ def test_in_a_plain_optax_loop(frozen):
     assert values[-1] < 0.1 * values[0]
     same = [
         bool((a == b).all())
-        for a, b in zip(jax.tree.leaves(trained["dense1"]), jax.tree.leaves(params["dense1"]), strict=True)
+        for a, b in zip(
+            jax.tree.leaves(trained["dense1"]), jax.tree.leaves(params["dense1"]), strict=True
+        )
     ]
     assert all(same) == frozen

@@ -1,4 +1,5 @@
-"""The fast algorithms compute what the plain ones do, for every geometry, block size and transformation."""
+"""The fast algorithms compute what the plain ones do, for every geometry, block size and
+transformation."""
 
 import functools
 import importlib
@@ -15,7 +16,11 @@ from jaxcnn.kernels.toom_cook import matrices
 from jaxcnn.verify.subject import quick
 from jaxcnn.window import resolve
 
-CASES = [case for case in ops.conv.cases if case.static.get("groups", 1) == 1 and not case.static.get("flip")]
+CASES = [
+    case
+    for case in ops.conv.cases
+    if case.static.get("groups", 1) == 1 and not case.static.get("flip")
+]
 
 
 @pytest.mark.parametrize(
@@ -30,8 +35,18 @@ def test_im2col_equals_the_reference(case, block, x64):
     window = resolve("conv", x.shape[1:-1], window=w.shape[:-2], **geometry)
     for got, want in (
         (quick(functools.partial(im2col.correlate, window=window, block=block))(x, w), y),
-        (quick(functools.partial(im2col.input_gradient, window=window, block=block))(jnp.cos(y), w), dx),
-        (quick(functools.partial(im2col.weight_gradient, window=window, block=block))(x, jnp.cos(y)), dw),
+        (
+            quick(functools.partial(im2col.input_gradient, window=window, block=block))(
+                jnp.cos(y), w
+            ),
+            dx,
+        ),
+        (
+            quick(functools.partial(im2col.weight_gradient, window=window, block=block))(
+                x, jnp.cos(y)
+            ),
+            dw,
+        ),
     ):
         assert got.shape == want.shape
         np.testing.assert_allclose(got, want, atol=1e-12 * float(jnp.abs(want).max()))
@@ -39,13 +54,20 @@ def test_im2col_equals_the_reference(case, block, x64):
 
 def test_a_batch_that_does_not_divide_into_blocks(x64):
     rng = np.random.default_rng(0)
-    x, w = jnp.asarray(rng.standard_normal((7, 5, 5, 2))), jnp.asarray(rng.standard_normal((3, 3, 2, 3)))
+    x, w = (
+        jnp.asarray(rng.standard_normal((7, 5, 5, 2))),
+        jnp.asarray(rng.standard_normal((3, 3, 2, 3))),
+    )
     window = resolve("conv", (5, 5), window=3, stride=1, padding="SAME", dilation=1)
-    np.testing.assert_allclose(im2col.correlate(x, w, window=window, block=3), reference(ops.conv)(x, w), atol=1e-12)
+    np.testing.assert_allclose(
+        im2col.correlate(x, w, window=window, block=3), reference(ops.conv)(x, w), atol=1e-12
+    )
 
 
 @pytest.mark.parametrize(
-    "padding", [*(pytest.param(p, marks=pytest.mark.slow) for p in ("SAME", "VALID")), ((2, 1), (0, 2))], ids=str
+    "padding",
+    [*(pytest.param(p, marks=pytest.mark.slow) for p in ("SAME", "VALID")), ((2, 1), (0, 2))],
+    ids=str,
 )
 @pytest.mark.parametrize("cells", [(5, 9), pytest.param((8, 6), marks=pytest.mark.slow)], ids=str)
 @pytest.mark.parametrize("taps", [3, 5])
@@ -53,7 +75,10 @@ def test_winograd_equals_the_reference(taps, cells, padding, x64, monkeypatch):
     monkeypatch.setattr(winograd, "NEAR_BYTES", 1)  # so that every image is a block of its own
     monkeypatch.setattr(winograd, "PARALLEL", 1)
     rng = np.random.default_rng(0)
-    x, w = jnp.asarray(rng.standard_normal((3, *cells, 2))), jnp.asarray(rng.standard_normal((taps, taps, 2, 3)))
+    x, w = (
+        jnp.asarray(rng.standard_normal((3, *cells, 2))),
+        jnp.asarray(rng.standard_normal((taps, taps, 2, 3))),
+    )
     window = resolve("conv", cells, window=(taps, taps), stride=1, padding=padding, dilation=1)
     y, pull = jax.vjp(functools.partial(reference(ops.conv), padding=padding), x, w)
     dx, dw = pull(jnp.cos(y))
@@ -76,10 +101,15 @@ def test_toom_cook_is_a_correlation(m, r):
 
 @pytest.mark.parametrize(
     ("kernel", "taps"),
-    [pytest.param(im2col, 5, marks=pytest.mark.slow), (winograd, 3), pytest.param(winograd, 5, marks=pytest.mark.slow)],
+    [
+        pytest.param(im2col, 5, marks=pytest.mark.slow),
+        (winograd, 3),
+        pytest.param(winograd, 5, marks=pytest.mark.slow),
+    ],
 )
 def test_the_error_in_float32_is_that_of_the_direct_sum(kernel, taps):
-    """Against float64: no more than twice the error of what the op computes elsewhere, at its largest and in the mean square."""
+    """Against float64: no more than twice the error of what the op computes elsewhere, at its
+    largest and in the mean square."""
     rng = np.random.default_rng(0)
     x, w = rng.standard_normal((16, 14, 14, 32)), rng.standard_normal((taps, taps, 32, 32))
     places = 15 - taps
@@ -87,7 +117,9 @@ def test_the_error_in_float32_is_that_of_the_direct_sum(kernel, taps):
     window = resolve("conv", (14, 14), window=(taps, taps), stride=1, padding="VALID", dilation=1)
 
     def direct(x, w):
-        return jax.lax.conv_general_dilated(x, w, (1, 1), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+        return jax.lax.conv_general_dilated(
+            x, w, (1, 1), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC")
+        )
 
     with jax.enable_x64(True):
         wide = [jnp.asarray(v) for v in (x, w, dy)]
@@ -147,10 +179,13 @@ def test_16_bits_are_computed_in_32_and_rounded_once(dtype, groups):
         y, saved = ops.conv.run(x, w, groups=groups)
         return y, *ops.conv.pull(saved, dy, groups=groups)
 
-    for narrow, full in zip(all_three(x, w, dy), all_three(*(a.astype("float32") for a in (x, w, dy))), strict=True):
+    for narrow, full in zip(
+        all_three(x, w, dy), all_three(*(a.astype("float32") for a in (x, w, dy))), strict=True
+    ):
         assert narrow.dtype == dtype
         full, gap = np.asarray(full), np.abs(narrow.astype("float32") - full)
-        rounding = jnp.finfo(dtype).eps / 2 * np.abs(full) + 1e-6 * np.abs(full).max()  # once, and float32's own
+        # once, and float32's own
+        rounding = jnp.finfo(dtype).eps / 2 * np.abs(full) + 1e-6 * np.abs(full).max()
         assert (gap <= rounding).all()
 
 
@@ -162,28 +197,48 @@ SIDES = {"left": (0, None), "right": (None, 0), "both": (0, 0)}
 
 
 @pytest.mark.parametrize("mapped", SIDES)
-@pytest.mark.parametrize("sizes", ["small", pytest.param("one fills a block", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "sizes", ["small", pytest.param("one fills a block", marks=pytest.mark.slow)]
+)
 def test_products_under_vmap_are_those_of_a_loop(sizes, mapped, x64, monkeypatch):
     """Values and derivatives, whatever is mapped, and mapped twice."""
     if sizes != "small":
         monkeypatch.setattr(im2col, "BLOCK_BYTES", 1)
     rng = np.random.default_rng(0)
-    x, w, dy = (rng.standard_normal(shape) for shape in ((3, 2, 5, 4, 2), (3, 3, 3, 2, 3), (3, 2, 5, 4, 3)))
+    x, w, dy = (
+        rng.standard_normal(shape) for shape in ((3, 2, 5, 4, 2), (3, 3, 3, 2, 3), (3, 2, 5, 4, 3))
+    )
     window = resolve("conv", (5, 4), window=(3, 3), stride=1, padding="SAME", dilation=1)
-    for name, left, right in (("correlate", x, w), ("input_gradient", dy, w), ("weight_gradient", x, dy)):
-        product = functools.partial(getattr(importlib.import_module("jaxcnn.ops.conv"), name), window=window, groups=1)
+    for name, left, right in (
+        ("correlate", x, w),
+        ("input_gradient", dy, w),
+        ("weight_gradient", x, dy),
+    ):
+        product = functools.partial(
+            getattr(importlib.import_module("jaxcnn.ops.conv"), name), window=window, groups=1
+        )
         axes = SIDES[mapped]
-        sides = [jnp.asarray(side if axis == 0 else side[0]) for side, axis in zip((left, right), axes, strict=True)]
+        sides = [
+            jnp.asarray(side if axis == 0 else side[0])
+            for side, axis in zip((left, right), axes, strict=True)
+        ]
 
         def alone(n, *sides, product=product, axes=axes):
-            return product(*(side[n] if axis == 0 else side for side, axis in zip(sides, axes, strict=True)))
+            return product(
+                *(side[n] if axis == 0 else side for side, axis in zip(sides, axes, strict=True))
+            )
 
         together = quick(_with_derivative(jax.vmap(product, axes)))(*sides)
         for n in range(3):
-            for got, want in zip(together, quick(_with_derivative(functools.partial(alone, n)))(*sides), strict=True):
+            for got, want in zip(
+                together, quick(_with_derivative(functools.partial(alone, n)))(*sides), strict=True
+            ):
                 np.testing.assert_allclose(got[n], want, atol=1e-12)
         twice = jax.vmap(jax.vmap(product, axes), axes)
-        doubled = [jnp.stack([side, side]) if axis == 0 else side for side, axis in zip(sides, axes, strict=True)]
+        doubled = [
+            jnp.stack([side, side]) if axis == 0 else side
+            for side, axis in zip(sides, axes, strict=True)
+        ]
         np.testing.assert_allclose(quick(twice)(*doubled)[1], together[0], atol=1e-12)
 
 
@@ -195,19 +250,28 @@ def test_mapped_weights_are_no_grouped_convolution():
 
 @pytest.mark.parametrize("taps", [3, 7])  # Winograd, im2col
 def test_a_batch_cut_by_a_mesh_costs_one_sum_of_the_weights_gradient(taps):
-    """As seen only by the compiler: the arrays do not know of the mesh while the program is traced."""
+    """As seen only by the compiler: the arrays do not know of the mesh while the program is
+    traced."""
     mesh = jax.make_mesh((8,), ("batch",), axis_types=(jax.sharding.AxisType.Auto,))
     cut, whole = (jax.NamedSharding(mesh, jax.P(*axes)) for axes in (("batch",), ()))
     rng = np.random.default_rng(0)
-    x, w = rng.standard_normal((16, 8, 8, 32), np.float32), rng.standard_normal((taps, taps, 32, 32), np.float32)
+    x, w = (
+        rng.standard_normal((16, 8, 8, 32), np.float32),
+        rng.standard_normal((taps, taps, 32, 32), np.float32),
+    )
 
-    dy = rng.standard_normal((16, 8, 8, 32), np.float32)  # none that depends on y, whose rounding it would carry on
+    # none that depends on y, whose rounding it would carry on
+    dy = rng.standard_normal((16, 8, 8, 32), np.float32)
 
     def gradients(x, w, dy):
         _, saved = ops.conv.run(x, w)
         return ops.conv.pull(saved, dy)
 
-    program = jax.jit(gradients, in_shardings=(cut, whole, cut), out_shardings=(cut, whole)).lower(x, w, dy).compile()
+    program = (
+        jax.jit(gradients, in_shardings=(cut, whole, cut), out_shardings=(cut, whole))
+        .lower(x, w, dy)
+        .compile()
+    )
     text = str(program.as_text())
     assert "all-gather" not in text
     assert text.count(" all-reduce(") + text.count(" all-reduce-start(") == 1

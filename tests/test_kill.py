@@ -1,4 +1,5 @@
-"""Runs that are killed with SIGKILL, at any moment, and resumed: the same bits as one that never was. Real processes; minutes, so in the slow tier."""
+"""Runs that are killed with SIGKILL, at any moment, and resumed: the same bits as one that never
+was. Real processes; minutes, so in the slow tier."""
 
 import random
 import subprocess
@@ -15,8 +16,30 @@ STEPS_BETWEEN = 50
 
 
 def command(data: Path, out: Path, *more: str) -> list[str]:
-    settings = ["--model", "lenet", "--epochs", "20", "--batch-size", "4", "--checkpoint-every", str(STEPS_BETWEEN), "--average", "0.9"]  # fmt: skip
-    return [sys.executable, "-m", "jaxcnn", "train", "--data", str(data), "--out", str(out), *settings, *more]
+    settings = [
+        "--model",
+        "lenet",
+        "--epochs",
+        "20",
+        "--batch-size",
+        "4",
+        "--checkpoint-every",
+        str(STEPS_BETWEEN),
+        "--average",
+        "0.9",
+    ]
+    return [
+        sys.executable,
+        "-m",
+        "jaxcnn",
+        "train",
+        "--data",
+        str(data),
+        "--out",
+        str(out),
+        *settings,
+        *more,
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +47,13 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path, rng = tmp_path_factory.mktemp("data") / "noise.npz", np.random.default_rng(0)
     labels = rng.integers(0, 3, 300)
     images = (rng.integers(0, 120, (300, 8, 8)) + 60 * labels[:, None, None]).astype(np.uint8)
-    np.savez(path, train_images=images[:240], train_labels=labels[:240], test_images=images[240:], test_labels=labels[240:])  # fmt: skip
+    np.savez(
+        path,
+        train_images=images[:240],
+        train_labels=labels[:240],
+        test_images=images[240:],
+        test_labels=labels[240:],
+    )
     return path
 
 
@@ -42,20 +71,34 @@ def losses(out: Path) -> list[float]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", range(20))
-def test_a_killed_run_ends_as_one_that_was_not(number: int, data: Path, whole: Path, tmp_path: Path) -> None:
+def test_a_killed_run_ends_as_one_that_was_not(
+    number: int, data: Path, whole: Path, tmp_path: Path
+) -> None:
     out, chance = tmp_path / "run", random.Random(number)
-    # Three before the first step; the others after so many lines of the log, and a moment more, as a machine's pace changes
+    # Three before the first step; the others after so many lines of the log, and a moment more, as
+    # a machine's pace changes
     lines = -1 if number < 3 else chance.randrange(len(read_lines(whole / "metrics.jsonl")))
-    process = subprocess.Popen(command(data, out), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        command(data, out), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
     while lines >= 0 and process.poll() is None and len(written(out)) <= lines:
         time.sleep(0.01)
     time.sleep(chance.uniform(0, 8 if lines < 0 else 0.3))
     process.kill()
     process.wait()
     states = out / "checkpoints"
-    kept = sorted(int(path.name) for path in states.iterdir() if path.name.isdigit()) if states.exists() else []
+    kept = (
+        sorted(int(path.name) for path in states.iterdir() if path.name.isdigit())
+        if states.exists()
+        else []
+    )
     begun = (out / "config.json").exists()
-    again = subprocess.run(command(data, out, *(["--resume"] if begun else [])), capture_output=True, text=True, check=False)  # fmt: skip
+    again = subprocess.run(
+        command(data, out, *(["--resume"] if begun else [])),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert again.returncode == 0, again.stderr
     if kept:
         assert f"goes on from step {kept[-1]:,} of 1,200\n" in again.stderr

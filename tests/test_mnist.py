@@ -1,4 +1,5 @@
-"""The experiment through its command line, on a tiny data set: what it writes, what it refuses, how it is stopped."""
+"""The experiment through its command line, on a tiny data set: what it writes, what it refuses, how
+it is stopped."""
 
 import json
 import os
@@ -57,7 +58,9 @@ def _assert_pictures(out: Path) -> None:
         assert width > 400
 
 
-def test_a_run_learns_and_leaves_its_results(stripes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_run_learns_and_leaves_its_results(
+    stripes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     out = tmp_path / "deep" / "folder"
     assert _run(stripes, out, "--epochs", "4", "--seed", "3") == 0
     result = _result(out)
@@ -85,7 +88,9 @@ def test_a_run_learns_and_leaves_its_results(stripes: Path, tmp_path: Path, caps
     )
     printed = capsys.readouterr()
     assert "step 120/120  epoch 4  loss " in printed.out
-    assert f"{result['test_accuracy']:.2%} of the test images are right after 4 epochs" in printed.out
+    assert (
+        f"{result['test_accuracy']:.2%} of the test images are right after 4 epochs" in printed.out
+    )
     assert f"Results and pictures are in {out}" in printed.out
     assert "Next: " in printed.out
     assert printed.err == ""
@@ -134,21 +139,30 @@ def test_what_cannot_be_used_is_refused_in_one_line(
 
 
 @pytest.mark.parametrize("flags", ["--epochs many", "--epoch 3", "--model vgg16", "stray"])
-def test_what_is_no_flag_is_refused_with_status_2(stripes: Path, tmp_path: Path, flags: str) -> None:
+def test_what_is_no_flag_is_refused_with_status_2(
+    stripes: Path, tmp_path: Path, flags: str
+) -> None:
     with pytest.raises(SystemExit) as caught:
         _run(stripes, tmp_path, *flags.split())
     assert caught.value.code == 2
 
 
-def test_settings_are_refused_before_the_data_is_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_settings_are_refused_before_the_data_is_read(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert _run(tmp_path / "missing", tmp_path, "--epochs", "0") == 2
     assert "--epochs" in capsys.readouterr().err
 
 
-def test_images_too_small_for_the_model_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_images_too_small_for_the_model_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     folder = write_folder(tmp_path / "data")
     for split, count in (("train", 200), ("test", 50)):
-        write_idx(folder / NAMES[f"{split} images"], np.random.default_rng(0).integers(0, 256, (count, 3, 3)))
+        write_idx(
+            folder / NAMES[f"{split} images"],
+            np.random.default_rng(0).integers(0, 256, (count, 3, 3)),
+        )
     assert _run(folder, tmp_path / "out", "--model", "lenet") == 2
     error = capsys.readouterr().err
     assert error.startswith("error: --model lenet does not take images of 3×3 pixels: ")
@@ -156,10 +170,15 @@ def test_images_too_small_for_the_model_are_refused(tmp_path: Path, capsys: pyte
     assert error.count("\n") == 1
 
 
-def test_images_that_are_all_alike_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_images_that_are_all_alike_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     write_idx(write_folder(tmp_path / "data") / NAMES["train images"], np.full((200, 10, 10), 9))
     assert _run(tmp_path / "data", tmp_path / "out") == 2
-    assert f"--data-dir {tmp_path / 'data'}: all pixels of all training images are 9" in capsys.readouterr().err
+    assert (
+        f"--data-dir {tmp_path / 'data'}: all pixels of all training images are 9"
+        in capsys.readouterr().err
+    )
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(
@@ -177,7 +196,10 @@ def test_a_loss_that_is_not_finite_stops_the_run(
 
 @pytest.mark.slow
 def test_an_interrupted_run_keeps_its_whole_epochs(
-    stripes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    stripes: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     def run_until(last: int) -> Path:
         class Interrupting(Progress):
@@ -203,7 +225,9 @@ def test_an_interrupted_run_keeps_its_whole_epochs(
 def test_a_run_interrupted_in_its_first_epoch_leaves_its_losses(
     stripes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Progress, "__call__", lambda self, report, state: os.kill(os.getpid(), signal.SIGINT))
+    monkeypatch.setattr(
+        Progress, "__call__", lambda self, report, state: os.kill(os.getpid(), signal.SIGINT)
+    )
     assert _run(stripes, tmp_path, "--batch-size", "4") == 130
     result = _result(tmp_path)
     assert (result["test_accuracy"], result["epochs"], result["steps"]) == (None, 0, 50)
@@ -211,15 +235,25 @@ def test_a_run_interrupted_in_its_first_epoch_leaves_its_losses(
 
 
 def test_ctrl_c_stops_a_real_run(stripes: Path, tmp_path: Path) -> None:
-    # a shell that runs the tests in the background makes its children deaf to Ctrl-C, hence the first line
+    # a shell that runs the tests in the background makes its children deaf to Ctrl-C, hence the
+    # first line
     program = (
         "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
         "from experiments.mnist.__main__ import main; sys.exit(main())"
     )
-    flags = f"--data-dir {stripes} --out {tmp_path} --model mlp --batch-size 8 --epochs 1000000".split()
+    flags = (
+        f"--data-dir {stripes} --out {tmp_path} --model mlp --batch-size 8 --epochs 1000000".split()
+    )
     environment = {**os.environ, "JAX_PLATFORMS": "cpu"}
     pipe = subprocess.PIPE
-    with subprocess.Popen([sys.executable, "-c", program, *flags], cwd=ROOT, env=environment, stdout=pipe, stderr=pipe, text=True) as process:  # fmt: skip
+    with subprocess.Popen(
+        [sys.executable, "-c", program, *flags],
+        cwd=ROOT,
+        env=environment,
+        stdout=pipe,
+        stderr=pipe,
+        text=True,
+    ) as process:
         try:
             for _ in range(600):
                 time.sleep(0.1)
@@ -239,8 +273,13 @@ def test_mistakes_are_the_most_confident_ones() -> None:
     labels = np.array([0, 0, 1, 1])
     probabilities = np.array([[0.9, 0.1], [0.3, 0.7], [0.8, 0.2], [0.1, 0.9]])
     figure = pictures.mistakes(np.zeros((4, 5, 5), np.uint8), labels, probabilities, ["cat", "dog"])
-    assert [ax.get_title() for ax in figure.axes if ax.get_visible()] == ["dog → cat\n80.0%", "cat → dog\n70.0%"]
-    none = pictures.mistakes(np.zeros((1, 5, 5), np.uint8), labels[:1], probabilities[:1], ["0", "1"])
+    assert [ax.get_title() for ax in figure.axes if ax.get_visible()] == [
+        "dog → cat\n80.0%",
+        "cat → dog\n70.0%",
+    ]
+    none = pictures.mistakes(
+        np.zeros((1, 5, 5), np.uint8), labels[:1], probabilities[:1], ["0", "1"]
+    )
     assert none.texts[0].get_text() == "No mistakes on the 1 test images"
 
 
@@ -253,13 +292,19 @@ def test_first_layers_of_both_kinds_are_drawn(tmp_path: Path, shape: tuple[int, 
 
 def test_losses_of_zero_are_drawn(tmp_path: Path) -> None:
     scores = {1: {"accuracy": 1.0}, 2: {"accuracy": 1.0}}
-    figure = learning_curves([1.0, 0.0, 0.0], scores, per_epoch=1, reference={"accuracy": ("a paper", 0.99)})
+    figure = learning_curves(
+        [1.0, 0.0, 0.0], scores, per_epoch=1, reference={"accuracy": ("a paper", 0.99)}
+    )
     save(figure, tmp_path / "curves.png")
 
 
-def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_write_leaves_the_old_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     write_file(tmp_path / "file", b"old")
-    monkeypatch.setattr(os, "replace", lambda source, target: (_ for _ in ()).throw(OSError("no room")))
+    monkeypatch.setattr(
+        os, "replace", lambda source, target: (_ for _ in ()).throw(OSError("no room"))
+    )
     with pytest.raises(OSError, match="no room"):
         write_file(tmp_path / "file", b"new")
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
@@ -270,4 +315,15 @@ def test_the_embedded_files_are_mnist() -> None:
     data = load_idx_folder(MNIST_DIR)
     assert (data.name, data.classes) == ("mnist", 10)
     assert data.train_images.shape == (60_000, 28, 28)
-    assert np.bincount(data.test_labels).tolist() == [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]
+    assert np.bincount(data.test_labels).tolist() == [
+        980,
+        1135,
+        1032,
+        1010,
+        982,
+        892,
+        958,
+        1028,
+        974,
+        1009,
+    ]

@@ -58,10 +58,14 @@ def by_autodiff(model, loss, params, state, x, target, key, train):
 
 def close(a, b, tolerance=1e-12):
     assert jax.tree.structure(a) == jax.tree.structure(b)
-    for (path, got), want in zip(jax.tree_util.tree_leaves_with_path(a), jax.tree.leaves(b), strict=True):
+    for (path, got), want in zip(
+        jax.tree_util.tree_leaves_with_path(a), jax.tree.leaves(b), strict=True
+    ):
         assert got.dtype == want.dtype
         scale = max(float(jnp.abs(want).max()), 1e-300)
-        assert float(jnp.abs(got - want).max()) <= tolerance * max(scale, 1.0), jax.tree_util.keystr(path)
+        assert float(jnp.abs(got - want).max()) <= tolerance * max(scale, 1.0), (
+            jax.tree_util.keystr(path)
+        )
 
 
 # Those that take longest to compile; vgg6 is also held against autodiff's in test_bench_peers
@@ -79,22 +83,31 @@ LONG = {("vgg6", True), ("vgg6", False), ("resnet20", False)}
 def test_explicit_gradient_equals_jax_grad(name, train, x64):
     model, params, state, x, target = setup(name)
     key = jax.random.key(3)
-    explicit = jax.jit(functools.partial(value_and_grad(model, ops.softmax_cross_entropy), train=train))
+    explicit = jax.jit(
+        functools.partial(value_and_grad(model, ops.softmax_cross_entropy), train=train)
+    )
     (value, new_state), grads = explicit(params, state, x, target, key)
     wired = jax.jit(by_autodiff, static_argnums=(0, 1, 7))
-    (true_value, true_state), true_grads = wired(model, ops.softmax_cross_entropy, params, state, x, target, key, train)
+    (true_value, true_state), true_grads = wired(
+        model, ops.softmax_cross_entropy, params, state, x, target, key, train
+    )
     assert abs(float(value - true_value)) < 1e-12
     close(grads, true_grads)
     close(new_state, true_state)
     assert jax.tree.structure(grads) == jax.tree.structure(params)
 
 
-@pytest.mark.parametrize("name", ["lenet", pytest.param("resnet20", marks=pytest.mark.slow), "deep"])
+@pytest.mark.parametrize(
+    "name", ["lenet", pytest.param("resnet20", marks=pytest.mark.slow), "deep"]
+)
 def test_explicit_gradient_equals_autodiff_through_the_plain_forwards(name, x64):
-    """Through the unwired forwards JAX's autodiff never sees a hand-written rule: an independent answer for the whole model."""
+    """Through the unwired forwards JAX's autodiff never sees a hand-written rule: an independent
+    answer for the whole model."""
     model, params, state, x, target = setup(name)
     key = jax.random.key(3)
-    (value, _), grads = jax.jit(value_and_grad(model, ops.softmax_cross_entropy))(params, state, x, target, key)
+    (value, _), grads = jax.jit(value_and_grad(model, ops.softmax_cross_entropy))(
+        params, state, x, target, key
+    )
 
     def plain_loss(params):
         (y, _), _ = model.forward(params, state, x, key, train=True)
@@ -115,13 +128,20 @@ def test_the_model_is_a_pair_for_its_input_too(x64):
 
 def poisoned(op):
     return op.replace(
-        backward=lambda *args, **settings: jax.tree.map(lambda d: d * jnp.nan, op.backward(*args, **settings))
+        backward=lambda *args, **settings: jax.tree.map(
+            lambda d: d * jnp.nan, op.backward(*args, **settings)
+        )
     )
 
 
 @pytest.mark.parametrize("way", [pytest.param("explicit", marks=pytest.mark.slow), "jax.grad"])
 @pytest.mark.parametrize(
-    "where", ["conv1", *(pytest.param(name, marks=pytest.mark.slow) for name in ("relu1", "pool1", "conv2")), "dense1"]
+    "where",
+    [
+        "conv1",
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("relu1", "pool1", "conv2")),
+        "dense1",
+    ],
 )
 def test_poison_in_one_backward_reaches_every_gradient_behind_it_and_no_other(where, way):
     sound: dict[str, Any] = dict(models.lenet(classes=3).layers)
@@ -132,9 +152,13 @@ def test_poison_in_one_backward_reaches_every_gradient_behind_it_and_no_other(wh
     params, state = model.init(jax.random.key(0), (14, 14, 1))
     x, target = jnp.ones((2, 14, 14, 1)), jnp.array([0, 1])
     if way == "explicit":
-        (value, _), grads = value_and_grad(model, ops.softmax_cross_entropy)(params, state, x, target, train=False)
+        (value, _), grads = value_and_grad(model, ops.softmax_cross_entropy)(
+            params, state, x, target, train=False
+        )
     else:
-        (value, _), grads = by_autodiff(model, ops.softmax_cross_entropy, params, state, x, target, None, False)
+        (value, _), grads = by_autodiff(
+            model, ops.softmax_cross_entropy, params, state, x, target, None, False
+        )
     assert jnp.isfinite(value)
     behind = True
     for name in sick:
@@ -150,11 +174,23 @@ def test_deltas_by_name_follow_the_matrix_recursion(x64):
     model = models.mlp((5, 4, 3, 2), "tanh")
     params, state = model.init(jax.random.key(0), (6,))
     params = jax.tree.map(lambda leaf: jnp.asarray(leaf, "float64"), params)
-    x, target = jnp.asarray(np.random.default_rng(0).standard_normal((7, 6))), jnp.array([0, 1, 0, 1, 1, 0, 0])
+    x, target = (
+        jnp.asarray(np.random.default_rng(0).standard_normal((7, 6))),
+        jnp.array([0, 1, 0, 1, 1, 0, 0]),
+    )
     (y, _), residuals = model.forward(params, state, x)
     dy = jax.nn.softmax(y) - jax.nn.one_hot(target, 2, dtype=y.dtype)
     found = deltas(model, residuals, dy)
-    assert list(found) == ["flatten", "dense1", "tanh1", "dense2", "tanh2", "dense3", "tanh3", "dense4"]
+    assert list(found) == [
+        "flatten",
+        "dense1",
+        "tanh1",
+        "dense2",
+        "tanh2",
+        "dense3",
+        "tanh3",
+        "dense4",
+    ]
     z, activations = x, [x]
     for level in (1, 2, 3):
         z = jnp.tanh(z @ params[f"dense{level}"]["kernel"] + params[f"dense{level}"]["bias"][None])
@@ -181,7 +217,10 @@ def test_deltas_reach_inside_repeated_layers(x64):
 
 def test_float64_models_start_in_float64(x64):
     model = layers.serial(
-        conv=layers.conv(2), norm=layers.batch_norm(), flatten=layers.flatten(), dense=layers.dense(2)
+        conv=layers.conv(2),
+        norm=layers.batch_norm(),
+        flatten=layers.flatten(),
+        dense=layers.dense(2),
     )
     params, state = model.init(jax.random.key(0), (3, 3, 1))
     assert {leaf.dtype.name for leaf in jax.tree.leaves((params, state))} == {"float64"}
@@ -198,7 +237,14 @@ def test_deltas_reach_inside_blocks():
         return found
 
     found = jax.eval_shape(follow, jax.random.key(0), jnp.ones((2, *shape)))
-    assert {"conv", "block1_1", "block1_1/body", "block1_1/body/conv1", "block2_1/shortcut/conv", "dense"} <= set(found)
+    assert {
+        "conv",
+        "block1_1",
+        "block1_1/body",
+        "block1_1/body/conv1",
+        "block2_1/shortcut/conv",
+        "dense",
+    } <= set(found)
     assert found["block1_1/body"].shape == (2, *shape[:2], 16)
 
 
@@ -212,7 +258,9 @@ def test_batch_norm_state_moves_in_training_only_and_carries_no_gradient():
     _, evaluated = model.apply(params, state, x)
     assert jax.tree.all(jax.tree.map(np.array_equal, evaluated, state))
     through_state = jax.grad(
-        lambda x: sum(jnp.sum(s) for s in jax.tree.leaves(model.apply(params, state, x, train=True)[1]))
+        lambda x: sum(
+            jnp.sum(s) for s in jax.tree.leaves(model.apply(params, state, x, train=True)[1])
+        )
     )(x)
     np.testing.assert_array_equal(through_state, 0)
 
@@ -222,23 +270,39 @@ def test_the_whole_step_is_sharded_over_devices_like_any_function(name):
     model, shape = SHAPES[name]
     params, state = model.init(jax.random.key(0), shape)
     rng = np.random.default_rng(0)
-    x, target = jnp.asarray(rng.standard_normal((16, *shape)), jnp.float32), jnp.asarray(rng.integers(3, size=16))
-    step = jax.jit(functools.partial(value_and_grad(model, ops.softmax_cross_entropy), train=name != "lenet"))
+    x, target = (
+        jnp.asarray(rng.standard_normal((16, *shape)), jnp.float32),
+        jnp.asarray(rng.integers(3, size=16)),
+    )
+    step = jax.jit(
+        functools.partial(value_and_grad(model, ops.softmax_cross_entropy), train=name != "lenet")
+    )
     (value, _), grads = step(params, state, x, target)
     for kind in (jax.sharding.AxisType.Auto, jax.sharding.AxisType.Explicit):
         mesh = jax.make_mesh((8,), ("data",), axis_types=(kind,))
         with jax.set_mesh(mesh):
-            laid = [jax.device_put(v, jax.sharding.NamedSharding(mesh, jax.P("data"))) for v in (x, target)]
-            weights, running = jax.device_put((params, state), jax.sharding.NamedSharding(mesh, jax.P()))
+            laid = [
+                jax.device_put(v, jax.sharding.NamedSharding(mesh, jax.P("data")))
+                for v in (x, target)
+            ]
+            weights, running = jax.device_put(
+                (params, state), jax.sharding.NamedSharding(mesh, jax.P())
+            )
             (sharded_value, _), sharded = step(weights, running, *laid)
         np.testing.assert_allclose(sharded_value, value, rtol=1e-5)
         for got, want in zip(jax.tree.leaves(sharded), jax.tree.leaves(grads), strict=True):
-            assert float(jnp.abs(np.asarray(got) - want).max()) <= 2e-6 * max(1.0, float(jnp.abs(want).max()))
+            assert float(jnp.abs(np.asarray(got) - want).max()) <= 2e-6 * max(
+                1.0, float(jnp.abs(want).max())
+            )
 
 
 def test_summary_counts_what_is_kept_once(capsys):
     models.lenet().summary((28, 28, 1), batch=128)
-    rows = {line.split()[0]: line.split() for line in capsys.readouterr().out.splitlines() if line and line[0] != "-"}
+    rows = {
+        line.split()[0]: line.split()
+        for line in capsys.readouterr().out.splitlines()
+        if line and line[0] != "-"
+    }
     assert rows["conv1"][-2:] == ["832", "0"]
     assert rows["relu1"][-2:] == ["0", f"{128 * 14 * 14 * 32 * 4:,}"]
     assert rows["pool1"][-2:] == ["0", f"{128 * 14 * 14 * 32:,}"]  # one byte an output
@@ -279,7 +343,9 @@ def test_exported_for_any_size_of_batch(name, x64):
     params, state = model.init(jax.random.key(0), shape)
     forward = make_predict(model)
     (n,) = jax.export.symbolic_shape("n")
-    exported = jax.export.export(forward)(params, state, jax.ShapeDtypeStruct((n, *shape), "float64"))
+    exported = jax.export.export(forward)(
+        params, state, jax.ShapeDtypeStruct((n, *shape), "float64")
+    )
     for size in 1, 5:
         x = jax.random.normal(jax.random.key(1), (size, *shape))
         y = exported.call(params, state, x)
@@ -297,7 +363,9 @@ def test_missing_parameters_are_named():
     model = models.mlp((3,))
     with pytest.raises(ValueError, match="parameter `kernel` is missing") as caught:
         model.apply({}, {}, jnp.ones((2, 4)))
-    assert "in layer `dense1`, whose input has shape (4,) without the batch" in caught.value.__notes__
+    assert (
+        "in layer `dense1`, whose input has shape (4,) without the batch" in caught.value.__notes__
+    )
 
 
 def test_a_loss_that_is_no_op_is_refused():

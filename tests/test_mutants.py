@@ -1,4 +1,5 @@
-"""Wrong rules must be rejected: every mutant of every backward that differs from the rule in any bit, on the first case of an op and, in the slow tier, on all the others.
+"""Wrong rules must be rejected: every mutant of every backward that differs from the rule in any
+bit, on the first case of an op and, in the slow tier, on all the others.
 
 The counts are printed at the end of the run (see conftest.py).
 """
@@ -37,7 +38,8 @@ def same_bits(a, b):
 
 
 def rejected(op, saved, dy, static, cotangents, names, oracle):
-    """Whether the wiring refuses these cotangents, or the elementwise comparison finds them wrong."""
+    """Whether the wiring refuses these cotangents, or the elementwise comparison finds them
+    wrong."""
     mutant = op.replace(backward=lambda residuals, dy, **settings: cotangents)
     try:
         got = mutant.pull(saved, dy, **static)
@@ -47,7 +49,11 @@ def rejected(op, saved, dy, static, cotangents, names, oracle):
 
 
 FIRST = [pytest.param(op, op.cases[:1], id=op.name) for op in OPS]
-REST = [pytest.param(op, op.cases[1:], id=f"{op.name}, the rest", marks=pytest.mark.slow) for op in OPS if op.cases[1:]]
+REST = [
+    pytest.param(op, op.cases[1:], id=f"{op.name}, the rest", marks=pytest.mark.slow)
+    for op in OPS
+    if op.cases[1:]
+]
 
 
 @pytest.mark.parametrize(("op", "cases"), [*FIRST, *REST])
@@ -78,6 +84,8 @@ def test_mutants_are_rejected(op, cases, record_property):
                     killed += 1
                 else:
                     survived.append(f"{case.label}: {label}")
-    record_property("mutants", (op.name, killed, len(survived), {k: len(v) for k, v in equivalent.items()}))
+    record_property(
+        "mutants", (op.name, killed, len(survived), {k: len(v) for k, v in equivalent.items()})
+    )
     assert not survived
     assert killed > 0

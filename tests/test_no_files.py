@@ -1,4 +1,5 @@
-"""What lies where a file should be: pipes, sockets, folders, links. None is waited for, and of a run's folder nothing is taken that no run wrote."""
+"""What lies where a file should be: pipes, sockets, folders, links. None is waited for, and of a
+run's folder nothing is taken that no run wrote."""
 
 import os
 import signal
@@ -98,12 +99,20 @@ def test_a_checkpoint_with_a_pipe_for_a_file_is_refused(tmp_path: Path) -> None:
     write_digests(tmp_path)
     (tmp_path / "numbers").unlink()
     os.mkfifo(tmp_path / "numbers")
-    with pytest.raises(ValueError, match="numbers: is a pipe or a device; expected what was written there"):
+    with pytest.raises(
+        ValueError, match="numbers: is a pipe or a device; expected what was written there"
+    ):
         check_digests(tmp_path)
 
 
 def test_of_a_folder_with_a_list_only_what_is_on_it_is_used(tmp_path: Path) -> None:
-    put(tmp_path, {"model.safetensors": pack(WEIGHTS, {"jaxcnn": TOLD.decode()}), "model_7.safetensors": b"of somebody else"})  # fmt: skip
+    put(
+        tmp_path,
+        {
+            "model.safetensors": pack(WEIGHTS, {"jaxcnn": TOLD.decode()}),
+            "model_7.safetensors": b"of somebody else",
+        },
+    )
     with pytest.raises(InputError, match=r"model_7\.safetensors: is not a safetensors file"):
         open_models(tmp_path)
     write_sealed(tmp_path / MANIFEST, KIND, {"written": ["config.json", "model.safetensors"]})

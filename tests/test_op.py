@@ -112,7 +112,11 @@ def test_settings_are_told_apart_by_type_and_normalised():
     def forward(x, /, *, factor=1):
         return x * (10 if factor is True else factor), ()
 
-    op = Op("times", forward, lambda residuals, dy, *, factor=1: (dy * (10 if factor is True else factor),))
+    op = Op(
+        "times",
+        forward,
+        lambda residuals, dy, *, factor=1: (dy * (10 if factor is True else factor),),
+    )
     assert [float(op(ONE, factor=f)) for f in (1, True, 1.0, np.int64(2))] == [1.0, 10.0, 1.0, 2.0]
     assert float(op(ONE)) == 1.0
     assert len(op._wirings) == 4
@@ -163,12 +167,16 @@ def test_integers_keys_and_absent_inputs_have_no_cotangent():
 
 
 def test_replaced_backward_is_another_rule_with_the_same_value():
-    guided = ops.relu.replace(backward=lambda y, dy, *, at_zero=0.0: (jnp.where((y > 0) & (dy > 0), dy, 0),))
+    guided = ops.relu.replace(
+        backward=lambda y, dy, *, at_zero=0.0: (jnp.where((y > 0) & (dy > 0), dy, 0),)
+    )
     x = jnp.array([-1.0, 2.0, 3.0])
     y, pull = jax.vjp(guided, x)
     np.testing.assert_array_equal(y, [0, 2, 3])
     np.testing.assert_array_equal(pull(jnp.array([1.0, -1.0, 1.0]))[0], [0, 0, 1])
-    np.testing.assert_array_equal(jax.vjp(ops.relu, x)[1](jnp.array([1.0, -1.0, 1.0]))[0], [0, -1, 1])
+    np.testing.assert_array_equal(
+        jax.vjp(ops.relu, x)[1](jnp.array([1.0, -1.0, 1.0]))[0], [0, -1, 1]
+    )
 
 
 def test_using_binds_settings_and_refuses_unknown_ones():
@@ -181,7 +189,10 @@ def test_using_binds_settings_and_refuses_unknown_ones():
 def test_residuals_cross_jit_and_scan():
     x = jnp.arange(16.0).reshape(1, 4, 4, 1)
     y, saved = jax.jit(ops.max_pool.run)(x)
-    assert any(isinstance(leaf, Static) for leaf in jax.tree.leaves(saved, is_leaf=lambda v: isinstance(v, Static)))
+    assert any(
+        isinstance(leaf, Static)
+        for leaf in jax.tree.leaves(saved, is_leaf=lambda v: isinstance(v, Static))
+    )
     (dx,) = jax.jit(ops.max_pool.pull)(saved, y)
     np.testing.assert_array_equal(dx[0, 1::2, 1::2, 0], y[0, :, :, 0])
 
@@ -210,7 +221,9 @@ def test_losses_are_safe_for_large_scores_in_float32(scale):
             if jnp.issubdtype(target.dtype, jnp.floating):
                 wide_target = jnp.asarray(target, "float64")
             true = reference(loss)(wide, wide_target)
-            true_dz = jax.grad(lambda z, loss=loss, t=wide_target: reference(loss)(z, t).sum())(wide)
+            true_dz = jax.grad(lambda z, loss=loss, t=wide_target: reference(loss)(z, t).sum())(
+                wide
+            )
         np.testing.assert_allclose(value, true, rtol=1e-6)
         np.testing.assert_allclose(dz, true_dz, atol=1e-6)
 
@@ -228,8 +241,12 @@ def test_max_pool_lets_nan_through():
 
 def test_a_replaced_backward_need_not_know_settings_at_their_default():
     straight = ops.relu.replace(backward=lambda y, dy: (dy,))
-    np.testing.assert_array_equal(jax.grad(lambda x: straight(x).sum())(jnp.array([-1.0, 1.0])), 1.0)
-    with pytest.raises(TypeError, match=r"relu: backward takes no setting `at_zero`, which is 1\.0 here"):
+    np.testing.assert_array_equal(
+        jax.grad(lambda x: straight(x).sum())(jnp.array([-1.0, 1.0])), 1.0
+    )
+    with pytest.raises(
+        TypeError, match=r"relu: backward takes no setting `at_zero`, which is 1\.0 here"
+    ):
         jax.grad(lambda x: straight(x, at_zero=1.0).sum())(jnp.ones(2))
 
 
@@ -250,7 +267,9 @@ def test_masked_scores_cost_nothing():
     z = jnp.array([[0.0, -jnp.inf]])
     assert ops.softmax_cross_entropy(z, jnp.array([0]))[0] == 0
     assert ops.softmax_cross_entropy(z, jnp.array([[1.0, 0.0]]))[0] == 0
-    np.testing.assert_array_equal(jax.grad(lambda z: ops.softmax_cross_entropy(z, jnp.array([0])).sum())(z), 0)
+    np.testing.assert_array_equal(
+        jax.grad(lambda z: ops.softmax_cross_entropy(z, jnp.array([0])).sum())(z), 0
+    )
 
 
 def test_overlapping_windows_add_up_in_float32():

@@ -1,4 +1,5 @@
-"""Names of classes, folders and files from outside: whatever they are, they are read, trained on, printed, drawn, and written to pages and JSON, as text and nothing else."""
+"""Names of classes, folders and files from outside: whatever they are, they are read, trained on,
+printed, drawn, and written to pages and JSON, as text and nothing else."""
 
 import os
 import unicodedata
@@ -20,7 +21,25 @@ from jaxcnn.runs.trained import open_models
 from jaxcnn.train.draw import heat_map
 from jaxcnn.train.watch import Table
 
-ODD = sorted(["cat\x1b[2J", "$x_{$", "[red]y[bold]", "two\nlines", os.fsdecode(b"odd\xff"), "a\tb", "\u202ertl", ":cat:", "<b>&amp;", "猫", "-x", "~", "\\mathbb{", "%s {0}", "a" * 150])  # fmt: skip
+ODD = sorted(
+    [
+        "cat\x1b[2J",
+        "$x_{$",
+        "[red]y[bold]",
+        "two\nlines",
+        os.fsdecode(b"odd\xff"),
+        "a\tb",
+        "\u202ertl",
+        ":cat:",
+        "<b>&amp;",
+        "猫",
+        "-x",
+        "~",
+        "\\mathbb{",
+        "%s {0}",
+        "a" * 150,
+    ]
+)
 ROOT = "pets $x^$ [red]\x1b[31m" + os.fsdecode(b"\xfe")
 
 
@@ -50,7 +69,9 @@ def test_they_are_read_as_they_are(root: Path) -> None:
     assert (found.name, found.classes) == (ROOT, len(ODD))
 
 
-def test_they_are_trained_on_printed_and_written(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:  # fmt: skip
+def test_they_are_trained_on_printed_and_written(
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     out = tmp_path / "run\x1b[2J $x^$"
     model = ["--model", "mlp", "--epochs", "1", "--batch-size", "15", "--watch-every", "1"]
     assert main(["train", "--data", str(root), "--out", str(out), *model]) == 0
@@ -67,7 +88,21 @@ def test_they_are_trained_on_printed_and_written(root: Path, tmp_path: Path, cap
     for name, line in zip(ODD, seen(told.out, len(ODD) + 1).splitlines()[1:], strict=True):
         assert line.startswith(f"  {printable(name)} ")
     image = next((root / "test" / "two\nlines").iterdir())
-    assert main(["predict", str(out), str(image), str(image.parent / "none\n.png"), "--top", "15", "--json", str(tmp_path / "predict.json")]) == 2  # fmt: skip
+    assert (
+        main(
+            [
+                "predict",
+                str(out),
+                str(image),
+                str(image.parent / "none\n.png"),
+                "--top",
+                "15",
+                "--json",
+                str(tmp_path / "predict.json"),
+            ]
+        )
+        == 2
+    )
     told = capsys.readouterr()
     assert all(f"  {printable(name)} " in seen(told.out, 1) for name in ODD)
     assert "none\\n.png: there is no such file" in seen(told.err, 2)
@@ -77,7 +112,9 @@ def test_they_are_trained_on_printed_and_written(root: Path, tmp_path: Path, cap
 
 def test_they_are_drawn_as_text(tmp_path: Path) -> None:
     images, _ = stripes(len(ODD), size=8, classes=4)
-    picture = mistakes(images.astype(np.uint8), np.arange(len(ODD)), np.roll(np.eye(len(ODD)), 1, 1), ODD)
+    picture = mistakes(
+        images.astype(np.uint8), np.arange(len(ODD)), np.roll(np.eye(len(ODD)), 1, 1), ODD
+    )
     table = Table(np.array([1, 2]), ODD, np.ones((2, len(ODD))))
     for figure in (picture, heat_map(table, ROOT, label=ROOT)):
         save(figure, tmp_path / "picture.png")
@@ -85,7 +122,9 @@ def test_they_are_drawn_as_text(tmp_path: Path) -> None:
 
 
 def test_they_are_no_markup_on_a_page() -> None:
-    page = html.page(ROOT, html.table(ODD, [ODD, [html.element("b", name, title=name) for name in ODD]]))
+    page = html.page(
+        ROOT, html.table(ODD, [ODD, [html.element("b", name, title=name) for name in ODD]])
+    )
     assert page.encode()
     assert page.count("<b ") == len(ODD)  # those that are meant
     assert page.count("&lt;b&gt;&amp;amp;") == 4

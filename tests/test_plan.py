@@ -1,4 +1,5 @@
-"""Plans of training steps: on 8 simulated devices, and where the TPU's compiler is installed (``pip install -e '.[tpu]'``), on chips that are not there."""
+"""Plans of training steps: on 8 simulated devices, and where the TPU's compiler is installed
+(``pip install -e '.[tpu]'``), on chips that are not there."""
 
 import argparse
 import json
@@ -29,7 +30,15 @@ def layout(*, cut: bool = False) -> Layout:
 
 
 def dense_plan(*, cut: bool = False, **settings: Any) -> Plan:
-    return plan(DENSE, ops.softmax_cross_entropy, optax.adam(1e-3), layout(cut=cut), (16, 16, 1), BATCH, **settings)
+    return plan(
+        DENSE,
+        ops.softmax_cross_entropy,
+        optax.adam(1e-3),
+        layout(cut=cut),
+        (16, 16, 1),
+        BATCH,
+        **settings,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +57,11 @@ def test_copied_parameters_need_one_sum_of_all_gradients_and_the_loss(copied: Pl
 
 def test_cut_parameters_are_gathered_and_their_gradients_scattered(cut: Plan) -> None:
     whole = 2, 4 * WEIGHTS
-    assert cut.collectives == (Collective("all-gather", 8, *whole), Collective("all-reduce", 8, 1, 4 * (BIASES + 1)), Collective("reduce-scatter", 8, *whole))  # fmt: skip
+    assert cut.collectives == (
+        Collective("all-gather", 8, *whole),
+        Collective("all-reduce", 8, 1, 4 * (BIASES + 1)),
+        Collective("reduce-scatter", 8, *whole),
+    )
 
 
 def test_cut_parameters_take_an_eighth_of_the_memory(copied: Plan, cut: Plan) -> None:
@@ -58,11 +71,13 @@ def test_cut_parameters_take_an_eighth_of_the_memory(copied: Plan, cut: Plan) ->
     assert copied.memory.arguments - cut.memory.arguments == saved
     data = BATCH // 8 * (INPUTS + 1) * 4
     assert copied.memory.arguments == pytest.approx(3 * 4 * (WEIGHTS + BIASES) + data, abs=200)
-    assert copied.memory.outputs - copied.memory.reused < 200  # the new state lies where the old one lay
+    # the new state lies where the old one lay
+    assert copied.memory.outputs - copied.memory.reused < 200
 
 
 def test_flops_are_those_of_three_products_a_layer_but_the_first(copied: Plan) -> None:
-    products = 2 * BATCH // 8 * (2 * INPUTS * HIDDEN + 3 * HIDDEN * CLASSES)  # nobody asks for δ at the input
+    # nobody asks for δ at the input
+    products = 2 * BATCH // 8 * (2 * INPUTS * HIDDEN + 3 * HIDDEN * CLASSES)
     updates = 15 * (WEIGHTS + BIASES)  # Adam
     assert copied.flops == pytest.approx(products + updates, rel=0.1)
 
@@ -83,9 +98,19 @@ def test_a_dynamic_loss_scale_is_in_the_state(copied: Plan) -> None:
 
 
 def test_a_plan_says_whether_it_fits() -> None:
-    about: dict[str, Any] = {"device": "TPU v5 lite", "mesh": {"data": 4}, "batch": 64, "full": False, "seconds": 2.0, "hbm": 1000}  # fmt: skip
+    about: dict[str, Any] = {
+        "device": "TPU v5 lite",
+        "mesh": {"data": 4},
+        "batch": 64,
+        "full": False,
+        "seconds": 2.0,
+        "hbm": 1000,
+    }
     memory = Memory(arguments=400, outputs=300, reused=200, temporaries=450, program=50)
-    small, large = (Plan(**about, memory=memory._replace(temporaries=size), flops=1.0, bytes_accessed=1.0) for size in (450, 451))  # fmt: skip
+    small, large = (
+        Plan(**about, memory=memory._replace(temporaries=size), flops=1.0, bytes_accessed=1.0)
+        for size in (450, 451)
+    )
     refused = Plan(**about, refused="Ran out of memory")
     assert [p.fits for p in (small, large, refused)] == [True, False, False]
     assert "(100.0%): fits" in str(small)
@@ -118,7 +143,14 @@ def test_collectives_are_read_in_every_form(name: str) -> None:
 
 
 def test_what_only_names_a_collective_is_none() -> None:
-    assert collectives('%a = f32[3]{0} get-tuple-element(%all-reduce.4), index=0\n%b = f32[] add(%x, %y), metadata={op_name="all-reduce("}', 8) == []  # fmt: skip
+    assert (
+        collectives(
+            "%a = f32[3]{0} get-tuple-element(%all-reduce.4), index=0\n%b = f32[] add(%x, %y),"
+            ' metadata={op_name="all-reduce("}',
+            8,
+        )
+        == []
+    )
 
 
 def status(line: str) -> int:
@@ -132,11 +164,16 @@ def test_the_command_prints_and_writes_the_plan(
 ) -> None:
     monkeypatch.setitem(models.MODELS, "small", lambda classes: models.mlp((128, classes)))
     file = tmp_path / "plan.json"
-    line = f"--model small --image 8x8x1 --classes 3 --topology cpu:4 --mesh host=2,chip=2 --cut --batch 16 --precision bf16 --optimizer sgd --json {file}"
+    line = (
+        "--model small --image 8x8x1 --classes 3 --topology cpu:4 --mesh host=2,chip=2 --cut"
+        f" --batch 16 --precision bf16 --optimizer sgd --json {file}"
+    )
     assert status(line) == 0
     printed, written = capsys.readouterr(), json.loads(file.read_text())
     assert printed.err == ""
-    assert printed.out.startswith("a step on each of 4 × cpu (host=2, chip=2): 4 of a batch of 16\n")
+    assert printed.out.startswith(
+        "a step on each of 4 × cpu (host=2, chip=2): 4 of a batch of 16\n"
+    )
     assert written["mesh"] == {"host": 2, "chip": 2}
     assert written["fits"] is None
     assert {c["chips"] for c in written["collectives"] if c["kind"] == "reduce-scatter"} == {2}
@@ -150,7 +187,10 @@ BAD = [
     ({"topology": "cpu:9"}, "setting `topology` must be at most cpu:8 here"),
     ({"batch": "65"}, "setting `batch` must be a multiple of the 8 devices, got 65"),
     ({"batch": "0"}, "setting `batch` must be an integer ≥ 1"),
-    ({"microbatch": "3"}, "setting `microbatch` must be a divisor of the 8 examples of each device, got 3"),
+    (
+        {"microbatch": "3"},
+        "setting `microbatch` must be a divisor of the 8 examples of each device, got 3",
+    ),
     ({"microbatch": "0"}, "setting `microbatch` must be an integer ≥ 1"),
     ({"image": "32x32"}, "--image 32x32: expected HEIGHTxWIDTHxCHANNELS"),
     ({"image": "2x2x1"}, "max_pool: the window covers 2 cells"),
@@ -166,10 +206,16 @@ BAD = [
 
 @pytest.mark.parametrize(("change", "message"), BAD, ids=lambda case: str(case))
 def test_bad_options_are_one_line_and_status_2(
-    change: dict[str, str], message: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:  # fmt: skip
+    change: dict[str, str],
+    message: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
     monkeypatch.chdir(tmp_path)
-    assert status(shlex.join(f"--{name}={value}" for name, value in {**GOOD, **change}.items())) == 2
+    assert (
+        status(shlex.join(f"--{name}={value}" for name, value in {**GOOD, **change}.items())) == 2
+    )
     printed = capsys.readouterr()
     assert printed.out == ""
     assert printed.err.startswith("error: ")
@@ -178,7 +224,9 @@ def test_bad_options_are_one_line_and_status_2(
     assert "internal frames" not in printed.err
 
 
-def test_without_the_compiler_for_tpus_the_error_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_compiler_for_tpus_the_error_says_how_to_get_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr("jaxcnn.plan.chips.available", lambda: False)
     with pytest.raises(ImportError, match=r"pip install 'jaxcnn\[tpu\]'"):
         slice_of("v5e:2x2")
@@ -196,19 +244,32 @@ sys.exit(command.run(parser.parse_args()))
 @pytest.mark.slow
 @pytest.mark.skipif(not available(), reason="libtpu is not installed")
 @pytest.mark.parametrize(
-    ("topology", "batch", "expected"), [("v5e:2x4", 64, 0), ("v5e:2x4", 2**23, 1), ("v5e:3x3", 64, 2)]
+    ("topology", "batch", "expected"),
+    [("v5e:2x4", 64, 0), ("v5e:2x4", 2**23, 1), ("v5e:3x3", 64, 2)],
 )
-def test_a_slice_of_tpus_that_is_not_there(topology: str, batch: int, expected: int, tmp_path: Path) -> None:
-    """In a process of its own, as the compiler for TPUs prints and registers what the suite does not expect."""
+def test_a_slice_of_tpus_that_is_not_there(
+    topology: str, batch: int, expected: int, tmp_path: Path
+) -> None:
+    """In a process of its own, as the compiler for TPUs prints and registers what the suite does
+    not expect."""
     line = f"--model lenet --topology {topology} --batch {batch} --json {tmp_path / 'plan.json'}"
-    run = subprocess.run([sys.executable, "-c", PROGRAM, *shlex.split(line)], capture_output=True, text=True, env={**os.environ, "XLA_FLAGS": ""})  # fmt: skip
+    run = subprocess.run(
+        [sys.executable, "-c", PROGRAM, *shlex.split(line)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "XLA_FLAGS": ""},
+    )
     assert run.returncode == expected, run.stderr
     if expected == 2:
         assert "a slice that the compiler for TPUs knows" in run.stderr
         assert run.stderr.count("\n") == 1
         return
     found = json.loads((tmp_path / "plan.json").read_text())
-    assert (found["device"], found["hbm"], found["fits"]) == ("TPU v5 lite", 15.75 * 2**30, expected == 0)
+    assert (found["device"], found["hbm"], found["fits"]) == (
+        "TPU v5 lite",
+        15.75 * 2**30,
+        expected == 0,
+    )
     if found["fits"]:
         total = sum(c["bytes"] for c in found["collectives"] if c["kind"] == "all-reduce")
         assert total == pytest.approx(4 * 1_630_602, rel=0.01)  # the gradients of lenet

@@ -32,7 +32,16 @@ def python(*arguments, cwd=None):
 def test_the_fixture(tmp_path):
     (tmp_path / "test_rules.py").write_text(TESTS)
     done = python(
-        "-m", "pytest", "-p", "no:cacheprovider", "-p", "no:xdist", "-W", "error", "test_rules.py", cwd=tmp_path
+        "-m",
+        "pytest",
+        "-p",
+        "no:cacheprovider",
+        "-p",
+        "no:xdist",
+        "-W",
+        "error",
+        "test_rules.py",
+        cwd=tmp_path,
     )
     assert done.returncode == 1, done.stdout + done.stderr
     assert "1 failed, 1 passed" in done.stdout
@@ -45,7 +54,10 @@ def test_the_fixture(tmp_path):
 
 
 def test_the_plugin_loads_nothing():
-    code = "import sys, jaxcnn, jaxcnn.verify.plugin; print([m for m in ('jax', 'numpy', 'jaxcnn.op', 'jaxcnn.verify.report', 'rich') if m in sys.modules])"
+    code = (
+        "import sys, jaxcnn, jaxcnn.verify.plugin; print([m for m in ('jax', 'numpy', 'jaxcnn.op',"
+        " 'jaxcnn.verify.report', 'rich') if m in sys.modules])"
+    )
     done = python("-W", "error", "-c", code)
     assert (done.stdout.strip(), done.stderr) == ("[]", "")
 

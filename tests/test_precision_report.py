@@ -1,4 +1,5 @@
-"""``python -m jaxcnn precision``: what is measured, what is flagged, what is printed and written."""
+"""``python -m jaxcnn precision``: what is measured, what is flagged, what is printed and
+written."""
 
 import json
 from argparse import ArgumentParser
@@ -30,7 +31,9 @@ CASES = (Case("4096 rows", (rows(4096, 3, scale=3.0),)),)
 NARROW = Op("narrow", one_after_the_other, spread, cases=CASES)
 GOOD = Op("good", lambda x: (x.sum(0), x), spread, cases=CASES)
 SQUARES = Case("300", (values([300.0]),))
-OVERFLOW = Op("overflow", lambda w: ((w * w).sum() / 2, w), lambda w, dy: (w * dy,), cases=(SQUARES,))
+OVERFLOW = Op(
+    "overflow", lambda w: ((w * w).sum() / 2, w), lambda w, dy: (w * dy,), cases=(SQUARES,)
+)
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
@@ -82,12 +85,17 @@ def test_the_worst_of_each_array():
     def row(case: str, array: str, eps: float, bound: float = 4.0) -> Row:
         return Row("op", case, array, "bfloat16", eps / 128, eps, bound, 0)
 
-    found = worst([row("a", "y", 1.0), row("b", "y", 2.0), row("c", "y", 3.0, 40.0), row("a", "dx", 0.0)])
+    found = worst(
+        [row("a", "y", 1.0), row("b", "y", 2.0), row("c", "y", 3.0, 40.0), row("a", "dx", 0.0)]
+    )
     assert [(r.case, r.array) for r in found] == [("b", "y"), ("a", "dx")]
 
 
 def test_a_policy_without_anything_more_precise_is_refused():
-    with pytest.raises(ValueError, match=r"errors: setting `policy` must be one that computes in 16 or 32 bits, got"):
+    with pytest.raises(
+        ValueError,
+        match=r"errors: setting `policy` must be one that computes in 16 or 32 bits, got",
+    ):
         errors(GOOD, Policy("float64"))
 
 
@@ -104,8 +112,13 @@ def test_the_command_prints_writes_and_judges(tmp_path, capsys):
     lines = [line.split() for line in said.out.splitlines()]
     assert lines[0] == ["op", "array", "error", "eps", "bound", "worst", "case"]
     assert [(line[0], line[1], "✓" in line) for line in lines[1:]] == [
-        ("good", "y", True), ("good", "dx", True), ("narrow", "y", False), ("narrow", "dx", True), ("overflow", "y", False), ("overflow", "dw", True),
-    ]  # fmt: skip
+        ("good", "y", True),
+        ("good", "dx", True),
+        ("narrow", "y", False),
+        ("narrow", "dx", True),
+        ("overflow", "y", False),
+        ("overflow", "dw", True),
+    ]
     assert "not finite" in said.out.splitlines()[5]
     found = json.loads((tmp_path / "a.json").read_text())
     assert (found["ok"], found["policy"], len(found["rows"])) == (False, "float16", 6)

@@ -1,4 +1,5 @@
-"""Real processes that train together, over loopback: the same gradients, parameters and accuracy as one alone."""
+"""Real processes that train together, over loopback: the same gradients, parameters and accuracy as
+one alone."""
 
 import os
 import subprocess
@@ -23,9 +24,27 @@ WORKER = Path(__file__).with_name("process_worker.py")
 @pytest.mark.parametrize("count", [2, 4])
 def test_processes_together_are_one_alone(tmp_path, count, more):
     out, address = tmp_path / "found.npz", f"127.0.0.1:{free_port()}"
-    environment = {**os.environ, "XLA_FLAGS": "--xla_backend_optimization_level=0 --xla_force_host_platform_device_count=1"}  # fmt: skip
-    commands = [[sys.executable, "-W", "error", str(WORKER), address, str(count), str(index), str(out), *more] for index in range(count)]  # fmt: skip
-    workers = [subprocess.Popen(c, env=environment, stderr=subprocess.PIPE, text=True) for c in commands]
+    environment = {
+        **os.environ,
+        "XLA_FLAGS": "--xla_backend_optimization_level=0 --xla_force_host_platform_device_count=1",
+    }
+    commands = [
+        [
+            sys.executable,
+            "-W",
+            "error",
+            str(WORKER),
+            address,
+            str(count),
+            str(index),
+            str(out),
+            *more,
+        ]
+        for index in range(count)
+    ]
+    workers = [
+        subprocess.Popen(c, env=environment, stderr=subprocess.PIPE, text=True) for c in commands
+    ]
     ends = [(worker.communicate(timeout=240)[1], worker.returncode) for worker in workers]
     assert [status for _, status in ends] == [0] * count, ends
     with np.load(out) as found:
@@ -39,8 +58,22 @@ def test_processes_together_are_one_alone(tmp_path, count, more):
 def commands(out: Path, *more: str) -> list[subprocess.Popen[str]]:
     """``python -m jaxcnn train`` in two processes of two devices each."""
     environment = {**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
-    settings = ["--out", str(out), "--devices", "0", "--cut", "--coordinator", f"127.0.0.1:{free_port()}", "--processes", "2", *more]  # fmt: skip
-    each = [[sys.executable, "-m", "jaxcnn", "train", *settings, "--process", str(index)] for index in range(2)]
+    settings = [
+        "--out",
+        str(out),
+        "--devices",
+        "0",
+        "--cut",
+        "--coordinator",
+        f"127.0.0.1:{free_port()}",
+        "--processes",
+        "2",
+        *more,
+    ]
+    each = [
+        [sys.executable, "-m", "jaxcnn", "train", *settings, "--process", str(index)]
+        for index in range(2)
+    ]
     return [subprocess.Popen(c, env=environment, stderr=subprocess.PIPE, text=True) for c in each]
 
 
@@ -52,8 +85,13 @@ def ends(workers: list[subprocess.Popen[str]]) -> list[tuple[int, str]]:
 
 @pytest.mark.slow
 def test_the_command_in_two_processes_leaves_what_one_does(tmp_path: Path) -> None:
-    """Parameters cut up among them, their average, and the norms of layers are whole again in the files; also where a signal to one of them interrupts both."""
-    data, alone, out = write_npz(tmp_path / "stripes.npz"), tmp_path / "alone", tmp_path / "together"
+    """Parameters cut up among them, their average, and the norms of layers are whole again in the
+    files; also where a signal to one of them interrupts both."""
+    data, alone, out = (
+        write_npz(tmp_path / "stripes.npz"),
+        tmp_path / "alone",
+        tmp_path / "together",
+    )
     more = ["--average", "0.9", "--watch-every", "10", "--epochs", "40"]
     assert train(data, alone, *more) == 0
     workers = commands(out, "--data", str(data), *SHORT, *more)
@@ -69,7 +107,10 @@ def test_the_command_in_two_processes_leaves_what_one_does(tmp_path: Path) -> No
     found = ends(commands(out, "--resume"))
     assert [status for status, _ in found] == [0, 0], found
     assert {path.name for path in out.iterdir()} == {path.name for path in alone.iterdir()}
-    steps, expected_steps = ([line["step"] for line in read_lines(each / "metrics.jsonl") if "norms" in line] for each in (out, alone))  # fmt: skip
+    steps, expected_steps = (
+        [line["step"] for line in read_lines(each / "metrics.jsonl") if "norms" in line]
+        for each in (out, alone)
+    )
     assert steps == expected_steps
     weights, expected = (load_file(each / "model.safetensors") for each in (out, alone))
     assert list(weights) == list(expected)
@@ -81,5 +122,8 @@ def test_a_process_that_cannot_begin_is_told_of(tmp_path: Path) -> None:
     data = write_npz(tmp_path / "stripes.npz")
     found = ends(commands(tmp_path / "out", "--data", str(data), *SHORT, "--devices", "1"))
     assert [status for status, _ in found] == [2, 2], found
-    assert all("--devices 1: leaves some of the 2 processes without one; give 0 for all 4" in told for _, told in found)
+    assert all(
+        "--devices 1: leaves some of the 2 processes without one; give 0 for all 4" in told
+        for _, told in found
+    )
     assert not any("Traceback" in told for _, told in found)

@@ -1,7 +1,8 @@
-"""A run that goes on with other devices, or other processes, is the same run: the same examples in the same order, so that losses differ by rounding alone.
+"""A run that goes on with other devices, or other processes, is the same run: the same examples in
+the same order, so that losses differ by rounding alone.
 
-On the same number the bits are the same: `test_kill.py`. Here too every way to end a run: SIGKILL, SIGTERM, a full disk, a reader who leaves.
-"""
+On the same number the bits are the same: `test_kill.py`. Here too every way to end a run: SIGKILL,
+SIGTERM, a full disk, a reader who leaves."""
 
 import itertools
 import os
@@ -60,14 +61,31 @@ def one(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize(
     ("first", "then"),
-    [("8 cut", "2"), *(pytest.param(*pair, marks=pytest.mark.slow) for pair in [("1", "4 cut"), ("8", "1")])],
+    [
+        ("8 cut", "2"),
+        *(pytest.param(*pair, marks=pytest.mark.slow) for pair in [("1", "4 cut"), ("8", "1")]),
+    ],
 )
-def test_from_the_middle_of_an_epoch_on_other_devices(first: str, then: str, one: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
+def test_from_the_middle_of_an_epoch_on_other_devices(
+    first: str, then: str, one: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with interrupted(monkeypatch):
         assert train(one.with_suffix(".npz"), tmp_path, *ONE, *LAYOUTS[first]) == 130
     assert len(losses(tmp_path)) % 12, "the middle of an epoch"
     more = LAYOUTS[then] or ("--devices", "1")
-    assert main(["train", "--resume", "--out", str(tmp_path), *more, *(() if "--cut" in more else ("--no-cut",))]) == 0
+    assert (
+        main(
+            [
+                "train",
+                "--resume",
+                "--out",
+                str(tmp_path),
+                *more,
+                *(() if "--cut" in more else ("--no-cut",)),
+            ]
+        )
+        == 0
+    )
     check_same(tmp_path, one)
 
 
@@ -77,11 +95,14 @@ CHAIN = ("1", "8", "2", "4 cut")
 
 
 def start(out: Path, *more: str, devices: int = 8, pipe: bool = False) -> subprocess.Popen[bytes]:
-    """``python -m jaxcnn train`` of a network without kinks, with so many devices to choose from."""
+    """``python -m jaxcnn train`` of a network without kinks, with so many devices to choose
+    from."""
     environment = {**os.environ, "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}"}
     where = subprocess.PIPE if pipe else subprocess.DEVNULL
     command = [sys.executable, str(SMOOTH), "train", "--out", str(out), *more]
-    return subprocess.Popen(command, env=environment, stdout=where, stderr=subprocess.STDOUT if pipe else where)
+    return subprocess.Popen(
+        command, env=environment, stdout=where, stderr=subprocess.STDOUT if pipe else where
+    )
 
 
 def written(out: Path) -> int:
@@ -93,7 +114,9 @@ def wait_for(lines: int, out: Path, *workers: subprocess.Popen[bytes]) -> None:
     """Until the log has so many lines."""
     began = time.monotonic()
     while written(out) < lines:
-        assert all(worker.poll() is None for worker in workers), [worker.returncode for worker in workers]
+        assert all(worker.poll() is None for worker in workers), [
+            worker.returncode for worker in workers
+        ]
         assert time.monotonic() - began < 120
         time.sleep(0.01)
 
@@ -124,12 +147,16 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-WAYS = list(itertools.islice(itertools.cycle(["SIGKILL", "SIGTERM", "full disk", "lost reader"]), 21))
+WAYS = list(
+    itertools.islice(itertools.cycle(["SIGKILL", "SIGTERM", "full disk", "lost reader"]), 21)
+)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", range(7))
-def test_killed_on_1_8_and_2_devices_and_ended_on_4(number: int, whole: Path, tmp_path: Path) -> None:
+def test_killed_on_1_8_and_2_devices_and_ended_on_4(
+    number: int, whole: Path, tmp_path: Path
+) -> None:
     """Three ends each."""
     chance, out = random.Random(number), tmp_path / "run"
     more: tuple[str, ...] = ("--data", str(whole.with_suffix(".npz")), *LONG)
@@ -149,9 +176,25 @@ def test_killed_in_two_processes_and_ended_in_one_and_in_four(whole: Path, tmp_p
     out, more = tmp_path / "run", ("--data", str(whole.with_suffix(".npz")), *LONG)
     for processes, lines in (2, 4), (1, 4), (4, 0):
         at = f"127.0.0.1:{free_port()}"
-        together = ("--coordinator", at, "--processes", str(processes), "--process") if processes > 1 else ()
+        together = (
+            ("--coordinator", at, "--processes", str(processes), "--process")
+            if processes > 1
+            else ()
+        )
         cut = "--cut" if processes == 2 else "--no-cut"
-        workers = [start(out, *more, "--devices", "0", cut, *together, *([str(index)] if together else []), devices=2 if processes == 2 else 1) for index in range(processes)]  # fmt: skip
+        workers = [
+            start(
+                out,
+                *more,
+                "--devices",
+                "0",
+                cut,
+                *together,
+                *([str(index)] if together else []),
+                devices=2 if processes == 2 else 1,
+            )
+            for index in range(processes)
+        ]
         if lines:
             wait_for(written(out) + lines, out, *workers)
             workers[-1].kill()

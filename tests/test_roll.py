@@ -1,4 +1,5 @@
-"""Processes of a run that meet before JAX is loaded: what is the same, what is not, who does not come. Threads stand in for the processes."""
+"""Processes of a run that meet before JAX is loaded: what is the same, what is not, who does not
+come. Threads stand in for the processes."""
 
 import json
 import socket
@@ -23,13 +24,23 @@ def port() -> int:
         return own.getsockname()[1]
 
 
-def together(port: int, where: Path, *numbers: int, count: int = 2, wait: float = 5.0, **others: dict[int, Any]) -> dict[int, Any]:  # fmt: skip
-    """What came of the meeting for each of the processes: the numbers of those it is in touch with, or the error."""
+def together(
+    port: int,
+    where: Path,
+    *numbers: int,
+    count: int = 2,
+    wait: float = 5.0,
+    **others: dict[int, Any],
+) -> dict[int, Any]:
+    """What came of the meeting for each of the processes: the numbers of those it is in touch with,
+    or the error."""
     ends: dict[int, Any] = {}
 
     def meet(number: int) -> None:
         given = {"folder": where, "told": TOLD, "wait": wait, "counts": count}
-        settings: dict[str, Any] = given | {name: own[number] for name, own in others.items() if number in own}
+        settings: dict[str, Any] = given | {
+            name: own[number] for name, own in others.items() if number in own
+        }
         try:
             peers = Meeting(f"127.0.0.1:{port}", settings.pop("counts"), number, **settings).meet()
             ends[number] = sorted(peers)
@@ -54,9 +65,18 @@ def test_those_who_were_told_the_same_meet(port: int, tmp_path: Path, count: int
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_address_is_free_for_jax_afterwards_while_the_connections_stay(port: int, tmp_path: Path) -> None:
+def test_the_address_is_free_for_jax_afterwards_while_the_connections_stay(
+    port: int, tmp_path: Path
+) -> None:
     found: dict[int, Any] = {}
-    threads = [threading.Thread(target=lambda n=n: found.update({n: Meeting(f"127.0.0.1:{port}", 2, n, folder=tmp_path, told=TOLD, wait=5).meet()})) for n in range(2)]  # fmt: skip
+    threads = [
+        threading.Thread(
+            target=lambda n=n: found.update(
+                {n: Meeting(f"127.0.0.1:{port}", 2, n, folder=tmp_path, told=TOLD, wait=5).meet()}
+            )
+        )
+        for n in range(2)
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -94,8 +114,15 @@ def test_another_count_is_named_to_all(port: int, tmp_path: Path) -> None:
 
 def test_one_that_does_not_come_is_named_to_all(port: int, tmp_path: Path) -> None:
     ends = together(port, tmp_path, 0, 1, count=3, wait=1.0)
-    assert str(ends[0]) == "waited 1 s (--wait) for process 2 of 3 to begin; start it, with the same --coordinator and --processes"  # fmt: skip
-    assert str(ends[1]) in ("waited 1 s (--wait) for process 2 of 3 to begin", "process 0 ended before the run began; its own message says why")  # fmt: skip
+    assert (
+        str(ends[0])
+        == "waited 1 s (--wait) for process 2 of 3 to begin; start it, with the same --coordinator"
+        " and --processes"
+    )
+    assert str(ends[1]) in (
+        "waited 1 s (--wait) for process 2 of 3 to begin",
+        "process 0 ended before the run began; its own message says why",
+    )
 
 
 def test_without_process_0(port: int, tmp_path: Path) -> None:
@@ -108,7 +135,11 @@ def test_an_address_that_is_taken(port: int, tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", port)):
         began = time.monotonic()
         end = together(port, tmp_path, 0, wait=60.0)[0]
-    assert str(end) == f"--coordinator 127.0.0.1:{port}: cannot listen there (Address already in use); give an address and a free port of process 0's host"  # fmt: skip
+    assert (
+        str(end)
+        == f"--coordinator 127.0.0.1:{port}: cannot listen there (Address already in use); give an"
+        " address and a free port of process 0's host"
+    )
     assert time.monotonic() - began < 10
 
 
@@ -134,7 +165,9 @@ def test_strangers_who_call_are_left_alone(port: int, tmp_path: Path, noise: byt
     assert ends == {0: [1], 1: [0]}
 
 
-def test_a_process_that_leaves_with_an_error_is_told_of(port: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
+def test_a_process_that_leaves_with_an_error_is_told_of(
+    port: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Before anybody has to be ended."""
     left: list[str] = []
     monkeypatch.setattr("jaxcnn.runs.roll.GRACE", 0.2)
@@ -154,5 +187,7 @@ def test_a_process_that_leaves_with_an_error_is_told_of(port: int, tmp_path: Pat
         end = time.monotonic() + 10
         while not left and time.monotonic() < end:
             time.sleep(0.01)
-    assert roll.gone.startswith("process 1 could not go on; its own message says why; the checkpoints that were whole")
+    assert roll.gone.startswith(
+        "process 1 could not go on; its own message says why; the checkpoints that were whole"
+    )
     assert left == [f"error: {roll.gone}"]

@@ -1,4 +1,5 @@
-"""Other ways back: each rule is what its formula says, in models too, and leaves everything else as it was."""
+"""Other ways back: each rule is what its formula says, in models too, and leaves everything else as
+it was."""
 
 from typing import Any
 
@@ -8,15 +9,27 @@ import numpy as np
 import pytest
 
 from jaxcnn import deltas, layers, ops, value_and_grad
-from jaxcnn.rules import deconvolution, feedback_alignment, fixed_weights, guided, sign_symmetric, straight_through
+from jaxcnn.rules import (
+    deconvolution,
+    feedback_alignment,
+    fixed_weights,
+    guided,
+    sign_symmetric,
+    straight_through,
+)
 
 X = jax.random.normal(jax.random.key(0), (6, 8, 8, 2))
 LABELS = jnp.arange(6) % 3
 NETWORK = layers.serial(
-    conv=layers.conv(4), relu=layers.relu(), deep=layers.repeat(layers.serial(inner=layers.conv(4), relu=layers.relu()), 2),
-    block=layers.residual(layers.serial(up=layers.conv(4), relu=layers.relu())), norm=layers.batch_norm(), flatten=layers.flatten(),
-    drop=layers.dropout(0.1), dense=layers.dense(3),
-)  # fmt: skip
+    conv=layers.conv(4),
+    relu=layers.relu(),
+    deep=layers.repeat(layers.serial(inner=layers.conv(4), relu=layers.relu()), 2),
+    block=layers.residual(layers.serial(up=layers.conv(4), relu=layers.relu())),
+    norm=layers.batch_norm(),
+    flatten=layers.flatten(),
+    drop=layers.dropout(0.1),
+    dense=layers.dense(3),
+)
 
 
 def test_guided_and_deconvolution_at_every_sign() -> None:
@@ -48,7 +61,11 @@ def test_straight_through_refuses(within: Any) -> None:
 @pytest.mark.parametrize("name", ["dense", "conv"])
 def test_feedback_carries_by_other_weights(name: str) -> None:
     op = getattr(ops, name)
-    x, w = (X, jax.random.normal(jax.random.key(1), (3, 3, 2, 4))) if name == "conv" else (X[:, 0, 0], jnp.ones((2, 4)))
+    x, w = (
+        (X, jax.random.normal(jax.random.key(1), (3, 3, 2, 4)))
+        if name == "conv"
+        else (X[:, 0, 0], jnp.ones((2, 4)))
+    )
     y, saved = op.run(x, w)
     dy = jnp.cos(y)
     _, true_dw, *_ = op.pull(saved, dy)
@@ -72,7 +89,8 @@ def test_feedback_weights_are_fixed_and_of_the_right_size() -> None:
 
 def test_feedback_is_for_ops_with_weights() -> None:
     with pytest.raises(
-        ValueError, match="a feedback rule is for dense and conv, whose residuals begin with x and w; got relu"
+        ValueError,
+        match="a feedback rule is for dense and conv, whose residuals begin with x and w; got relu",
     ):
         sign_symmetric(ops.relu)
 
@@ -86,9 +104,21 @@ def test_a_model_takes_a_rule_in_every_layer() -> None:
 
     model = NETWORK.map_ops(note)
     assert seen == [
-        ("conv", "conv"), ("conv", "bias"), ("relu", "relu"), ("deep/inner", "conv"), ("deep/inner", "bias"), ("deep/relu", "relu"), ("block/body/up", "conv"),
-        ("block/body/up", "bias"), ("block/body/relu", "relu"), ("norm", "batch_norm"), ("norm", "frozen_norm"), ("flatten", "flatten"), ("drop", "dropout"), ("dense", "dense"),
-    ]  # fmt: skip
+        ("conv", "conv"),
+        ("conv", "bias"),
+        ("relu", "relu"),
+        ("deep/inner", "conv"),
+        ("deep/inner", "bias"),
+        ("deep/relu", "relu"),
+        ("block/body/up", "conv"),
+        ("block/body/up", "bias"),
+        ("block/body/relu", "relu"),
+        ("norm", "batch_norm"),
+        ("norm", "frozen_norm"),
+        ("flatten", "flatten"),
+        ("drop", "dropout"),
+        ("dense", "dense"),
+    ]
     params, state = NETWORK.init(jax.random.key(0), X.shape[1:])
     (y, _), residuals = jax.jit(NETWORK.forward)(params, state, X)
     (same, _), guided_residuals = jax.jit(model.forward)(params, state, X)
@@ -105,7 +135,9 @@ def test_a_model_of_the_same_ops_is_the_same_model() -> None:
     same = NETWORK.map_ops(lambda path, op: op)
     params, state = NETWORK.init(jax.random.key(0), X.shape[1:])
     one, other = (
-        jax.jit(value_and_grad(m, ops.softmax_cross_entropy))(params, state, X, LABELS, jax.random.key(1))
+        jax.jit(value_and_grad(m, ops.softmax_cross_entropy))(
+            params, state, X, LABELS, jax.random.key(1)
+        )
         for m in (NETWORK, same)
     )
     jax.tree.map(np.testing.assert_array_equal, one, other)
@@ -113,7 +145,11 @@ def test_a_model_of_the_same_ops_is_the_same_model() -> None:
 
 def test_direct_feedback_reaches_the_named_layers_from_the_output() -> None:
     plain = layers.serial(
-        d1=layers.dense(5), relu1=layers.relu(), d2=layers.dense(4), relu2=layers.relu(), d3=layers.dense(3)
+        d1=layers.dense(5),
+        relu1=layers.relu(),
+        d2=layers.dense(4),
+        relu2=layers.relu(),
+        d3=layers.dense(3),
     )
     model = layers.direct(plain, ["relu1", "relu2"], seed=7)
     x = X[:, 0, :, 0]
@@ -131,5 +167,7 @@ def test_direct_feedback_reaches_the_named_layers_from_the_output() -> None:
 
 
 def test_direct_feedback_needs_layers_that_are_there() -> None:
-    with pytest.raises(ValueError, match="direct: the model has no layer `act9`; it has conv, relu"):
+    with pytest.raises(
+        ValueError, match="direct: the model has no layer `act9`; it has conv, relu"
+    ):
         layers.direct(NETWORK, ["act9"])

@@ -1,4 +1,5 @@
-"""What `python -m jaxcnn train`, `eval` and `predict` cannot use: one line says what and why, the status is not 0, and nothing that was there is changed."""
+"""What `python -m jaxcnn train`, `eval` and `predict` cannot use: one line says what and why, the
+status is not 0, and nothing that was there is changed."""
 
 import errno
 import io
@@ -62,7 +63,9 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (place / "text.npz").write_text("hello")
     (place / "text.png").write_text("hello")
     write_npz(place / "nan.npz", train_images=np.full((200, 8, 8), np.nan, np.float32))
-    write_npz(place / "none.npz", train_images=np.zeros((0, 8, 8), np.uint8), train_labels=LABELS[:0])
+    write_npz(
+        place / "none.npz", train_images=np.zeros((0, 8, 8), np.uint8), train_labels=LABELS[:0]
+    )
     write_npz(place / "one_class.npz", train_labels=np.zeros(200, int))
     write_npz(place / "range.npz", test_labels=TEST_LABELS + 9)
     write_npz(place / "negative.npz", train_labels=LABELS - 1)
@@ -84,18 +87,30 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     images(place / "images", 10)
     Image.new("L", (9, 9)).save(place / "nine.png")
     Image.new("L", (8, 8)).save(place / "eight.png")
-    for name, text in {"list.yaml": "- 1", "empty.yaml": "", "tab.yaml": "epochs:\t- 3", "cut.json": '{"epochs": 3', "deep.json": "[" * 100_000}.items():  # fmt: skip
+    for name, text in {
+        "list.yaml": "- 1",
+        "empty.yaml": "",
+        "tab.yaml": "epochs:\t- 3",
+        "cut.json": '{"epochs": 3',
+        "deep.json": "[" * 100_000,
+    }.items():
         (place / name).write_text(text)
     (place / "binary.json").write_bytes(bytes(range(256)))
     (place / "foreign.safetensors").write_bytes(b"hello, this is no model")
     save_file({"x": np.zeros(2)}, place / "other.safetensors")
-    save_file({"x": np.zeros(2)}, place / "odd.safetensors", {"jaxcnn": '{"settings": {"model": "mlp"}}'})
+    save_file(
+        {"x": np.zeros(2)}, place / "odd.safetensors", {"jaxcnn": '{"settings": {"model": "mlp"}}'}
+    )
     model = (place / "run" / "model.safetensors").read_bytes()
     (place / "cut.safetensors").write_bytes(model[: len(model) // 2])
     (place / "mixed").mkdir()
     about = {"jaxcnn": json.dumps({"classes": 3})}
     shutil.copy(place / "run" / "model.safetensors", place / "mixed" / "model.safetensors")
-    save_file(load_file(place / "run" / "model.safetensors"), place / "mixed" / "model_1.safetensors", about)
+    save_file(
+        load_file(place / "run" / "model.safetensors"),
+        place / "mixed" / "model_1.safetensors",
+        about,
+    )
     return place
 
 
@@ -146,7 +161,10 @@ SETTINGS = [
     ("--out PLACE/run --resume --learning-rate 0.1", "--resume: learning_rate is 0.002 in"),
 ]  # fmt: skip
 DATA = [
-    ("nowhere", "nowhere: there is no such file or folder, and no set of that name; there is cifar10"),
+    (
+        "nowhere",
+        "nowhere: there is no such file or folder, and no set of that name; there is cifar10",
+    ),
     ("run", "run: no data set that is known; looked for an .npz file"),
     ("short.npz", "damaged, or not an .npz file"),
     ("damaged.npz", "`train_images` cannot be read (Bad CRC-32"),
@@ -180,9 +198,15 @@ CONFIGS: list[tuple[Any, str]] = [
     ({"learning_rate": 0}, "--learning-rate must be a number > 0, got 0"),
     ({"stream": "yes"}, "`stream` must be true or false, got 'yes'"),
     ({"clip": [1]}, "`clip` must be a number or null, got [1]"),
-    ({"model": "alexnet"}, "`model` must be one of lenet, vgg6, resnet20, resnet50, mlp, got 'alexnet'"),
+    (
+        {"model": "alexnet"},
+        "`model` must be one of lenet, vgg6, resnet20, resnet50, mlp, got 'alexnet'",
+    ),
     ({"precision": None}, "`precision` must be one of f32, bf16, f16, got None"),
-    ({"augment": ["spin"]}, "`augment` must be a list, each one of crop, flip, cutout, warp, got ['spin']"),
+    (
+        {"augment": ["spin"]},
+        "`augment` must be a list, each one of crop, flip, cutout, warp, got ['spin']",
+    ),
     ({"image_size": [8]}, "`image_size` must be a list, 2 times an integer or null, got [8]"),
     ({"out": "a\0b"}, "`out` must be text"),
     ("list.yaml", "must hold settings by name, such as `epochs: 3`; got [1]"),
@@ -215,28 +239,43 @@ USES = [
 
 @pytest.mark.parametrize(
     ("arguments", "words"),
-    [(" ".join(["train", *others(GOOD.split(), more.split()), more]), words) for more, words in SETTINGS]
-    + [(" ".join(["train", *others(GOOD.split(), ["--data"]), f"--data PLACE/{name}"]), words) for name, words in DATA]
+    [
+        (" ".join(["train", *others(GOOD.split(), more.split()), more]), words)
+        for more, words in SETTINGS
+    ]
+    + [
+        (" ".join(["train", *others(GOOD.split(), ["--data"]), f"--data PLACE/{name}"]), words)
+        for name, words in DATA
+    ]
     + USES,
 )
-def test_what_cannot_be_used_is_said_and_nothing_is_changed(arguments: str, words: str, place: Path, capsys: pytest.CaptureFixture[str]) -> None:  # fmt: skip
+def test_what_cannot_be_used_is_said_and_nothing_is_changed(
+    arguments: str, words: str, place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     before = content(place)
     assert fails(arguments.replace("PLACE", str(place)).split(), words, capsys) == 2
     assert content(place) == before
 
 
 @pytest.mark.parametrize(("settings", "words"), CONFIGS)
-def test_a_file_of_settings_that_cannot_be_used(settings: Any, words: str, place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:  # fmt: skip
+def test_a_file_of_settings_that_cannot_be_used(
+    settings: Any, words: str, place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     path = place / settings if isinstance(settings, str) else tmp_path / "mine.json"
     if not isinstance(settings, str):
         path.write_text(json.dumps(settings))
     before = content(place)
-    assert fails(["train", "--data", str(place / "good.npz"), "--config", str(path)], words, capsys) == 2
+    assert (
+        fails(["train", "--data", str(place / "good.npz"), "--config", str(path)], words, capsys)
+        == 2
+    )
     assert content(place) == before
 
 
 @pytest.mark.parametrize(("name", "words"), [("text.png", "text.png: damaged, or not an image of PNG"), ("none.png", "none.png: there is no such file"), ("nine.png", "nine.png: the model takes images of 8×8×1 (height, width, channels), got 9×9×1; --resize changes the size"), ("images", "images: cannot be read (Is a directory)")])  # fmt: skip
-def test_an_image_that_cannot_be_used_does_not_hide_the_others(name: str, words: str, place: Path, capsys: pytest.CaptureFixture[str]) -> None:  # fmt: skip
+def test_an_image_that_cannot_be_used_does_not_hide_the_others(
+    name: str, words: str, place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["predict", str(place / "run"), str(place / name), str(place / "eight.png")]) == 2
     told = capsys.readouterr()
     assert f"{place / 'eight.png'}  " in told.out
@@ -244,10 +283,20 @@ def test_an_image_that_cannot_be_used_does_not_hide_the_others(name: str, words:
     assert told.err.endswith("error: 1 of 2 images could not be used\n")
 
 
-def test_a_model_that_does_not_take_such_images(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_model_that_does_not_take_such_images(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     pixels = np.random.default_rng(0).integers(0, 255, (200, 3, 3)).astype(np.uint8)
     write_npz(tmp_path / "tiny.npz", train_images=pixels, test_images=pixels[:48])
-    command = ["train", "--data", str(tmp_path / "tiny.npz"), "--model", "vgg6", "--out", str(tmp_path / "out")]
+    command = [
+        "train",
+        "--data",
+        str(tmp_path / "tiny.npz"),
+        "--model",
+        "vgg6",
+        "--out",
+        str(tmp_path / "out"),
+    ]
     assert fails(command, "--model vgg6 does not take images of 3×3 pixels", capsys) == 2
     assert not (tmp_path / "out").exists()
 
@@ -259,7 +308,13 @@ def test_a_model_that_does_not_take_such_images(tmp_path: Path, capsys: pytest.C
         (ValueError("SHA256 hash of downloaded file does not match"), "is not what its authors published"),
     ],
 )  # fmt: skip
-def test_a_download_that_fails(error: Exception, words: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:  # fmt: skip
+def test_a_download_that_fails(
+    error: Exception,
+    words: str,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     def retrieve(*arguments: Any, **settings: Any) -> None:
         raise error
 
@@ -272,7 +327,9 @@ def copied(place: Path, folder: Path) -> Path:
     """The good run, as if it had begun there."""
     shutil.copytree(place / "run", folder / "run")
     settings = json.loads((folder / "run" / "config.json").read_text(encoding="utf-8"))
-    (folder / "run" / "config.json").write_text(Config(**{**settings, "out": folder / "run", "augment": ()}).text())
+    (folder / "run" / "config.json").write_text(
+        Config(**{**settings, "out": folder / "run", "augment": ()}).text()
+    )
     return folder / "run"
 
 
@@ -307,7 +364,13 @@ def of_another_model(states: Path) -> None:
         (of_another_model, "checkpoint 30 has model 'lenet', this run 'mlp'; give another folder"),
     ],
 )
-def test_a_checkpoint_that_cannot_be_used(harm: Callable[[Path], None], words: str, place: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:  # fmt: skip
+def test_a_checkpoint_that_cannot_be_used(
+    harm: Callable[[Path], None],
+    words: str,
+    place: Path,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
     run = copied(place, tmp_path)
     harm(run / "checkpoints")
     before = content(tmp_path)
@@ -316,16 +379,27 @@ def test_a_checkpoint_that_cannot_be_used(harm: Callable[[Path], None], words: s
     if harm is cut:  # and the way out that it names
         shutil.rmtree(run / "checkpoints" / "30")
         assert main(["train", "--resume", "--out", str(run)]) == 0
-        assert load_file(run / "model.safetensors")["params.dense1.kernel"].tobytes() == load_file(place / "run" / "model.safetensors")["params.dense1.kernel"].tobytes()  # fmt: skip
+        assert (
+            load_file(run / "model.safetensors")["params.dense1.kernel"].tobytes()
+            == load_file(place / "run" / "model.safetensors")["params.dense1.kernel"].tobytes()
+        )
 
 
-@pytest.mark.parametrize("log", ["{}\n[1]\n", '{"losses": [1]}\n', '{"step": "x", "losses": [1]}\n', None])
-def test_a_log_of_something_else(log: str | None, place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:  # fmt: skip
+@pytest.mark.parametrize(
+    "log", ["{}\n[1]\n", '{"losses": [1]}\n', '{"step": "x", "losses": [1]}\n', None]
+)
+def test_a_log_of_something_else(
+    log: str | None, place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     run = copied(place, tmp_path)
     path = run / "metrics.jsonl"
     path.unlink() if log is None else path.write_text(log)
     before = content(tmp_path)
-    fails(["train", "--resume", "--out", str(run)], "metrics.jsonl: is not the log of this run", capsys)
+    fails(
+        ["train", "--resume", "--out", str(run)],
+        "metrics.jsonl: is not the log of this run",
+        capsys,
+    )
     assert content(tmp_path) == before
 
 
@@ -333,7 +407,9 @@ def full(*arguments: Any) -> None:
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
-def test_a_full_disk_at_the_start_and_at_the_end(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:  # fmt: skip
+def test_a_full_disk_at_the_start_and_at_the_end(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     run = copied(place, tmp_path)
     before = content(tmp_path)
     monkeypatch.setattr(jaxcnn.files.os, "replace", full)
@@ -344,7 +420,9 @@ def test_a_full_disk_at_the_start_and_at_the_end(place: Path, tmp_path: Path, mo
     assert content(tmp_path) == before
     monkeypatch.undo()
     monkeypatch.setattr("jaxcnn.weights.store.write_file", full)
-    words = "model.safetensors: cannot be written (No space left on device); the checkpoints are whole"
+    words = (
+        "model.safetensors: cannot be written (No space left on device); the checkpoints are whole"
+    )
     assert fails(["train", "--resume", "--out", str(run)], words, capsys) == 1
     assert content(tmp_path) == before
 
@@ -356,34 +434,99 @@ def test_a_full_disk_at_the_start_and_at_the_end(place: Path, tmp_path: Path, mo
         (DataError("images/train/a/1.png: damaged"), "--data images/train/a/1.png: damaged; once it is mended, --resume goes on"),
     ],
 )  # fmt: skip
-def test_what_fails_on_the_way(error: Exception, words: str, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:  # fmt: skip
+def test_what_fails_on_the_way(
+    error: Exception,
+    words: str,
+    place: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     def fit(*arguments: Any, **settings: Any) -> None:
         raise error
 
     monkeypatch.setattr("jaxcnn.train.fit", fit)
-    assert fails(["train", "--data", str(place / "good.npz"), "--model", "mlp", "--out", str(tmp_path)], words, capsys) == 1  # fmt: skip
+    assert (
+        fails(
+            ["train", "--data", str(place / "good.npz"), "--model", "mlp", "--out", str(tmp_path)],
+            words,
+            capsys,
+        )
+        == 1
+    )
 
 
-def test_a_disk_that_fills_up_while_a_checkpoint_is_written(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:  # fmt: skip
-    monkeypatch.setattr("orbax.checkpoint.CheckpointManager.save", lambda *arguments, **settings: full())
-    more = ["--data", str(place / "good.npz"), "--model", "mlp", "--epochs", "1", "--batch-size", "100", "--out", str(tmp_path)]  # fmt: skip
-    assert fails(["train", *more], "checkpoint 2 could not be written; what was whole before still is", capsys) == 1
+def test_a_disk_that_fills_up_while_a_checkpoint_is_written(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(
+        "orbax.checkpoint.CheckpointManager.save", lambda *arguments, **settings: full()
+    )
+    more = [
+        "--data",
+        str(place / "good.npz"),
+        "--model",
+        "mlp",
+        "--epochs",
+        "1",
+        "--batch-size",
+        "100",
+        "--out",
+        str(tmp_path),
+    ]
+    assert (
+        fails(
+            ["train", *more],
+            "checkpoint 2 could not be written; what was whole before still is",
+            capsys,
+        )
+        == 1
+    )
 
 
-def test_a_run_that_diverges_names_the_layer_and_the_step(place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:  # fmt: skip
+def test_a_run_that_diverges_names_the_layer_and_the_step(
+    place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     out = tmp_path / "run"
-    more = ["--model", "mlp", "--batch-size", "20", "--epochs", "1", "--optimizer", "sgd", "--learning-rate", "1e6"]
-    words = f"in step 4 (forward: 80 of 80 numbers of the output of layer `dense2` (dense) are not finite); try a smaller learning rate or clipped gradients, or look for NaN in the data. The train state before that step is in {out / 'post_mortem'}"  # fmt: skip
+    more = [
+        "--model",
+        "mlp",
+        "--batch-size",
+        "20",
+        "--epochs",
+        "1",
+        "--optimizer",
+        "sgd",
+        "--learning-rate",
+        "1e6",
+    ]
+    words = (
+        "in step 4 (forward: 80 of 80 numbers of the output of layer `dense2` (dense) are not"
+        " finite); try a smaller learning rate or clipped gradients, or look for NaN in the data."
+        f" The train state before that step is in {out / 'post_mortem'}"
+    )
     for again in ([], ["--resume"]):
-        assert fails(["train", "--data", str(place / "good.npz"), "--out", str(out), *more, *again], words, capsys) == 1
+        assert (
+            fails(
+                ["train", "--data", str(place / "good.npz"), "--out", str(out), *more, *again],
+                words,
+                capsys,
+            )
+            == 1
+        )
         assert [path.name for path in (out / "post_mortem").iterdir()] == ["4"]
 
 
-NO_EXTRA = "import sys; sys.modules['rich'] = None; from jaxcnn.__main__ import main; main(['train', '--data', 'nowhere', '--out', sys.argv[1]])"  # fmt: skip
+NO_EXTRA = (
+    "import sys; sys.modules['rich'] = None; from jaxcnn.__main__ import main; main(['train',"
+    " '--data', 'nowhere', '--out', sys.argv[1]])"
+)
 
 
 def test_without_the_extra_it_is_named(tmp_path: Path) -> None:
-    done = subprocess.run([sys.executable, "-c", NO_EXTRA, str(tmp_path)], capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", NO_EXTRA, str(tmp_path)], capture_output=True, text=True
+    )
     assert done.returncode == 2
     assert "pip install 'jaxcnn[train]'" in done.stderr
     assert "Traceback" not in done.stderr

@@ -1,4 +1,5 @@
-"""The facts of the five lecture documents, a test a row (see experiments/README.md): each formula is the library's gradient, each number comes out, or it is said why not."""
+"""The facts of the five lecture documents, a test a row (see experiments/README.md): each formula
+is the library's gradient, each number comes out, or it is said why not."""
 
 import functools
 import itertools
@@ -43,7 +44,9 @@ def gradients(model: Layer, loss: Op, params: Any, x: Array, target: Array) -> A
     return jax.tree.map(lambda d: d * len(x), grads)
 
 
-def error_signals(model: Layer, loss: Op, params: Any, x: Array, target: Array) -> dict[str, jax.Array]:
+def error_signals(
+    model: Layer, loss: Op, params: Any, x: Array, target: Array
+) -> dict[str, jax.Array]:
     """δ at the output of every layer, for the loss summed over the examples."""
     (y, _), residuals = model.forward(params, {}, jnp.asarray(x))
     losses, saved = loss.run(y, jnp.asarray(target))
@@ -54,7 +57,8 @@ def error_signals(model: Layer, loss: Op, params: Any, x: Array, target: Array) 
 
 
 def test_s0_1_convolution_over_channels() -> None:
-    """out[i,j] = Σ in[i−k1, j−k2, c] f[c,k1,k2] with k from 1: a true convolution, whose output stands one place further than ``flip=True`` counted from k = 0."""
+    """out[i,j] = Σ in[i−k1, j−k2, c] f[c,k1,k2] with k from 1: a true convolution, whose output
+    stands one place further than ``flip=True`` counted from k = 0."""
     x, f = draw(6, 7, 3), draw(3, 2, 4)
     k1, k2 = f.shape[1:]
     wanted = np.zeros((6 - k1 + 1, 7 - k2 + 1))
@@ -66,12 +70,18 @@ def test_s0_1_convolution_over_channels() -> None:
         )
     w = f.transpose(1, 2, 0)[..., None]
     exactly(ops.conv(x[None], w, padding="VALID", flip=True)[0, :, :, 0], wanted)
-    exactly(ops.conv(x[None], w[::-1, ::-1], padding="VALID")[0, :, :, 0], wanted)  # what a layer computes: correlation
+    # what a layer computes: correlation
+    exactly(ops.conv(x[None], w[::-1, ::-1], padding="VALID")[0, :, :, 0], wanted)
 
 
 def test_s0_2_n_images_at_once() -> None:
     x, w = draw(5, 6, 6, 2), draw(3, 3, 2, 4)
-    cases: list[tuple[Op, Any]] = [(ops.conv, (w,)), (ops.max_pool, ()), (ops.avg_pool, ()), (ops.relu, ())]
+    cases: list[tuple[Op, Any]] = [
+        (ops.conv, (w,)),
+        (ops.max_pool, ()),
+        (ops.avg_pool, ()),
+        (ops.relu, ()),
+    ]
     for op, weights in cases:
         y, saved = op.run(x, *weights)
         dx, *rest = op.pull(saved, jnp.cos(y))
@@ -98,7 +108,8 @@ def test_s0_4_average_pooling() -> None:
 
 
 def test_s0_5_gradients_of_a_network_with_one_hidden_layer() -> None:
-    """The document climbs the log-likelihood J; the loss is −J, so every gradient has the other sign."""
+    """The document climbs the log-likelihood J; the loss is −J, so every gradient has the other
+    sign."""
     model = models.mlp((4, 3), "sigmoid")
     params, x, labels = started(model, 5), draw(7, 5), jnp.arange(7) % 3
     w, b, v, c = (params[f"dense{n}"][name] for n in (1, 2) for name in ("kernel", "bias"))
@@ -130,7 +141,8 @@ def test_s0_6_derivatives_in_terms_of_the_output() -> None:
 
 @pytest.mark.parametrize("depth", [1, 2, 3, 5])
 def test_s0_7_deltas_of_a_network_of_any_depth(depth: int) -> None:
-    """δ^(L) = Y − T for a loss that descends, δ^(l) = (δ^(l+1) W^(l+1)ᵀ) ⊙ Z'^(l), ∇W^(l) = Z^(l−1)ᵀ δ^(l), ∇b^(l) = Σ δ^(l)."""
+    """δ^(L) = Y − T for a loss that descends, δ^(l) = (δ^(l+1) W^(l+1)ᵀ) ⊙ Z'^(l), ∇W^(l) =
+    Z^(l−1)ᵀ δ^(l), ∇b^(l) = Σ δ^(l)."""
     model = models.mlp((4,) * (depth - 1) + (3,), "tanh")
     params, x, labels = started(model, 5), draw(6, 5), jnp.arange(6) % 3
     z = [x]
@@ -150,7 +162,8 @@ def test_s0_7_deltas_of_a_network_of_any_depth(depth: int) -> None:
 # S1: a worked backpropagation
 
 ALPHA = LAMBDA = 0.1
-DESCEND = optax.chain(optax.add_decayed_weights(LAMBDA), optax.sgd(ALPHA))  # w ← w − α (∂L_i/∂w + λ w)
+# w ← w − α (∂L_i/∂w + λ w)
+DESCEND = optax.chain(optax.add_decayed_weights(LAMBDA), optax.sgd(ALPHA))
 PATTERN, TARGET = np.array([1.0, 1, 0, 0, 0])[None, :, None], np.array([0])
 
 
@@ -184,11 +197,16 @@ def test_s1_1_weight_decay() -> None:
         data = ops.softmax_cross_entropy(model.apply(params, {}, x)[0], labels).mean()
         return data + LAMBDA * sum(ops.l2(leaf) for leaf in jax.tree.leaves(params))
 
-    jax.tree.map(lambda du, d: exactly(du, -ALPHA * d), moved(params, grads), jax.grad(with_penalty)(params))
+    jax.tree.map(
+        lambda du, d: exactly(du, -ALPHA * d), moved(params, grads), jax.grad(with_penalty)(params)
+    )
 
 
 def test_s1_2_gradient_of_the_scores() -> None:
-    f, labels = jnp.concatenate([draw(5, 4), jnp.array([[1e4, -1e4, 0, 9999.0]])]), jnp.array([0, 1, 2, 3, 0, 1])
+    f, labels = (
+        jnp.concatenate([draw(5, 4), jnp.array([[1e4, -1e4, 0, 9999.0]])]),
+        jnp.array([0, 1, 2, 3, 0, 1]),
+    )
     loss, saved = ops.softmax_cross_entropy.run(f, labels)
     (df,) = [d for d in ops.softmax_cross_entropy.pull(saved, jnp.ones_like(loss)) if d is not None]
     exactly(df, jax.nn.softmax(f) - jax.nn.one_hot(labels, 4, dtype=f.dtype))
@@ -217,7 +235,8 @@ def test_s1_4_max_pool_sends_all_to_the_largest() -> None:
 
 
 def test_s1_5_relu_at_zero() -> None:
-    """The document lets the gradient pass at 0; JAX and PyTorch do not, and neither does the default here."""
+    """The document lets the gradient pass at 0; JAX and PyTorch do not, and neither does the
+    default here."""
     x, dy = jnp.array([-1.0, 0.0, 1.0]), jnp.ones(3)
     for setting, wanted in (({}, [0, 0, 1]), ({"at_zero": 1.0}, [0, 1, 1])):
         _, saved = ops.relu.run(x, **setting)
@@ -234,7 +253,8 @@ def test_s1_6_gradient_of_a_shared_filter() -> None:
 
 
 def test_s1_7_the_sample_run() -> None:
-    """Number by number; ``python -m experiments.walkthrough`` prints them beside the document's, with the reason for each difference."""
+    """Number by number; ``python -m experiments.walkthrough`` prints them beside the document's,
+    with the reason for each difference."""
     model, params = sample()
     (scores, _), _ = model.forward(params, {}, jnp.asarray(PATTERN))
     near = functools.partial(np.testing.assert_allclose, atol=5e-9)
@@ -249,22 +269,40 @@ def test_s1_7_the_sample_run() -> None:
     near(found["pool"][0, :, 0], [-0.00365477, 0.00487303])
     through = found["scores"].round(2) @ params["scores"]["kernel"].T @ params["hidden"]["kernel"].T
     near(through, [[-0.0147, 0.0196]])  # the document's: without σ'(C) and σ'(D)
-    near(found["relu"][0, :, 0], [0, -0.00365477, 0.00487303, 0])  # the pool's tie goes to the first of the two
+    # the pool's tie goes to the first of the two
+    near(found["relu"][0, :, 0], [0, -0.00365477, 0.00487303, 0])
     near(found["conv"][0, :, 0], [0, -0.00365477, 0, 0])  # and nothing passes a ReLU at 0
     pass_at_zero = layers.serial(**{**model.layers, "relu": layers.of(ops.relu.using(at_zero=1.0))})
-    near(error_signals(pass_at_zero, ops.softmax_cross_entropy, params, PATTERN, TARGET)["conv"][0, :, 0], [0, -0.00365477, 0.00487303, 0])  # fmt: skip
+    near(
+        error_signals(pass_at_zero, ops.softmax_cross_entropy, params, PATTERN, TARGET)["conv"][
+            0, :, 0
+        ],
+        [0, -0.00365477, 0.00487303, 0],
+    )
     delta_w = moved(params, gradients(model, ops.softmax_cross_entropy, params, PATTERN, TARGET))
     near(delta_w["scores"]["kernel"][0, 0], 0.02324393)
     near(delta_w["hidden"]["kernel"][0, 0], 0.00087817)
     near(delta_w["conv"]["kernel"][:, 0, 0], [-0.00063452, 0.001])
-    same = gradients(pass_at_zero, ops.softmax_cross_entropy, params, PATTERN, TARGET)["conv"]["kernel"]
-    near(same[:, 0, 0], [-0.00365477, 0])  # as both inputs of the tie are 0, the convention does not show in the filter
+    same = gradients(pass_at_zero, ops.softmax_cross_entropy, params, PATTERN, TARGET)["conv"][
+        "kernel"
+    ]
+    # as both inputs of the tie are 0, the convention does not show in the filter
+    near(same[:, 0, 0], [-0.00365477, 0])
 
 
 def test_s1_9_all_weights_move_from_the_old_weights() -> None:
-    """p = (0.3, 0.7) and target 2: ∂L/∂f = (0.3, −0.3). Updating w1…w4 before w5…w8 are computed gives something else."""
-    model = layers.serial(hidden=layers.dense(2, bias=False), sigmoid=layers.activation("sigmoid"), scores=layers.dense(2, bias=False))  # fmt: skip
-    x, target, w_hidden = jnp.array([[0.4, 0.2]]), jnp.array([1]), jnp.array([[0.5, -0.3], [-1.0, 0.6]])
+    """p = (0.3, 0.7) and target 2: ∂L/∂f = (0.3, −0.3). Updating w1…w4 before w5…w8 are computed
+    gives something else."""
+    model = layers.serial(
+        hidden=layers.dense(2, bias=False),
+        sigmoid=layers.activation("sigmoid"),
+        scores=layers.dense(2, bias=False),
+    )
+    x, target, w_hidden = (
+        jnp.array([[0.4, 0.2]]),
+        jnp.array([1]),
+        jnp.array([[0.5, -0.3], [-1.0, 0.6]]),
+    )
     exactly(x @ w_hidden, 0)  # so C = D = ½
     w_scores = jnp.array([[0.1, 0.2], [0.3, 0.2 + 2 * math.log(7 / 3)]])
     params = {"hidden": {"kernel": w_hidden}, "scores": {"kernel": w_scores}}
@@ -272,7 +310,9 @@ def test_s1_9_all_weights_move_from_the_old_weights() -> None:
     exactly(df, [[0.3, -0.3]])
     optimizer = optax.chain(optax.add_decayed_weights(LAMBDA), optax.sgd(ALPHA))
     step = train.make_step(model, ops.softmax_cross_entropy, optimizer)
-    start = train.TrainState(jax.tree.map(jnp.copy, params), {}, optimizer.init(params), jnp.int32(0))
+    start = train.TrainState(
+        jax.tree.map(jnp.copy, params), {}, optimizer.init(params), jnp.int32(0)
+    )
     after = step(start, x, target, jax.random.key(0))[0].params
     new_scores = w_scores - ALPHA * (0.5 * df + LAMBDA * w_scores)
     exactly(after["scores"]["kernel"], new_scores)
@@ -302,15 +342,23 @@ def test_s2_2_losses() -> None:
 
 
 def test_s2_3_the_recursion_of_s() -> None:
-    """S = −2 A e at the output and Ŝ = Â W S below, with A = diag σ'(n); ∂f/∂W = â Sᵀ, ∂f/∂b = S. On four layers, one pattern."""
+    """S = −2 A e at the output and Ŝ = Â W S below, with A = diag σ'(n); ∂f/∂W = â Sᵀ, ∂f/∂b = S.
+    On four layers, one pattern."""
     parts = {}
     for number, width in enumerate((4, 5, 3, 2), start=1):
-        parts |= {f"dense{number}": layers.dense(width), f"sigmoid{number}": layers.activation("sigmoid")}
+        parts |= {
+            f"dense{number}": layers.dense(width),
+            f"sigmoid{number}": layers.activation("sigmoid"),
+        }
     model = layers.serial(**parts)
     params, x, t = started(model, 3), draw(1, 3), draw(1, 2)
     a = [x[0]]
     for number in range(1, 5):
-        a.append(jax.nn.sigmoid(a[-1] @ params[f"dense{number}"]["kernel"] + params[f"dense{number}"]["bias"]))
+        a.append(
+            jax.nn.sigmoid(
+                a[-1] @ params[f"dense{number}"]["kernel"] + params[f"dense{number}"]["bias"]
+            )
+        )
     found = error_signals(model, ops.squared_error, params, x, t)
     grads = gradients(model, ops.squared_error, params, x, t)
     s = -2 * jnp.diag(a[4] * (1 - a[4])) @ (t[0] - a[4])
@@ -323,7 +371,10 @@ def test_s2_3_the_recursion_of_s() -> None:
 
 def test_s2_4_one_pattern_at_a_time() -> None:
     """W ← W − α ∂f/∂W after every pattern, in random order, all in one program."""
-    model, optimizer = layers.serial(dense=layers.dense(2), sigmoid=layers.activation("sigmoid")), optax.sgd(0.5)
+    model, optimizer = (
+        layers.serial(dense=layers.dense(2), sigmoid=layers.activation("sigmoid")),
+        optax.sgd(0.5),
+    )
     x, t, order = draw(8, 3), draw(8, 2), np.random.default_rng(1).permutation(8)
     start = train.create(model, optimizer, jax.random.key(0), (3,))
     w, b = np.array(start.params["dense"]["kernel"]), np.array(start.params["dense"]["bias"])
@@ -345,10 +396,14 @@ def test_s3_1_losses_and_where_their_gradients_vanish() -> None:
     exactly(ops.squared_error(o, y, scale=0.5), ((y - o) ** 2).sum(-1) / 2)
     bits = (y > 0).astype(float)
     sigma = jax.nn.sigmoid(o)
-    exactly(ops.sigmoid_cross_entropy(o, bits), -(bits * jnp.log(sigma) + (1 - bits) * jnp.log(1 - sigma)).sum(-1))
+    exactly(
+        ops.sigmoid_cross_entropy(o, bits),
+        -(bits * jnp.log(sigma) + (1 - bits) * jnp.log(1 - sigma)).sum(-1),
+    )
     p = jax.nn.softmax(y)
     exactly(ops.kl_divergence(o, p), (p * jnp.log(p / jax.nn.softmax(o))).sum(-1))
-    exactly(jax.grad(lambda out: -(p * jnp.log(out)).sum())(p), -1)  # written on the output: −1, not 0, at out = p
+    # written on the output: −1, not 0, at out = p
+    exactly(jax.grad(lambda out: -(p * jnp.log(out)).sum())(p), -1)
     for loss, logits, target in (
         (ops.softmax_cross_entropy, y, p),
         (ops.kl_divergence, y, p),
@@ -363,12 +418,25 @@ def test_s3_2_the_gradient_of_a_sum_is_the_sum_of_the_gradients() -> None:
     params, x, labels = started(model, 5), draw(12, 5), jnp.arange(12) % 3
     whole = gradients(model, ops.softmax_cross_entropy, params, x, labels)
     for size in (1, 3, 4):
-        parts = [gradients(model, ops.softmax_cross_entropy, params, x[n : n + size], labels[n : n + size]) for n in range(0, 12, size)]  # fmt: skip
+        parts = [
+            gradients(
+                model, ops.softmax_cross_entropy, params, x[n : n + size], labels[n : n + size]
+            )
+            for n in range(0, 12, size)
+        ]
         jax.tree.map(lambda total, *parts: exactly(sum(parts), total), whole, *parts)
-    alone = jax.vmap(lambda x, t: value_and_grad(model, ops.softmax_cross_entropy)(params, {}, x[None], t[None])[1])
+    alone = jax.vmap(
+        lambda x, t: value_and_grad(model, ops.softmax_cross_entropy)(params, {}, x[None], t[None])[
+            1
+        ]
+    )
     jax.tree.map(lambda each, total: exactly(each.sum(0), total), alone(x, labels), whole)
     _, norms = example_norms(model, ops.softmax_cross_entropy)(params, {}, x, labels)
-    jax.tree.map(lambda each, norm: exactly(jnp.sqrt((each**2).reshape(12, -1).sum(1)), norm), alone(x, labels), norms)
+    jax.tree.map(
+        lambda each, norm: exactly(jnp.sqrt((each**2).reshape(12, -1).sum(1)), norm),
+        alone(x, labels),
+        norms,
+    )
 
 
 def test_s3_3_the_threshold_unit_and_what_stands_in_for_its_derivative() -> None:
@@ -390,9 +458,13 @@ def test_s3_4_jacobians() -> None:
 
 
 def test_s3_5_a_graph_of_nodes() -> None:
-    """σ(w0 x0 + w1 x1 + w2): x0 gets 2 · 0.2 = 0.4 and w0 gets −1 · 0.2 = −0.2 in the document, which rounds σ' to 0.2."""
+    """σ(w0 x0 + w1 x1 + w2): x0 gets 2 · 0.2 = 0.4 and w0 gets −1 · 0.2 = −0.2 in the document,
+    which rounds σ' to 0.2."""
     graph = Graph()
-    w0, x0, w1, x1, w2 = (graph.input(n, v) for n, v in (("w0", 2.0), ("x0", -1.0), ("w1", -3.0), ("x1", -2.0), ("w2", -3.0)))  # fmt: skip
+    w0, x0, w1, x1, w2 = (
+        graph.input(n, v)
+        for n, v in (("w0", 2.0), ("x0", -1.0), ("w1", -3.0), ("x1", -2.0), ("w2", -3.0))
+    )
     total = graph.add(graph.multiply(w0, x0), graph.multiply(w1, x1), w2)
     out = graph.apply(ops.sigmoid, total)
     found = graph.backward(out)
@@ -418,7 +490,9 @@ def test_s3_6_the_square_of_a_product() -> None:
 def test_s3_7_the_bias_as_one_more_weight() -> None:
     x, w, b, dy = draw(6, 3), draw(3, 4), draw(4), draw(6, 4)
     y, saved = ops.dense.run(x, w, b)
-    wider, extended = ops.dense.run(jnp.concatenate([x, jnp.ones((6, 1))], 1), jnp.concatenate([w, b[None]]))
+    wider, extended = ops.dense.run(
+        jnp.concatenate([x, jnp.ones((6, 1))], 1), jnp.concatenate([w, b[None]])
+    )
     exactly(y, wider)
     (dx, dw, db), (dx_and_1, dw_and_b, _) = ops.dense.pull(saved, dy), ops.dense.pull(extended, dy)
     exactly(dx, dx_and_1[:, :-1])
@@ -426,16 +500,22 @@ def test_s3_7_the_bias_as_one_more_weight() -> None:
 
 
 def test_s3_8_small_changes() -> None:
-    """Δz ≈ J Δy: the error falls with the square of the step, for a number, a vector and a function of a function."""
+    """Δz ≈ J Δy: the error falls with the square of the step, for a number, a vector and a function
+    of a function."""
     functions: list[tuple[Callable[..., Any], jax.Array]] = [
         (ops.softplus, jnp.asarray(0.3)),
         (ops.softmax, draw(4)),
         (lambda x: ops.tanh(ops.dense(ops.sigmoid(x), draw(4, 3))), draw(4)),
     ]
     for f, y in functions:
-        jacobian, along = jax.jacrev(f)(y), jnp.cos(jnp.arange(y.size, dtype=float)).reshape(y.shape)
+        jacobian, along = (
+            jax.jacrev(f)(y),
+            jnp.cos(jnp.arange(y.size, dtype=float)).reshape(y.shape),
+        )
         linear = jnp.tensordot(jacobian, along, y.ndim)
-        errors = [float(jnp.abs(f(y + h * along) - f(y) - h * linear).max()) for h in (1e-2, 1e-3, 1e-4)]
+        errors = [
+            float(jnp.abs(f(y + h * along) - f(y) - h * linear).max()) for h in (1e-2, 1e-3, 1e-4)
+        ]
         for coarse, fine in itertools.pairwise(errors):
             assert 80 < coarse / fine < 125
 
@@ -454,7 +534,10 @@ def test_s4_1_a_layer_receives_and_hands_back() -> None:
         exactly(d_h[0, j], sum(d_o[0, i] * w[j, i] for i in range(3)))
         for i in range(3):
             exactly(grads["kernel"][j, i], d_o[0, i] * h[0, j])
-            exactly(moved(params, grads)["kernel"][j, i], -ALPHA * (d_o[0, i] * h[0, j] + LAMBDA * w[j, i]))
+            exactly(
+                moved(params, grads)["kernel"][j, i],
+                -ALPHA * (d_o[0, i] * h[0, j] + LAMBDA * w[j, i]),
+            )
 
 
 def test_s4_3_softplus() -> None:
@@ -485,7 +568,8 @@ GAUSSIAN = """
 
 
 def test_s4_6_kernels_over_an_image() -> None:
-    """Of the 49 printed numbers of the Gaussian the centre alone is off: it should read 0.22508352."""
+    """Of the 49 printed numbers of the Gaussian the centre alone is off: it should read
+    0.22508352."""
     printed = np.array(GAUSSIAN.split(), float).reshape(7, 7)
     across = np.exp(-(np.arange(-3, 4) ** 2) / (2 * 0.84089642**2))
     gaussian = np.outer(across, across) / across.sum() ** 2
@@ -503,17 +587,22 @@ def test_s4_6_kernels_over_an_image() -> None:
 
 
 def test_s4_7_shapes_and_counts() -> None:
-    """9×9, padding 2, stride 2, 3×3: 36 places share 9 weights instead of 324; 3 channels and 3 filters make 81."""
+    """9×9, padding 2, stride 2, 3×3: 36 places share 9 weights instead of 324; 3 channels and 3
+    filters make 81."""
     layer = layers.conv(1, window=3, stride=2, padding=2, bias=False)
     params = started(layer, 9, 9, 1)
     assert layer.output_shape(params, {}, (9, 9, 1)) == (6, 6, 1)
     assert params["kernel"].size == 9
     assert params["kernel"].size * math.prod(layer.output_shape(params, {}, (9, 9, 1))) == 324
-    assert started(layers.conv(3, window=3, stride=2, padding=2, bias=False), 9, 9, 3)["kernel"].size == 81
+    assert (
+        started(layers.conv(3, window=3, stride=2, padding=2, bias=False), 9, 9, 3)["kernel"].size
+        == 81
+    )
 
 
 def test_s4_8_shared_weights_add_up() -> None:
-    """A layer in which every place has a kernel of its own, all equal: its gradients, added, are those of the shared kernel."""
+    """A layer in which every place has a kernel of its own, all equal: its gradients, added, are
+    those of the shared kernel."""
     x, w, dy = draw(2, 5, 5, 2), draw(3, 3, 2, 4), draw(2, 3, 3, 4)
     own = jnp.broadcast_to(w, (3, 3, *w.shape))
     seen = ops.patches(x, window=3)
@@ -539,7 +628,8 @@ def test_s4_9_pooling_in_nine_regions() -> None:
 
 
 def test_s4_10_rectifiers_leave_units_off() -> None:
-    """Of ReLU units about a half are silent, in the activations and in δ alike; of sigmoid units none."""
+    """Of ReLU units about a half are silent, in the activations and in δ alike; of sigmoid units
+    none."""
     shares = {}
     for name in ("relu", "sigmoid"):
         model = models.mlp((64, 64, 64, 3), name)
@@ -557,7 +647,8 @@ def test_s4_10_rectifiers_leave_units_off() -> None:
 
 
 def test_s4_11_any_function_of_a_neighbourhood() -> None:
-    """The median filter: an outlier is gone, an edge stays; its gradient goes to the pixel that is the median."""
+    """The median filter: an outlier is gone, an edge stays; its gradient goes to the pixel that is
+    the median."""
     x = image(np.where(np.arange(7) > 3, 1.0, 0.0) * np.ones((7, 1))).at[0, 2, 1, 0].set(9.0)
 
     def median(x: jax.Array) -> jax.Array:

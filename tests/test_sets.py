@@ -49,11 +49,17 @@ def archive(path: Path, members: dict[str, bytes]) -> None:
 def test_cifar_from_a_folder(tmp_path: Path) -> None:
     content = write_cifar(tmp_path / "cifar-10-batches-bin")
     data = load_cifar10(tmp_path)
-    assert (data.train_images.shape, data.test_images.shape, data.classes) == ((20, 32, 32, 3), (4, 32, 32, 3), 10)
+    assert (data.train_images.shape, data.test_images.shape, data.classes) == (
+        (20, 32, 32, 3),
+        (4, 32, 32, 3),
+        10,
+    )
     first = np.frombuffer(content["data_batch_1.bin"], np.uint8)[:RECORD]
     assert data.train_labels[0] == first[0]
     for channel in range(3):
-        np.testing.assert_array_equal(data.train_images[0, :, :, channel], first[1:].reshape(3, 32, 32)[channel])
+        np.testing.assert_array_equal(
+            data.train_images[0, :, :, channel], first[1:].reshape(3, 32, 32)[channel]
+        )
 
 
 def test_cifar_from_its_archive_whose_paths_have_no_effect(tmp_path: Path) -> None:
@@ -69,7 +75,10 @@ def test_cifar_from_its_archive_whose_paths_have_no_effect(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("others", "words"),
     [
-        ({"data_batch_3": b""}, "data_batch_3.bin: not CIFAR-10, or cut short; expected records of 3073 bytes, got 0"),
+        (
+            {"data_batch_3": b""},
+            "data_batch_3.bin: not CIFAR-10, or cut short; expected records of 3073 bytes, got 0",
+        ),
         ({"test_batch": records()[:-1]}, "test_batch.bin: not CIFAR-10, or cut short"),
         (
             {"data_batch_1": bytes([10]) + bytes(RECORD - 1)},
@@ -109,11 +118,15 @@ def published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]
     """A folder that is MNIST's home on the net, and an empty cache."""
     folder = write_folder(tmp_path / "published", suffix=".gz")
     sums = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in sets.IDX}
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(_Quiet, directory=str(folder))) as server:
+    with http.server.ThreadingHTTPServer(
+        ("127.0.0.1", 0), functools.partial(_Quiet, directory=str(folder))
+    ) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
         url = f"http://127.0.0.1:{server.server_address[1]}/"
-        monkeypatch.setitem(sets.SETS, "mnist", dataclasses.replace(sets.SETS["mnist"], url=url, files=sums))
+        monkeypatch.setitem(
+            sets.SETS, "mnist", dataclasses.replace(sets.SETS["mnist"], url=url, files=sums)
+        )
         monkeypatch.setattr(pooch, "os_cache", lambda name: tmp_path / "cache" / name)
         monkeypatch.delenv(sets.FOLDER, raising=False)
         yield folder
@@ -134,7 +147,9 @@ def test_a_set_is_fetched_once(published: Path, tmp_path: Path) -> None:
 def test_what_is_not_what_was_published_is_not_used(published: Path, tmp_path: Path) -> None:
     path = published / sets.IDX[2]
     path.write_bytes(path.read_bytes()[:-7])  # a download that broke off, or another file
-    with pytest.raises(DataError, match=r"t10k-images-idx3-ubyte.gz is not what its authors published"):
+    with pytest.raises(
+        DataError, match=r"t10k-images-idx3-ubyte.gz is not what its authors published"
+    ):
         load_set("mnist")
     assert not (tmp_path / "cache" / "jaxcnn" / "mnist" / sets.IDX[2]).exists()
 
@@ -145,17 +160,23 @@ def test_without_a_net_it_says_which_file_to_put_where(published: Path, tmp_path
     with pytest.raises(DataNotFoundError) as caught:
         load_set("mnist")
     assert "train-labels-idx1-ubyte.gz cannot be fetched (404" in str(caught.value)
-    assert f"put {', '.join(sets.IDX)} into {where}, or into a folder mnist of the folder that JAXCNN_DATA" in str(
-        caught.value
+    assert (
+        f"put {', '.join(sets.IDX)} into {where}, or into a folder mnist of the folder that"
+        " JAXCNN_DATA" in str(caught.value)
     )
 
 
-def test_a_folder_of_ones_own_comes_first(published: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_of_ones_own_comes_first(
+    published: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     write_folder(tmp_path / "own" / "mnist", train=120)
     monkeypatch.setenv(sets.FOLDER, str(tmp_path / "own"))
     assert len(load_set("mnist").train_images) == 120
 
 
 def test_names_that_are_none() -> None:
-    with pytest.raises(DataError, match="there is no data set `mnst`; there is cifar10, fashion_mnist, kmnist, mnist"):
+    with pytest.raises(
+        DataError,
+        match="there is no data set `mnst`; there is cifar10, fashion_mnist, kmnist, mnist",
+    ):
         load_set("mnst")

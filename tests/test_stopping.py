@@ -1,4 +1,5 @@
-"""Signals that end a run: one asks, two insist, others are nobody's business; of several processes all end together."""
+"""Signals that end a run: one asks, two insist, others are nobody's business; of several processes
+all end together."""
 
 import os
 import signal
@@ -16,7 +17,9 @@ from jaxcnn.runs import stopping
 from jaxcnn.runs.stopping import Stop
 
 
-def test_other_signals_are_nobodys_business(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+def test_other_signals_are_nobodys_business(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setattr(stopping, "PATIENCE", 0.05)
     before = signal.signal(signal.SIGUSR1, lambda number, frame: None)
     with Stop() as stop:
@@ -53,7 +56,9 @@ with Stop():
 def test_a_second_signal_ends_what_python_cannot(stderr: Any) -> None:
     """Also where nobody reads what is said of it."""
     ear, mouth = os.pipe()
-    with subprocess.Popen([sys.executable, "-c", BUSY], stdout=subprocess.PIPE, stderr=stderr or mouth) as process:
+    with subprocess.Popen(
+        [sys.executable, "-c", BUSY], stdout=subprocess.PIPE, stderr=stderr or mouth
+    ) as process:
         os.close(ear)
         os.close(mouth)
         assert process.wait(30) == 130

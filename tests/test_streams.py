@@ -1,4 +1,5 @@
-"""Batches read ahead: the same in any number of processes and threads, the same after a cut, every example once an epoch."""
+"""Batches read ahead: the same in any number of processes and threads, the same after a cut, every
+example once an epoch."""
 
 import collections
 import contextlib
@@ -32,7 +33,11 @@ def take(count: int, batch_size: int = 4, stream: Stream | None = None, **settin
 
 
 def same(ones: Batches, others: Batches) -> bool:
-    return len(ones) == len(others) and all(np.array_equal(a, b) for one, other in zip(ones, others, strict=True) for a, b in zip(one, other, strict=True))  # fmt: skip
+    return len(ones) == len(others) and all(
+        np.array_equal(a, b)
+        for one, other in zip(ones, others, strict=True)
+        for a, b in zip(one, other, strict=True)
+    )
 
 
 def test_every_example_comes_once_an_epoch_with_its_label_in_an_order_of_its_own() -> None:
@@ -46,7 +51,9 @@ def test_every_example_comes_once_an_epoch_with_its_label_in_an_order_of_its_own
 
 
 def test_those_that_do_not_fill_a_batch_are_others_every_time() -> None:
-    epochs = [np.concatenate([target for _, target in take(5 * (epoch + 1))[-5:]]) for epoch in range(6)]
+    epochs = [
+        np.concatenate([target for _, target in take(5 * (epoch + 1))[-5:]]) for epoch in range(6)
+    ]
     assert all(len(set(epoch)) == 20 for epoch in epochs)
     assert len({frozenset(range(22)) - frozenset(epoch) for epoch in epochs}) > 2
 
@@ -55,7 +62,10 @@ def test_those_that_do_not_fill_a_batch_are_others_every_time() -> None:
 def test_the_parts_of_all_processes_in_turn_are_the_batch_of_one(count: int) -> None:
     parts = [take(9, 8, process_index=index, process_count=count) for index in range(count)]
     assert parts[0][0][0].shape[0] == 8 // count
-    joined = [tuple(np.concatenate(arrays) for arrays in zip(*step, strict=True)) for step in zip(*parts, strict=True)]
+    joined = [
+        tuple(np.concatenate(arrays) for arrays in zip(*step, strict=True))
+        for step in zip(*parts, strict=True)
+    ]
     assert same(joined, take(9, 8))  # type: ignore[arg-type]
 
 
@@ -75,22 +85,43 @@ def test_a_stream_that_goes_on_gives_what_would_have_come(cut: int) -> None:
 
 def test_a_run_goes_on_at_the_step_of_its_train_state() -> None:
     def fit(steps: int, start: Any = None) -> Any:
-        with contextlib.closing(Stream((X, LABELS % 2), 4, seed=0, start=int(start.step) if start else 0)) as data:
-            settings: dict[str, Any] = {"key": jax.random.key(0), "steps": steps, "start": start, "report_every": 4}
-            return train.fit(models.mlp((2,)), ops.softmax_cross_entropy, optax.sgd(0.1), data, prepare=lambda x: x.reshape(len(x), 6), **settings)  # fmt: skip
+        with contextlib.closing(
+            Stream((X, LABELS % 2), 4, seed=0, start=int(start.step) if start else 0)
+        ) as data:
+            settings: dict[str, Any] = {
+                "key": jax.random.key(0),
+                "steps": steps,
+                "start": start,
+                "report_every": 4,
+            }
+            return train.fit(
+                models.mlp((2,)),
+                ops.softmax_cross_entropy,
+                optax.sgd(0.1),
+                data,
+                prepare=lambda x: x.reshape(len(x), 6),
+                **settings,
+            )
 
     (whole, _), (begun, _) = fit(9), fit(4)
     jax.tree.map(np.testing.assert_array_equal, fit(9, begun)[0], whole)
 
 
 def test_it_goes_on_in_another_number_of_processes() -> None:
-    streams = [Stream((X, LABELS), 4, seed=0, process_index=index, process_count=2) for index in range(2)]
-    alone, whole = (Stream((X, LABELS), 4, seed=0, process_index=0, process_count=1) for _ in range(2))
+    streams = [
+        Stream((X, LABELS), 4, seed=0, process_index=index, process_count=2) for index in range(2)
+    ]
+    alone, whole = (
+        Stream((X, LABELS), 4, seed=0, process_index=0, process_count=1) for _ in range(2)
+    )
     for stream in (*streams, *streams, whole, whole):
         next(stream)
     state = Stream.joined([stream.get_state() for stream in streams])
     assert state == whole.get_state()
-    with pytest.raises(ValueError, match=r"the state is of part \[1, 2\], this is part \[0, 1\]; join the states of all parts"):  # fmt: skip
+    with pytest.raises(
+        ValueError,
+        match=r"the state is of part \[1, 2\], this is part \[0, 1\]; join the states of all parts",
+    ):
         alone.set_state(streams[1].get_state())
     alone.set_state(state)
     assert same(take(3, stream=alone), take(5)[2:])
@@ -137,7 +168,9 @@ def test_how_it_is_read_ahead_changes_nothing() -> None:
 
 
 def test_seeds_give_orders_of_their_own() -> None:
-    orders = [tuple(np.concatenate([target for _, target in take(33, 2, seed=seed)])) for seed in range(3)]
+    orders = [
+        tuple(np.concatenate([target for _, target in take(33, 2, seed=seed)])) for seed in range(3)
+    ]
     epochs = collections.Counter(order[at : at + 22] for order in orders for at in (0, 22, 44))
     assert len(epochs) == 9  # no epoch of one is an epoch of another
 
@@ -170,10 +203,13 @@ if __name__ == "__main__":
 
 @pytest.mark.slow
 def test_readers_die_with_their_parent(tmp_path: Path) -> None:
-    """Killed, it cannot end them; they would read ahead until the memory that they share is full, and then wait for good."""
+    """Killed, it cannot end them; they would read ahead until the memory that they share is full,
+    and then wait for good."""
     program = tmp_path / "parent.py"
     program.write_text(PARENT, encoding="utf-8")
-    parent = subprocess.Popen([sys.executable, str(program)], stdout=subprocess.PIPE, start_new_session=True)
+    parent = subprocess.Popen(
+        [sys.executable, str(program)], stdout=subprocess.PIPE, start_new_session=True
+    )
     assert parent.stdout is not None
     with parent.stdout:
         assert parent.stdout.readline() == b"reads\n"
@@ -191,7 +227,9 @@ def session(number: int) -> list[int]:
     found = []
     for folder in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):  # it may end meanwhile
-            state, *_, own = (folder / "stat").read_text(encoding="utf-8").rpartition(")")[2].split()[:4]
+            state, *_, own = (
+                (folder / "stat").read_text(encoding="utf-8").rpartition(")")[2].split()[:4]
+            )
             found += [int(folder.name)] * (int(own) == number and state != "Z")
     return found
 
@@ -243,7 +281,10 @@ def test_settings_out_of_range_are_refused(settings: dict[str, Any], words: str)
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"seed": 1}, "the state is of a stream with seed 1, this one has 0; make the stream as it was"),
+        (
+            {"seed": 1},
+            "the state is of a stream with seed 1, this one has 0; make the stream as it was",
+        ),
         ({"batch_size": 8}, "with batch_size 8, this one has 4"),
         ({"examples": 21}, "with examples 21, this one has 22"),
         ({"step": -1}, "setting `step` must be an integer ≥ 0, got -1"),

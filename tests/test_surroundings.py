@@ -1,4 +1,5 @@
-"""The whole suite where everything is as somebody may have it. As long as the suite itself, each time."""
+"""The whole suite where everything is as somebody may have it. As long as the suite itself, each
+time."""
 
 import os
 import subprocess
@@ -24,5 +25,12 @@ def test_the_suite(name: str) -> None:
     environment = {key: value for key, value in os.environ.items() if not key.startswith("PYTEST_")}
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider"]
     root = Path(__file__).parents[1]
-    found = subprocess.run(command, cwd=root, env=environment | SURROUNDINGS[name], capture_output=True, text=True, check=False)  # fmt: skip
+    found = subprocess.run(
+        command,
+        cwd=root,
+        env=environment | SURROUNDINGS[name],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert found.returncode == 0, found.stdout[-10_000:]

@@ -1,4 +1,5 @@
-"""What commands say, on any terminal: of any width, of any alphabet, closed, full, or read by nobody; and what names may hold that is not to be obeyed."""
+"""What commands say, on any terminal: of any width, of any alphabet, closed, full, or read by
+nobody; and what names may hold that is not to be obeyed."""
 
 import argparse
 import io
@@ -20,7 +21,9 @@ UNSEEN = "\x00\x07\x08\x1b\x7f\x9b\r\u200b\u202e\u2028\ud800\ue000"
 
 
 @pytest.mark.parametrize("columns", [*range(1, 201, 7), 5, 10**9])
-def test_help_is_drawn_in_any_width(columns: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:  # fmt: skip
+def test_help_is_drawn_in_any_width(
+    columns: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setenv("COLUMNS", str(columns))
     with pytest.raises(SystemExit) as end:
         main(["verify", "--help"])
@@ -29,8 +32,12 @@ def test_help_is_drawn_in_any_width(columns: int, monkeypatch: pytest.MonkeyPatc
     assert "".join(STATUSES.split()) in "".join(capsys.readouterr().out.split())
 
 
-@pytest.mark.parametrize("columns", ["0", "-1", "x", "", "5", "1", " 7 ", "1e3", "٣", "9" * 30, "200"])
-def test_a_width_that_is_none_gives_way_meanwhile(columns: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "columns", ["0", "-1", "x", "", "5", "1", " 7 ", "1e3", "٣", "9" * 30, "200"]
+)
+def test_a_width_that_is_none_gives_way_meanwhile(
+    columns: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("COLUMNS", columns)
     monkeypatch.setenv("LINES", columns)
     with wide_enough():
@@ -40,7 +47,9 @@ def test_a_width_that_is_none_gives_way_meanwhile(columns: str, monkeypatch: pyt
 
 
 @pytest.mark.parametrize("columns", ["5", "x", "79"])
-def test_the_help_of_a_run_is_drawn_in_any_width(columns: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:  # fmt: skip
+def test_the_help_of_a_run_is_drawn_in_any_width(
+    columns: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setenv("COLUMNS", columns)
     with pytest.raises(SystemExit) as end:
         read_flags(runs.Eval, ["--help"], "eval")
@@ -49,13 +58,22 @@ def test_the_help_of_a_run_is_drawn_in_any_width(columns: str, monkeypatch: pyte
 
 
 def test_of_what_a_terminal_would_obey_only_lines_and_colours_are_left() -> None:
-    assert harmless(f"a\n\tb\x1b[1;31mc\x1b[0m{UNSEEN}") == "a\n\tb\x1b[1;31mc\x1b[0m\\x00\\x07\\x08\\x1b\\x7f\\x9b\\r\\u200b\\u202e\\u2028\\ud800\\ue000"  # fmt: skip
+    assert (
+        harmless(f"a\n\tb\x1b[1;31mc\x1b[0m{UNSEEN}")
+        == "a\n\tb\x1b[1;31mc\x1b[0m\\x00\\x07\\x08\\x1b\\x7f\\x9b\\r\\u200b\\u202e\\u2028\\ud800\\ue000"
+    )
     assert harmless("\x1b]0;title\x07\x1b[2J\x1b[31") == "\\x1b]0;title\\x07\\x1b[2J\\x1b[31"
 
 
 @pytest.mark.parametrize("bad", [f"--epochs={UNSEEN[1:]}x", f"--{UNSEEN[1:]}", UNSEEN[1:], "--seed=" + "x" * 4000])  # fmt: skip
-def test_what_cannot_be_read_is_shown_and_not_obeyed(bad: str, capsys: pytest.CaptureFixture[str]) -> None:
-    for read in (lambda: read_flags(runs.Train, [bad], "train"), lambda: main(["ops", bad]), lambda: main([bad])):
+def test_what_cannot_be_read_is_shown_and_not_obeyed(
+    bad: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for read in (
+        lambda: read_flags(runs.Train, [bad], "train"),
+        lambda: main(["ops", bad]),
+        lambda: main([bad]),
+    ):
         with pytest.raises(SystemExit) as end:
             read()
         assert end.value.code == BAD_INPUT
@@ -72,14 +90,19 @@ def test_a_name_is_no_markup(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8", "cp1252"])
-def test_every_character_has_a_form_in_every_encoding(encoding: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_character_has_a_form_in_every_encoding(
+    encoding: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     raw = io.BytesIO()
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, encoding))
     monkeypatch.setattr(terminal, "_size", dict)
     terminal.prepare()
     print("∂y ü 模型 \udcff")
     sys.stdout.flush()
-    assert raw.getvalue().decode(encoding).encode("ascii", "backslashreplace") in (b"\\u2202y \\xfc \\u6a21\\u578b \\udcff\n", b"\\u2202y \\xfc \\u6a21\\u578b \\\\udcff\n")  # fmt: skip
+    assert raw.getvalue().decode(encoding).encode("ascii", "backslashreplace") in (
+        b"\\u2202y \\xfc \\u6a21\\u578b \\udcff\n",
+        b"\\u2202y \\xfc \\u6a21\\u578b \\\\udcff\n",
+    )
 
 
 STREAMS = """
@@ -116,7 +139,13 @@ def test_streams_of_a_test_are_left_alone(capsys: pytest.CaptureFixture[str]) ->
 
 @pytest.mark.parametrize("at_once", [True, False])
 @pytest.mark.parametrize(("to", "status"), [("/dev/full", FAILED), ("pipe", CLOSED)])
-def test_help_that_cannot_be_written_ends_with_its_status(to: str, status: int, at_once: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:  # fmt: skip
+def test_help_that_cannot_be_written_ends_with_its_status(
+    to: str,
+    status: int,
+    at_once: bool,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     ear, mouth = os.pipe()
     os.close(ear)
     number = os.open(to, os.O_WRONLY) if to == "/dev/full" else os.dup(mouth)
@@ -128,7 +157,9 @@ def test_help_that_cannot_be_written_ends_with_its_status(to: str, status: int, 
         patched.setattr(sys, "stdout", stream)
         assert program(lambda: main(["--help"])) == status
     said = capsys.readouterr().err.splitlines()
-    assert [line.endswith(("No space left on device", "(No space left on device)")) for line in said] == [True] * (status == FAILED)  # fmt: skip
+    assert [
+        line.endswith(("No space left on device", "(No space left on device)")) for line in said
+    ] == [True] * (status == FAILED)
 
 
 def test_an_option_twice_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
@@ -136,7 +167,9 @@ def test_an_option_twice_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     parser.add_argument("--seed", type=int)
     parser.add_argument("--full", action="store_true")
     parser.add_argument("--op", action="append")
-    assert parser.parse_args(["--op", "a", "--op=b", "--seed=1"]) == argparse.Namespace(op=["a", "b"], seed=1, full=False, given={"seed"})  # fmt: skip
+    assert parser.parse_args(["--op", "a", "--op=b", "--seed=1"]) == argparse.Namespace(
+        op=["a", "b"], seed=1, full=False, given={"seed"}
+    )
     for words in (["--seed=1", "--seed", "1"], ["--full", "--full"], ["--see=1", "--seed=2"]):
         with pytest.raises(SystemExit) as end:
             parser.parse_args(words)

@@ -1,4 +1,5 @@
-"""Real processes that should train together and cannot, and runs that meet in one folder: one line each, nothing trained, nobody hangs."""
+"""Real processes that should train together and cannot, and runs that meet in one folder: one line
+each, nothing trained, nobody hangs."""
 
 import os
 import subprocess
@@ -24,20 +25,43 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def begin(settings: dict[str, str], *python: str) -> subprocess.Popen[str]:
     """``python -m jaxcnn train`` on one device."""
     every = dict(zip(SHORT[::2], SHORT[1::2], strict=True)) | settings
-    command = [sys.executable, *python, "-m", "jaxcnn", "train", *(word for pair in every.items() for word in pair)]
+    command = [
+        sys.executable,
+        *python,
+        "-m",
+        "jaxcnn",
+        "train",
+        *(word for pair in every.items() for word in pair),
+    ]
     environment = {**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=1"}
-    return subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    )
 
 
 def ends(workers: list[subprocess.Popen[str]], within: float = 60) -> list[tuple[int, list[str]]]:
     """The status of each and the lines that it said, of processes that all end in time."""
     told = [worker.communicate(timeout=within)[1].splitlines() for worker in workers]
-    return [(worker.returncode, [line for line in each if line]) for worker, each in zip(workers, told, strict=True)]
+    return [
+        (worker.returncode, [line for line in each if line])
+        for worker, each in zip(workers, told, strict=True)
+    ]
 
 
-def together(count: int, settings: dict[str, object], *, odd: dict[str, str] | None = None, missing: int | None = None) -> list[subprocess.Popen[str]]:  # fmt: skip
+def together(
+    count: int,
+    settings: dict[str, object],
+    *,
+    odd: dict[str, str] | None = None,
+    missing: int | None = None,
+) -> list[subprocess.Popen[str]]:
     """The processes of a run; the last of them has what is ``odd``, one does not come."""
-    meeting = {"--coordinator": f"127.0.0.1:{free_port()}", "--processes": str(count), "--devices": "0", "--wait": str(WAIT)}  # fmt: skip
+    meeting = {
+        "--coordinator": f"127.0.0.1:{free_port()}",
+        "--processes": str(count),
+        "--devices": "0",
+        "--wait": str(WAIT),
+    }
     same = meeting | {f"--{name}": str(value) for name, value in settings.items()}
     return [
         begin(same | {"--process": str(number)} | (odd or {} if number == count - 1 else {}))
@@ -47,10 +71,14 @@ def together(count: int, settings: dict[str, object], *, odd: dict[str, str] | N
 
 
 @pytest.mark.parametrize("count", [2, 3])
-@pytest.mark.parametrize("odd", [{"--seed": "1"}, {"--model": "lenet"}, {"--batch-size": "40"}, {"--augment": "flip"}])
-def test_with_different_settings(count: int, odd: dict[str, str], data: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "odd", [{"--seed": "1"}, {"--model": "lenet"}, {"--batch-size": "40"}, {"--augment": "flip"}]
+)
+def test_with_different_settings(
+    count: int, odd: dict[str, str], data: Path, tmp_path: Path
+) -> None:
     out = tmp_path / "out"
-    (name, value) = next(iter(odd.items()))
+    name, value = next(iter(odd.items()))
     for status, said in ends(together(count, {"data": data, "out": out}, odd=odd)):
         assert status == 2
         assert len(said) == 1
@@ -66,7 +94,9 @@ def test_with_other_data(count: int, data: Path, tmp_path: Path) -> None:
     (tmp_path / "elsewhere").mkdir()
     other = write_npz(tmp_path / "elsewhere/stripes.npz", train_images=images)
     out = tmp_path / "out"
-    for status, said in ends(together(count, {"data": data, "out": out}, odd={"--data": str(other)})):
+    for status, said in ends(
+        together(count, {"data": data, "out": out}, odd={"--data": str(other)})
+    ):
         assert status == 2
         assert len(said) == 1
         assert f"process {count - 1} has the data " in said[0] or f"has --data {other}" in said[0]
@@ -76,10 +106,14 @@ def test_with_other_data(count: int, data: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(("count", "missing"), [(2, 0), (2, 1), (3, 0), (3, 2)])
 def test_with_one_missing(count: int, missing: int, data: Path, tmp_path: Path) -> None:
     began = time.monotonic()
-    for status, said in ends(together(count, {"data": data, "out": tmp_path / "out"}, missing=missing)):
+    for status, said in ends(
+        together(count, {"data": data, "out": tmp_path / "out"}, missing=missing)
+    ):
         assert status == 1
         assert said[-1].startswith("error: ")
-        assert f"process {missing}" in said[-1] or "process 0 ended before the run began" in said[-1]
+        assert (
+            f"process {missing}" in said[-1] or "process 0 ended before the run began" in said[-1]
+        )
         assert len(said) == 1
     assert time.monotonic() - began < WAIT + 30
     assert not (tmp_path / "out/config.json").exists()
@@ -87,7 +121,11 @@ def test_with_one_missing(count: int, missing: int, data: Path, tmp_path: Path) 
 
 @pytest.mark.parametrize("count", [2, 3])
 def test_with_a_folder_that_is_not_shared(count: int, data: Path, tmp_path: Path) -> None:
-    for status, said in ends(together(count, {"data": data, "out": tmp_path / "out"}, odd={"--out": str(tmp_path / "other")})):  # fmt: skip
+    for status, said in ends(
+        together(
+            count, {"data": data, "out": tmp_path / "out"}, odd={"--out": str(tmp_path / "other")}
+        )
+    ):
         assert status == 2, said
         assert len(said) == 1
         assert "--out" in said[0]
@@ -118,7 +156,10 @@ def test_with_one_killed(count: int, killed: int, when: str, data: Path, tmp_pat
 def test_20_runs_begun_at_once_in_4_folders(data: Path, tmp_path: Path) -> None:
     """One trains in each; the others say who, before JAX is loaded."""
     folders = [tmp_path / f"run{number % 4}" for number in range(20)]
-    workers = [begin({"--out": str(out), "--data": str(data), "--epochs": "40"}, "-X", "importtime") for out in folders]
+    workers = [
+        begin({"--out": str(out), "--data": str(data), "--epochs": "40"}, "-X", "importtime")
+        for out in folders
+    ]
     found = ends(workers, within=240)
     for folder in dict.fromkeys(folders):
         own = [end for end, out in zip(found, folders, strict=True) if out == folder]

@@ -1,4 +1,5 @@
-"""The compiled step: it descends, reuses its buffers, leaves frozen parameters alone, and repeats itself to the bit."""
+"""The compiled step: it descends, reuses its buffers, leaves frozen parameters alone, and repeats
+itself to the bit."""
 
 from typing import Any
 
@@ -17,14 +18,20 @@ LABELS = (X[:, 0] > 0).astype(np.int32)
 
 def _model() -> layers.Layer:
     return layers.serial(
-        hidden=layers.dense(8), norm=layers.batch_norm(), relu=layers.relu(), dropout=layers.dropout(0.2), out=layers.dense(2)
-    )  # fmt: skip
+        hidden=layers.dense(8),
+        norm=layers.batch_norm(),
+        relu=layers.relu(),
+        dropout=layers.dropout(0.2),
+        out=layers.dense(2),
+    )
 
 
 class _Problem:
     """A model, an optimizer, their compiled step, and any number of fresh starts."""
 
-    def __init__(self, optimizer: optax.GradientTransformation, model: layers.Layer | None = None) -> None:
+    def __init__(
+        self, optimizer: optax.GradientTransformation, model: layers.Layer | None = None
+    ) -> None:
         self.model, self.optimizer = _model() if model is None else model, optimizer
         self.step = train.make_step(self.model, ops.softmax_cross_entropy, optimizer)
 
@@ -67,7 +74,9 @@ def test_one_step_of_sgd_is_the_gradient_of_autodiff() -> None:
     expected = jax.tree.map(lambda p, g: p - 0.1 * g, state.params, grads)
     state, metrics = problem.step(state, X, LABELS, KEY)
     np.testing.assert_allclose(metrics["loss"], value, rtol=1e-6)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7), state.params, expected)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7), state.params, expected
+    )
 
 
 def test_old_buffers_are_given_to_the_new_state(adam: _Problem) -> None:
@@ -79,14 +88,18 @@ def test_old_buffers_are_given_to_the_new_state(adam: _Problem) -> None:
 
 def test_an_optimizer_that_keeps_the_parameters_can_be_donated_too() -> None:
     _Problem(
-        optax.GradientTransformation(lambda params: params, lambda updates, state, params=None: (updates, state))
+        optax.GradientTransformation(
+            lambda params: params, lambda updates, state, params=None: (updates, state)
+        )
     ).after(1)
 
 
 def test_the_new_state_fits_the_same_program(adam: _Problem) -> None:
     state = adam.start()
     new, _ = jax.eval_shape(adam.step, state, X, LABELS, KEY)
-    same = jax.tree.map(lambda a, b: (a.shape, a.dtype, a.weak_type) == (b.shape, b.dtype, b.weak_type), new, state)
+    same = jax.tree.map(
+        lambda a, b: (a.shape, a.dtype, a.weak_type) == (b.shape, b.dtype, b.weak_type), new, state
+    )
     assert all(jax.tree.leaves(same))
 
 
@@ -100,11 +113,16 @@ FROZEN = {
 
 @pytest.mark.parametrize("way", FROZEN)
 def test_frozen_parameters_stay_to_the_bit(way: str) -> None:
-    labels = {"dense1": {"kernel": "train", "bias": "freeze"}, "dense2": {"kernel": "freeze", "bias": "train"}}
+    labels = {
+        "dense1": {"kernel": "train", "bias": "freeze"},
+        "dense2": {"kernel": "freeze", "bias": "train"},
+    }
     problem = _Problem(FROZEN[way](labels), models.mlp((8, 2)))
     state, _ = problem.after(5)
     before = problem.start().params
-    same = jax.tree.map(lambda a, b: "freeze" if _bits(a) == _bits(b) else "train", state.params, before)
+    same = jax.tree.map(
+        lambda a, b: "freeze" if _bits(a) == _bits(b) else "train", state.params, before
+    )
     assert same == labels
 
 
@@ -114,7 +132,9 @@ def test_the_same_seed_gives_the_same_bits(adam: _Problem) -> None:
 
 def test_every_step_draws_its_own_dropout(adam: _Problem) -> None:
     def loss(number: int) -> float:
-        return float(adam.step(adam.start()._replace(step=jnp.int32(number)), X, LABELS, KEY)[1]["loss"])
+        return float(
+            adam.step(adam.start()._replace(step=jnp.int32(number)), X, LABELS, KEY)[1]["loss"]
+        )
 
     assert loss(0) == loss(0) != loss(1)
 
@@ -124,7 +144,9 @@ def test_bytes_are_prepared_inside_the_program_and_prediction_is_silent() -> Non
     prepare = lambda x: x.astype(jnp.float32) / 255  # noqa: E731
     images = np.random.default_rng(0).integers(0, 256, (16, 6), dtype=np.uint8)
     state = train.create(model, optimizer, jax.random.key(0), (6,))
-    state, _ = train.make_step(model, ops.softmax_cross_entropy, optimizer, prepare)(state, images, LABELS, KEY)
+    state, _ = train.make_step(model, ops.softmax_cross_entropy, optimizer, prepare)(
+        state, images, LABELS, KEY
+    )
     logits = train.make_predict(model, prepare)(state.params, state.state, images)
     expected, _ = model.apply(state.params, state.state, prepare(jnp.asarray(images)))
     np.testing.assert_allclose(logits, expected, rtol=1e-6)
@@ -139,7 +161,8 @@ def test_a_shape_that_the_model_does_not_take_is_refused() -> None:
 
 
 def test_an_epoch_in_one_program_is_its_steps_in_turn(adam: _Problem) -> None:
-    key = jax.random.key(3, impl="threefry2x32")  # whose numbers stay what they are; others are folded into such a key
+    # whose numbers stay what they are; others are folded into such a key
+    key = jax.random.key(3, impl="threefry2x32")
     epoch = train.make_epoch(adam.step, 5)
     together, metrics = epoch(adam.start(), X, LABELS, key)
     order, inside = jax.random.split(jax.random.fold_in(key, 0))
@@ -151,7 +174,11 @@ def test_an_epoch_in_one_program_is_its_steps_in_turn(adam: _Problem) -> None:
         state, one = adam.step(state, X[batch], LABELS[batch], inside)
         losses.append(float(one["loss"]))
     np.testing.assert_allclose(metrics["loss"], losses, rtol=1e-5)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), together.params, state.params)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6),
+        together.params,
+        state.params,
+    )
     again, _ = epoch(together, X, LABELS, key)
     assert int(again.step) == 6
 
@@ -170,7 +197,7 @@ def test_every_epoch_has_its_own_order_from_the_same_key() -> None:
 def test_a_batch_that_cannot_be_filled_is_refused(batch_size: Any) -> None:
     problem = _Problem(optax.sgd(0.1), models.mlp((2,)))
     with pytest.raises(ValueError, match="setting `batch_size` must be"):
-        train.make_epoch(problem.step, batch_size)(problem.start(), X, LABELS, KEY)  # fmt: skip
+        train.make_epoch(problem.step, batch_size)(problem.start(), X, LABELS, KEY)
 
 
 def test_a_mean_over_many_examples_is_not_rounded_to_16_bits() -> None:
@@ -179,6 +206,6 @@ def test_a_mean_over_many_examples_is_not_rounded_to_16_bits() -> None:
     logits = jnp.asarray(np.eye(2)[right], "bfloat16")
     model = layers.serial(same=layers.activation("relu"))
     params, state = model.init(jax.random.key(0), (2,))
-    assert train.make_evaluate(model, {"accuracy": train.accuracy})(params, state, logits, labels) == {
-        "accuracy": 0.993
-    }
+    assert train.make_evaluate(model, {"accuracy": train.accuracy})(
+        params, state, logits, labels
+    ) == {"accuracy": 0.993}

@@ -1,4 +1,5 @@
-"""What a report says, and what ``check`` takes: for anybody's function, in a process with x64 off. Verdicts on many rules are in test_corpus.py."""
+"""What a report says, and what ``check`` takes: for anybody's function, in a process with x64 off.
+Verdicts on many rules are in test_corpus.py."""
 
 import functools
 
@@ -29,7 +30,10 @@ def test_a_failure_names_the_leaf_the_element_and_the_cause():
         return (x.T @ dy).at[2, 1].multiply(3), dy @ w.T
 
     report = verify.check(
-        dense_with(backward), {"layer": {"kernel": X.T}}, X, reference=lambda p, x: x @ p["layer"]["kernel"]
+        dense_with(backward),
+        {"layer": {"kernel": X.T}},
+        X,
+        reference=lambda p, x: x @ p["layer"]["kernel"],
     )
     failure = report.failures[0]
     assert (failure.check, failure.where) == ("gradient", "args[0]['layer']['kernel']")
@@ -48,8 +52,10 @@ def test_a_failure_names_the_leaf_the_element_and_the_cause():
 def test_the_same_is_found_without_a_reference():
     wrong = sine_with(lambda x, dy: (jnp.cos(x) * dy / 6,))
     report = verify.check(wrong, X)
-    assert report.reason == (
-        "finite differences: args[0]: every element is 0.166667 × expected: 1/6, the number of elements: mean taken for sum?"
+    assert (
+        report.reason
+        == "finite differences: args[0]: every element is 0.166667 × expected: 1/6, the number of"
+        " elements: mean taken for sum?"
     )
 
 
@@ -64,7 +70,10 @@ def test_what_follows_from_a_failure_is_not_reported_again():
 
 def test_the_report_as_text_and_as_data():
     report = verify.check(
-        sine_with(lambda x, dy: (2 * jnp.cos(x) * dy,)), X, reference=jnp.sin, only=("value", "gradient")
+        sine_with(lambda x, dy: (2 * jnp.cos(x) * dy,)),
+        X,
+        reference=jnp.sin,
+        only=("value", "gradient"),
     )
     text, data = str(report), report.json()
     assert "FAILED (1 holds, 1 FAILED" in text
@@ -91,7 +100,9 @@ def test_integers_keys_strings_and_constants_ride_along():
 
 def test_settings_go_to_the_function_and_its_reference():
     x = jnp.linspace(-1.0, 1.0, 5) + 0.05
-    assert verify.check(ops.elu, x, reference=ops.elu.reference, alpha=0.5, only=("value", "gradient")).ok
+    assert verify.check(
+        ops.elu, x, reference=ops.elu.reference, alpha=0.5, only=("value", "gradient")
+    ).ok
 
 
 def test_a_function_that_needs_its_own_dtype_is_checked_in_that():
@@ -122,7 +133,8 @@ def test_bad_calls_are_refused():
     with pytest.raises(ValueError, match="check: no argument holds a floating-point array"):
         verify.check(lambda i: i + 1, jnp.arange(3))
     with pytest.raises(
-        ValueError, match="check: there is no check 'gradiant'; choose from captured tracers, structure"
+        ValueError,
+        match="check: there is no check 'gradiant'; choose from captured tracers, structure",
     ):
         verify.check(jnp.sin, X, only="gradiant")
 
@@ -212,8 +224,13 @@ def test_the_length_of_sums_is_read_off_the_program():
 
     assert longest(lambda x: x.sum(0), (7, 3)) == 7
     assert longest(lambda x, y: x @ y, (2, 50), (50, 3)) == 50
-    assert longest(functools.partial(ops.conv.plain, padding="VALID"), (1, 9, 9, 4), (3, 3, 4, 5)) == 36
-    assert longest(lambda x: jax.lax.scan(lambda c, r: (c + r.sum(), None), 0.0, x)[0], (10, 6)) == 60
+    assert (
+        longest(functools.partial(ops.conv.plain, padding="VALID"), (1, 9, 9, 4), (3, 3, 4, 5))
+        == 36
+    )
+    assert (
+        longest(lambda x: jax.lax.scan(lambda c, r: (c + r.sum(), None), 0.0, x)[0], (10, 6)) == 60
+    )
 
 
 @pytest.mark.parametrize("with_reference", [True, False], ids=["reference", "differences"])
@@ -227,7 +244,9 @@ def test_scalars(shape, factor, with_reference):
         lambda x, y: (plain(x, y), (x, y)),
         lambda r, dy: (factor * jnp.cos(r[0]) * r[1] * dy, (jnp.sin(r[0]) * dy).sum()),
     )
-    report = verify.check(f, jnp.full(shape, 0.7), jnp.float32(2.0), reference=plain if with_reference else None)
+    report = verify.check(
+        f, jnp.full(shape, 0.7), jnp.float32(2.0), reference=plain if with_reference else None
+    )
     assert report.ok == (factor == 1.0), str(report)
     assert report.ok or report.failures[0].check == (
         "structure" if factor == 0 else "gradient" if with_reference else "finite differences"

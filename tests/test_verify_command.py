@@ -1,4 +1,5 @@
-"""``python -m jaxcnn verify``: what is planned, what the workers do, what is printed and written, and how it ends."""
+"""``python -m jaxcnn verify``: what is planned, what the workers do, what is printed and written,
+and how it ends."""
 
 import json
 import os
@@ -64,7 +65,9 @@ sys.exit(command.run(parser.parse_args(), ops, "provers:OPS"))
 
 
 def op(name, cases=1, kinks=()):
-    return types.SimpleNamespace(name=name, cases=[types.SimpleNamespace(label=c) for c in "abc"[:cases]], kinks=kinks)
+    return types.SimpleNamespace(
+        name=name, cases=[types.SimpleNamespace(label=c) for c in "abc"[:cases]], kinks=kinks
+    )
 
 
 OPS = [op("good", 3, ("at 0",)), op("wrong"), op("raises"), op("dies")]
@@ -72,7 +75,8 @@ OPS = [op("good", 3, ("at 0",)), op("wrong"), op("raises"), op("dies")]
 
 @pytest.fixture
 def run(tmp_path, monkeypatch, capsys):
-    """The command on the ops above, in a folder of its own; gives the exit status and what was printed."""
+    """The command on the ops above, in a folder of its own; gives the exit status and what was
+    printed."""
     (tmp_path / "provers.py").write_text(PROVER)
     monkeypatch.chdir(tmp_path)
 
@@ -92,10 +96,21 @@ def test_good_and_bad_ends(run):
     found = json.loads(Path("a.json").read_text())
     assert (found["ok"], found["complete"], found["jax"]) == (False, True, jax.__version__)
     names = [report["name"] for report in found["reports"]]
-    assert names == ["good: a", "good: b", "good: c", "good: kinks", "wrong: a", "raises", "dies, a"]
+    assert names == [
+        "good: a",
+        "good: b",
+        "good: c",
+        "good: kinks",
+        "wrong: a",
+        "raises",
+        "dies, a",
+    ]
     assert [report["ok"] for report in found["reports"]] == [True] * 4 + [False] * 3
     notes = [report["verdicts"][0]["note"] for report in found["reports"]]
-    assert notes[1:3] == ["('float32', 'bfloat16') ()", "('float32', 'bfloat16') ('value', 'gradient')"]
+    assert notes[1:3] == [
+        "('float32', 'bfloat16') ()",
+        "('float32', 'bfloat16') ('value', 'gradient')",
+    ]
     assert found["reports"][0]["seed"] == 5
     assert "arrays" not in Path("a.json").read_text()
     died = found["reports"][6]["verdicts"][0]["failures"][0]
@@ -109,7 +124,11 @@ def test_good_and_bad_ends(run):
     assert "FAILED: wrong, raises, dies (3 of 4; " in out
     assert "again: python -m jaxcnn verify --op wrong --op raises --op dies --seed 5" in out
     assert "good                   4/4  2 holds; worst 5.0e-01 of allowed" in out
-    assert sorted(path.name for path in Path().iterdir() if path.is_file()) == ["a.html", "a.json", "provers.py"]
+    assert sorted(path.name for path in Path().iterdir() if path.is_file()) == [
+        "a.html",
+        "a.json",
+        "provers.py",
+    ]
 
 
 def test_all_is_well(run):
@@ -148,7 +167,11 @@ def test_ctrl_c_stops_the_workers_and_keeps_what_there_is(run):
     assert "interrupted: 1 of 2 reports were made" in out
     assert "Traceback" not in out
     found = json.loads(Path("a.json").read_text())
-    assert (found["ok"], found["complete"], [r["name"] for r in found["reports"]]) == (False, False, ["good: a"])
+    assert (found["ok"], found["complete"], [r["name"] for r in found["reports"]]) == (
+        False,
+        False,
+        ["good: a"],
+    )
     with pytest.raises(ProcessLookupError):
         os.kill(int(Path("pid").read_text()), 0)
 
@@ -183,12 +206,21 @@ def test_a_function_of_one_s_own(run):
         "def wrong(x, k, *, times=1): return f(x, k.sum()) * times\n"
         "def right(x, k, *, times=1): return x * x * k.sum() * times\n"
     )
-    options = ("--shapes", "2,3;int32:4", "--reference", "mine:right", "--setting", "times=2", "--dtype", "float32")
+    options = (
+        "--shapes",
+        "2,3;int32:4",
+        "--reference",
+        "mine:right",
+        "--setting",
+        "times=2",
+        "--dtype",
+        "float32",
+    )
     status, out = run("--module", "mine:wrong", *options)
     assert (status, "gradient" in out, "2,3" in out) == (1, True, True), out
     assert (
-        "again, with pictures: python -m jaxcnn verify --module mine:wrong --shapes '2,3;int32:4' --reference mine:right --setting times=2"
-        in out
+        "again, with pictures: python -m jaxcnn verify --module mine:wrong --shapes '2,3;int32:4'"
+        " --reference mine:right --setting times=2" in out
     )
 
 
@@ -205,8 +237,17 @@ def test_a_function_that_is_not_there(name, words):
 def test_what_is_drawn():
     arguments = draws.parse("2,3;;int32:50;(4,);bfloat16:2;key;bool:3;complex64:2; float16:()")
     drawn = draws.draw(arguments, seed=0, high=3)
-    wanted = [("float32", (2, 3)), ("float32", ()), ("int32", (50,)), ("float32", (4,)), ("bfloat16", (2,)), (str(jax.random.key(0).dtype), ()),
-              ("bool", (3,)), ("complex64", (2,)), ("float16", ())]  # fmt: skip
+    wanted = [
+        ("float32", (2, 3)),
+        ("float32", ()),
+        ("int32", (50,)),
+        ("float32", (4,)),
+        ("bfloat16", (2,)),
+        (str(jax.random.key(0).dtype), ()),
+        ("bool", (3,)),
+        ("complex64", (2,)),
+        ("float16", ()),
+    ]
     assert [(str(a.dtype), a.shape) for a in drawn] == wanted
     assert {int(i) for i in drawn[2]} == {0, 1, 2}
     again = draws.draw(arguments, seed=0, high=3)
@@ -226,16 +267,22 @@ def test_the_live_table(capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
     work = tasks.plan(OPS[:2], seed=0, dtypes=[], full=False)
     shown = board.Board(work)
-    verdicts = (Verdict("value", "", "holds", worst=1e-12, allowed=1e-10), Verdict("vmap", "", "skipped"))
+    verdicts = (
+        Verdict("value", "", "holds", worst=1e-12, allowed=1e-10),
+        Verdict("vmap", "", "skipped"),
+    )
     with board._live(shown) as tell:
         for task in work:
             failed = (Verdict("vmap", "", "FAILED"),) if task.row == "wrong" else ()
-            shown.rows[task.row].add(Report("r", {}, "", verdicts + failed), "kinks" * (task.label == "kinks"))
+            shown.rows[task.row].add(
+                Report("r", {}, "", verdicts + failed), "kinks" * (task.label == "kinks")
+            )
             tell(task.row)
     lines = capsys.readouterr().out.splitlines()[-4:]
     assert [line.split() for line in lines[1:3]] == [
-        ["good", "4/4", "✓–✓", "1.0e-02", "0.0"], ["wrong", "1/1", "✓✗", "1.0e-02", "0.0"],
-    ]  # fmt: skip
+        ["good", "4/4", "✓–✓", "1.0e-02", "0.0"],
+        ["wrong", "1/1", "✓✗", "1.0e-02", "0.0"],
+    ]
     assert lines[3].strip() == "1 value  2 vmap  3 kinks"
 
 
@@ -243,6 +290,8 @@ def test_the_live_table(capsys, monkeypatch):
 def test_a_closed_pipe_is_no_error():
     read, write = os.pipe()
     os.close(read)
-    done = subprocess.run([sys.executable, "-m", "jaxcnn", "ops"], stdout=write, stderr=subprocess.PIPE, text=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "jaxcnn", "ops"], stdout=write, stderr=subprocess.PIPE, text=True
+    )
     os.close(write)
     assert (done.returncode, done.stderr) == (141, "")

@@ -18,14 +18,31 @@ from jaxcnn.verify.report import Failure, Mismatch, Report, Verdict
 
 
 def mismatch(got, expected, index):
-    return Mismatch(got, expected, index, 0.5, 1e6, got.size - 1, got.size, 1e-10, 0.25, "all scaled by <0.5>")
+    return Mismatch(
+        got, expected, index, 0.5, 1e6, got.size - 1, got.size, 1e-10, 0.25, "all scaled by <0.5>"
+    )
 
 
 def report(name="conv <2>", *mismatches):
-    failures = tuple(Failure("gradient", "args[0]['<w>']", str(m), "a & b", m, "check(f, '<x>')") for m in mismatches)
-    verdicts = (Verdict("jit", "compiled = eager", "holds", note="<note>", worst=1e-16, allowed=1e-10, seconds=1.0),
-                Verdict("mesh", "", "skipped", note="one device"),
-                Verdict("gradient", "", "FAILED" if failures else "holds", failures, worst=np.inf, allowed=1e-10))  # fmt: skip
+    failures = tuple(
+        Failure("gradient", "args[0]['<w>']", str(m), "a & b", m, "check(f, '<x>')")
+        for m in mismatches
+    )
+    verdicts = (
+        Verdict(
+            "jit",
+            "compiled = eager",
+            "holds",
+            note="<note>",
+            worst=1e-16,
+            allowed=1e-10,
+            seconds=1.0,
+        ),
+        Verdict("mesh", "", "skipped", note="one device"),
+        Verdict(
+            "gradient", "", "FAILED" if failures else "holds", failures, worst=np.inf, allowed=1e-10
+        ),
+    )
     return Report(name, {"args[0]": "float32[3,4]"}, "float64", verdicts, seed=7)
 
 
@@ -39,7 +56,9 @@ def wrong():
 
 def pictures(page):
     sources = re.findall(r'src="data:image/png;base64,([^"]+)"', page)
-    return [np.rint(matplotlib.image.imread(io.BytesIO(base64.b64decode(s))) * 255) for s in sources]
+    return [
+        np.rint(matplotlib.image.imread(io.BytesIO(base64.b64decode(s))) * 255) for s in sources
+    ]
 
 
 class Nesting(HTMLParser):
@@ -52,7 +71,9 @@ class Nesting(HTMLParser):
     def handle_starttag(self, tag, attrs):
         self.seen.append(tag)
         self.outside += [
-            value for name, value in attrs if name in ("src", "href") and not str(value).startswith("data:")
+            value
+            for name, value in attrs
+            if name in ("src", "href") and not str(value).startswith("data:")
         ]
         if tag not in ("meta", "img", "br"):
             self.open.append(tag)
@@ -90,8 +111,12 @@ def test_got_and_expected_share_their_colours(wrong):
     assert got.shape == expected.shape == difference.shape
     worst = np.abs(expected[..., :3] - 247).sum(-1) * (expected[..., 3] > 0)
     place = np.unravel_index(worst.argmax(), worst.shape)
-    assert np.abs(got[place][:3] - 247).sum() < 0.6 * worst[place]  # half the number, half the colour
-    assert [(*html.NOT_FINITE, 255) in {tuple(c) for c in p.reshape(-1, 4)} for p in (got, expected, difference)] == [
+    # half the number, half the colour
+    assert np.abs(got[place][:3] - 247).sum() < 0.6 * worst[place]
+    assert [
+        (*html.NOT_FINITE, 255) in {tuple(c) for c in p.reshape(-1, 4)}
+        for p in (got, expected, difference)
+    ] == [
         True,
         False,
         True,
@@ -100,7 +125,10 @@ def test_got_and_expected_share_their_colours(wrong):
 
 def test_colours():
     (picture,) = pictures(html.heat(np.array([[-2.0, 0.0], [2.0, np.inf]])))
-    assert picture[..., :3].tolist() == [[[*html.NEGATIVE], [*html.ZERO]], [[*html.POSITIVE], [*html.NOT_FINITE]]]
+    assert picture[..., :3].tolist() == [
+        [[*html.NEGATIVE], [*html.ZERO]],
+        [[*html.POSITIVE], [*html.NOT_FINITE]],
+    ]
     assert (picture[..., 3] == 255).all()
 
 
@@ -129,17 +157,27 @@ def test_thinning_keeps_the_element_asked_for():
     array = np.random.default_rng(0).standard_normal((40, 30, 20))
     thinned, steps = thin(array, 1000, keep=(33, 17, 9))
     assert thinned.size <= 1000
-    assert thinned[tuple(i // step for i, step in zip((33, 17, 9), steps, strict=True))] == array[33, 17, 9]
+    assert (
+        thinned[tuple(i // step for i, step in zip((33, 17, 9), steps, strict=True))]
+        == array[33, 17, 9]
+    )
 
 
 @pytest.mark.parametrize("kind", ["real", "complex", "scalar", "large"])
 def test_a_report_survives_the_wire(kind, wrong):
-    expected = {"scalar": np.array(2.0), "large": np.random.default_rng(0).standard_normal((300, 300)),
-                "complex": np.array([1 + 2j, 3.0])}.get(kind)  # fmt: skip
+    expected = {
+        "scalar": np.array(2.0),
+        "large": np.random.default_rng(0).standard_normal((300, 300)),
+        "complex": np.array([1 + 2j, 3.0]),
+    }.get(kind)
     if expected is not None:
         wrong = report(
             "f",
-            mismatch(np.asarray(expected * 0.5), expected, {"scalar": (), "large": (299, 123), "complex": (0,)}[kind]),
+            mismatch(
+                np.asarray(expected * 0.5),
+                expected,
+                {"scalar": (), "large": (299, 123), "complex": (0,)}[kind],
+            ),
         )
     row = json.loads(json.dumps(wire.pack(wrong)))
     again = wire.unpack(row)
@@ -166,5 +204,6 @@ def test_printed_in_colour_and_plainly(wrong, capsys, monkeypatch, installed):
     show.print_report(wrong)
     out = capsys.readouterr().out
     assert (out == f"{wrong}\n") == (not installed)
-    for words in ("conv <2>: FAILED", "args[0]['<w>']", "one device", "a & b"):  # no word is taken for markup
+    # no word is taken for markup
+    for words in ("conv <2>: FAILED", "args[0]['<w>']", "one device", "a & b"):
         assert words in out

@@ -1,4 +1,5 @@
-"""Watching a run: norms are those of autodiff, a log goes on where its run does, curves are read back, a bar says how fast it goes."""
+"""Watching a run: norms are those of autodiff, a log goes on where its run does, curves are read
+back, a bar says how fast it goes."""
 
 import copy
 import io
@@ -26,7 +27,8 @@ from jaxcnn.train.speed import flops, measure_peak
 from jaxcnn.train.tensorboard import TensorBoard
 from jaxcnn.train.watch import Norms, Table, make_norms
 
-KEY = jax.random.key(3, impl="threefry2x32")  # whose numbers stay what they are; others are folded into such a key
+# whose numbers stay what they are; others are folded into such a key
+KEY = jax.random.key(3, impl="threefry2x32")
 X = np.random.default_rng(0).normal(size=(12, 6))
 LABELS = (X[:, 0] > 0).astype(np.int32)
 LOSS = ops.softmax_cross_entropy
@@ -40,11 +42,18 @@ def block() -> layers.Layer:
 def branched() -> layers.Serial:
     """Its names in alphabetical order are not in the order of its layers."""
     return layers.serial(
-        z=layers.dense(5), many=layers.repeat(block(), 2), a=layers.residual(block()), drop=layers.dropout(0.3), norm=layers.batch_norm(), last=layers.dense(2)
-    )  # fmt: skip
+        z=layers.dense(5),
+        many=layers.repeat(block(), 2),
+        a=layers.residual(block()),
+        drop=layers.dropout(0.3),
+        norm=layers.batch_norm(),
+        last=layers.dense(2),
+    )
 
 
-def report(step: int, losses: list[float], scores: dict[str, float] | None = None, steps: int = 9) -> train.Report:
+def report(
+    step: int, losses: list[float], scores: dict[str, float] | None = None, steps: int = 9
+) -> train.Report:
     return train.Report(step, steps, step / 4, np.array(losses, np.float32), scores)
 
 
@@ -58,9 +67,17 @@ def run() -> list[tuple[train.Report, train.TrainState]]:
     found: list[tuple[train.Report, train.TrainState]] = []
     data = X.astype(np.float32), LABELS
     train.fit(
-        MLP, LOSS, optax.sgd(0.1), data, test=data, key=KEY, batch_size=3, report_every=2, steps=12,
+        MLP,
+        LOSS,
+        optax.sgd(0.1),
+        data,
+        test=data,
+        key=KEY,
+        batch_size=3,
+        report_every=2,
+        steps=12,
         callbacks=[lambda report, state: found.append((report, jax.tree.map(jnp.copy, state)))],
-    )  # fmt: skip
+    )
     return found
 
 
@@ -84,8 +101,13 @@ def test_norms_are_those_of_autodiff() -> None:
         return LOSS(model.apply(params, state, x, KEY, train=True)[0], LABELS).mean()
 
     for kind, tree in (("gradient", gradient(params)), ("weight", params)):
-        wanted = {jax.tree_util.keystr(p, simple=True, separator="."): float(jnp.linalg.norm(a.ravel())) for p, a in jax.tree.leaves_with_path(tree)}  # fmt: skip
-        assert {name: float(norm) for name, norm in norms[kind].items()} == pytest.approx(wanted, rel=1e-12, abs=1e-15)
+        wanted = {
+            jax.tree_util.keystr(p, simple=True, separator="."): float(jnp.linalg.norm(a.ravel()))
+            for p, a in jax.tree.leaves_with_path(tree)
+        }
+        assert {name: float(norm) for name, norm in norms[kind].items()} == pytest.approx(
+            wanted, rel=1e-12, abs=1e-15
+        )
 
     @jax.jit
     @jax.grad
@@ -104,13 +126,34 @@ def test_norms_are_those_of_autodiff() -> None:
 def test_the_first_layer_comes_first() -> None:
     model = branched()
     params, state = jax.eval_shape(lambda: model.init(KEY, (6,)))
-    norms = jax.eval_shape(make_norms(model, LOSS, lambda x: x.astype(jnp.float32) / 255), params, state, np.ones((3, 6), np.uint8), LABELS[:3], KEY)  # fmt: skip
+    norms = jax.eval_shape(
+        make_norms(model, LOSS, lambda x: x.astype(jnp.float32) / 255),
+        params,
+        state,
+        np.ones((3, 6), np.uint8),
+        LABELS[:3],
+        KEY,
+    )
     parents = list(dict.fromkeys(name.rpartition(".")[0] for name in norms["weight"]))
     assert parents == ["z", "many.dense", "a.body.dense", "norm", "last"]
     assert list(norms["gradient"]) == list(norms["weight"])
     assert list(norms["delta"]) == [
-        "z", "many/0/dense", "many/0/tanh", "many/0", "many/1/dense", "many/1/tanh", "many/1", "many", "a/body/dense", "a/body/tanh", "a/body", "a", "drop", "norm", "last",
-    ]  # fmt: skip
+        "z",
+        "many/0/dense",
+        "many/0/tanh",
+        "many/0",
+        "many/1/dense",
+        "many/1/tanh",
+        "many/1",
+        "many",
+        "a/body/dense",
+        "a/body/tanh",
+        "a/body",
+        "a",
+        "drop",
+        "norm",
+        "last",
+    ]
 
 
 @pytest.mark.parametrize("size", [1e-25, 1e25, 0.0, np.inf, np.nan])
@@ -118,7 +161,9 @@ def test_norms_whose_squares_are_no_floats(size: float) -> None:
     params, state = MLP.init(KEY, (6,))
     params["dense1"]["kernel"] = jnp.full((6, 4), size, jnp.bfloat16)
     norms = MEASURE(params, state, X.astype(np.float32), LABELS)
-    assert float(norms["weight"]["dense1.kernel"]) == pytest.approx(size * math.sqrt(24), rel=1e-2, nan_ok=True)
+    assert float(norms["weight"]["dense1.kernel"]) == pytest.approx(
+        size * math.sqrt(24), rel=1e-2, nan_ok=True
+    )
     assert norms["weight"]["dense1.kernel"].dtype == jnp.float32
 
 
@@ -148,19 +193,27 @@ def test_a_log_has_every_report(run: Any, tmp_path: Path) -> None:
     about, *lines = read_lines(tmp_path / "log")
     assert about == {"model": "mlp"}
     reports = [report for report, _ in run]
-    assert [(line["step"], line["steps"], line["epoch"]) for line in lines] == [(r.step, r.steps, r.epoch) for r in reports]  # fmt: skip
+    assert [(line["step"], line["steps"], line["epoch"]) for line in lines] == [
+        (r.step, r.steps, r.epoch) for r in reports
+    ]
     assert [line.get("scores") for line in lines] == [r.scores for r in reports]
     assert all(line["images_per_second"] > 0 for line in lines)
     losses, scores = history([about, *lines])
-    np.testing.assert_array_equal(losses.astype(np.float32), np.concatenate([r.losses for r in reports]))
+    np.testing.assert_array_equal(
+        losses.astype(np.float32), np.concatenate([r.losses for r in reports])
+    )
     assert list(scores) == [4, 8, 12]
 
 
 @pytest.mark.parametrize(
-    "end", ["", "\n", '\n{"step": 5, "lo', '\n{"step": 5, "loss": 1}', "\n\0\0\0", '\n{"name": "\xc3']
+    "end",
+    ["", "\n", '\n{"step": 5, "lo', '\n{"step": 5, "loss": 1}', "\n\0\0\0", '\n{"name": "\xc3'],
 )
 def test_a_log_goes_on_where_its_run_does(tmp_path: Path, end: str) -> None:
-    path, start = tmp_path / "log", '{"model": "mlp"}\n{"step": 2, "seconds": 7.5}\n{"step": 4, "seconds": 9.0}'
+    path, start = (
+        tmp_path / "log",
+        '{"model": "mlp"}\n{"step": 2, "seconds": 7.5}\n{"step": 4, "seconds": 9.0}',
+    )
     path.write_bytes((start + end).encode("latin-1"))
     with JsonLines(path, resume_at=2) as log:
         log(report(3, [0.1, math.nan]))
@@ -213,8 +266,12 @@ def test_curves_are_read_back_from_event_files(run: Any, tmp_path: Path) -> None
             curves.setdefault(value.tag, {})[event.step] = value.simple_value
     losses = np.concatenate([r.losses for r in reports])
     assert curves["train/loss"] == dict(enumerate(losses.tolist(), start=1))
-    assert curves["test/accuracy"] == pytest.approx({r.step: r.scores["accuracy"] for r in reports if r.scores})
-    assert curves["delta/tanh1"] == pytest.approx({step: row["delta"]["tanh1"] for step, row in norms.rows.items()})
+    assert curves["test/accuracy"] == pytest.approx(
+        {r.step: r.scores["accuracy"] for r in reports if r.scores}
+    )
+    assert curves["delta/tanh1"] == pytest.approx(
+        {step: row["delta"]["tanh1"] for step, row in norms.rows.items()}
+    )
     assert set(curves["gradient/dense1.kernel"]) == {2, 4}
 
 
@@ -222,31 +279,57 @@ def test_a_bar_moves_on_a_terminal() -> None:
     seconds = iter(range(100))
     screen = io.StringIO()
     console = Console(file=screen, force_terminal=True, width=200)
-    with Progress(9, 100, flops_per_step=50.0, peak=400.0, console=console, clock=lambda: next(seconds, 99)) as bar:
+    with Progress(
+        9, 100, flops_per_step=50.0, peak=400.0, console=console, clock=lambda: next(seconds, 99)
+    ) as bar:
         bar(report(2, [1.0, 0.5]))
         bar(report(4, [0.5, 0.25], {"accuracy": 0.75}))
         bar(report(6, [0.5, 0.25]))
     text = screen.getvalue()
-    for words in ("compiling …", "6/9", "loss 0.3750  accuracy 0.7500", "images/s", "% of peak", "left"):
+    for words in (
+        "compiling …",
+        "6/9",
+        "loss 0.3750  accuracy 0.7500",
+        "images/s",
+        "% of peak",
+        "left",
+    ):
         assert words in text
 
 
 def test_elsewhere_a_line_is_a_look_at_the_test_set() -> None:
     now, screen = [0.0], io.StringIO()
     with Progress(9, 100, 50.0, 400.0, console=Console(file=screen), clock=lambda: now[0]) as bar:
-        for step, scores in ((2, {"accuracy": 0.5}), (4, None), (6, {"accuracy": 0.75, "[loss]": 1.0})):
+        for step, scores in (
+            (2, {"accuracy": 0.5}),
+            (4, None),
+            (6, {"accuracy": 0.75, "[loss]": 1.0}),
+        ):
             now[0] += 0.5 if scores is None else 30
             bar(report(step, [1.0, 0.5], scores))
     assert screen.getvalue().splitlines() == [
         "step 2/9  epoch 0.5  loss 0.7500  accuracy 0.5000",
-        "step 6/9  epoch 1.5  loss 0.7500  accuracy 0.7500  [loss] 1.0000  400 images/s  50.0% of peak",
+        (
+            "step 6/9  epoch 1.5  loss 0.7500  accuracy 0.7500  [loss] 1.0000  400 images/s  50.0%"
+            " of peak"
+        ),
     ]
 
 
 def test_a_step_is_counted_and_the_peak_measured() -> None:
-    state, step = train.create(MLP, optax.sgd(0.1), KEY, (6,)), train.make_step(MLP, LOSS, optax.sgd(0.1))
-    counted = flops(step, state, jax.ShapeDtypeStruct((50, 6), jnp.float32), jax.ShapeDtypeStruct((50,), jnp.int32), KEY)  # fmt: skip
-    # 6·4 and 4·2 products an example: forward, δ, and the weights' gradient (JAX drops nothing that nobody reads before it compiles)
+    state, step = (
+        train.create(MLP, optax.sgd(0.1), KEY, (6,)),
+        train.make_step(MLP, LOSS, optax.sgd(0.1)),
+    )
+    counted = flops(
+        step,
+        state,
+        jax.ShapeDtypeStruct((50, 6), jnp.float32),
+        jax.ShapeDtypeStruct((50,), jnp.int32),
+        KEY,
+    )
+    # 6·4 and 4·2 products an example: forward, δ, and the weights' gradient (JAX drops nothing that
+    # nobody reads before it compiles)
     assert counted == 2 * 50 * 3 * (24 + 8)
     assert 1e6 < measure_peak(size=64, seconds=0.01) < 1e15
 
@@ -254,7 +337,10 @@ def test_a_step_is_counted_and_the_peak_measured() -> None:
 @pytest.mark.parametrize(
     ("call", "words"),
     [
-        (lambda p: Norms(MLP, LOSS, X, LABELS, every=0), "Norms: setting `every` must be an integer ≥ 1, got 0"),
+        (
+            lambda p: Norms(MLP, LOSS, X, LABELS, every=0),
+            "Norms: setting `every` must be an integer ≥ 1, got 0",
+        ),
         (lambda p: Norms(MLP, LOSS, X, LABELS[:3]), "as many, and at least one; got 12 and 3"),
         (lambda p: Norms(MLP, LOSS, X[:0], LABELS[:0]), "at least one; got 0 and 0"),
         (lambda p: Norms(MLP, LOSS, X, LABELS).table("delta"), "nothing was measured so far"),
@@ -263,15 +349,30 @@ def test_a_step_is_counted_and_the_peak_measured() -> None:
             lambda p: Log(p / "broken", resume_at=3),
             r"broken: line 2: Expecting value.*expected a JSON object; give another file",
         ),
-        (lambda p: JsonLines(p / "log", batch_size=0), "JsonLines: setting `batch_size` must be an integer ≥ 1, got 0"),
-        (lambda p: TensorBoard(p / "board", resume_at=True), "`resume_at` must be an integer ≥ 0, got True"),
+        (
+            lambda p: JsonLines(p / "log", batch_size=0),
+            "JsonLines: setting `batch_size` must be an integer ≥ 1, got 0",
+        ),
+        (
+            lambda p: TensorBoard(p / "board", resume_at=True),
+            "`resume_at` must be an integer ≥ 0, got True",
+        ),
         (lambda p: Progress(0, 1), "Progress: setting `steps` must be an integer ≥ 1, got 0"),
-        (lambda p: Progress(1, 1, 5.0), "give both `flops_per_step` and `peak`, or neither; got 5.0 and None"),
+        (
+            lambda p: Progress(1, 1, 5.0),
+            "give both `flops_per_step` and `peak`, or neither; got 5.0 and None",
+        ),
         (lambda p: Progress(1, 1, 5.0, math.nan), "`peak` must be None or a number > 0, got nan"),
         (lambda p: measure_peak(size=0), "setting `size` must be an integer ≥ 1"),
         (lambda p: measure_peak(seconds=0), "`seconds` must be a number > 0, got 0"),
-        (lambda p: heat_map(Table(np.array([]), [], np.zeros((0, 0))), ""), "needs at least one step and one name"),
-        (lambda p: learning_curves([math.nan], {}), "`losses` needs at least one number; got 1, none of them finite"),
+        (
+            lambda p: heat_map(Table(np.array([]), [], np.zeros((0, 0))), ""),
+            "needs at least one step and one name",
+        ),
+        (
+            lambda p: learning_curves([math.nan], {}),
+            "`losses` needs at least one number; got 1, none of them finite",
+        ),
     ],
 )
 def test_bad_input_is_refused(tmp_path: Path, call: Callable[[Path], Any], words: str) -> None:

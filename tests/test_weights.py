@@ -36,23 +36,45 @@ def test_what_is_read_is_what_was_written(tmp_path: Path) -> None:
     assert [file.name for file in tmp_path.iterdir()] == ["weights.safetensors"]
     with path.open("rb") as file:
         names = sorted(safetensors.numpy.load(file.read()))
-    assert names == ["params.conv.bias", "params.conv.kernel", "params.dense.kernel", "state.norm.mean"]
+    assert names == [
+        "params.conv.bias",
+        "params.conv.kernel",
+        "params.dense.kernel",
+        "state.norm.mean",
+    ]
     save_safetensors(path, {}, {})
     assert load_safetensors(path, {}, {}) == ({}, {})
     assert read_about(path) == {}
 
 
-DTYPES = ["float32", "float16", "float64", ml_dtypes.bfloat16, "int8", "int32", "int64", "uint8", "bool"]
+DTYPES = [
+    "float32",
+    "float16",
+    "float64",
+    ml_dtypes.bfloat16,
+    "int8",
+    "int32",
+    "int64",
+    "uint8",
+    "bool",
+]
 
 
 @pytest.mark.parametrize("dtype", [np.dtype(dtype) for dtype in DTYPES], ids=str)
 def test_every_dtype_and_layout_keeps_its_bits(dtype: np.dtype, tmp_path: Path, x64: None) -> None:
     array = (RNG.normal(size=(2, 3, 4)) * 9).astype(dtype)
-    params = {"jax": jnp.asarray(array), "turned": array.transpose(2, 0, 1)[::2], "one": np.array(array[0, 0, 0]), "none": array[:0]}  # fmt: skip
+    params = {
+        "jax": jnp.asarray(array),
+        "turned": array.transpose(2, 0, 1)[::2],
+        "one": np.array(array[0, 0, 0]),
+        "none": array[:0],
+    }
     save_safetensors(tmp_path / "x", params, {})
     found, _ = load_safetensors(tmp_path / "x", params, {})
     assert bits(found) == bits(params)
-    assert {name: type(leaf) for name, leaf in found.items()} == {name: type(leaf) for name, leaf in params.items()}
+    assert {name: type(leaf) for name, leaf in found.items()} == {
+        name: type(leaf) for name, leaf in params.items()
+    }
 
 
 def test_weights_go_to_the_devices_of_those_they_replace(tmp_path: Path) -> None:
@@ -73,7 +95,9 @@ def test_weights_go_to_the_devices_of_those_they_replace(tmp_path: Path) -> None
         ({"a": np.ones(2), "b": np.ones((1, 2))}, {"m": np.ones(1)}, r"`params.b` is float64\[1, 2\] in the file, nothing here$"),
     ],
 )  # fmt: skip
-def test_another_models_weights_are_refused_by_name(params: Any, state: Any, words: str, tmp_path: Path) -> None:
+def test_another_models_weights_are_refused_by_name(
+    params: Any, state: Any, words: str, tmp_path: Path
+) -> None:
     save_safetensors(tmp_path / "x", params, state)
     with pytest.raises(WeightsError, match=words):
         load_safetensors(tmp_path / "x", {"a": np.ones(2)}, {"m": np.ones(1)})
@@ -101,14 +125,19 @@ NO_FILE = "is not a safetensors file, or is cut short or damaged"
 def test_files_that_are_none_say_so_in_one_line(content: bytes, words: str, tmp_path: Path) -> None:
     path = tmp_path / "x.safetensors"
     path.write_bytes(content)
-    with pytest.raises(WeightsError, match=rf"x\.safetensors: {words}|x\.safetensors: .*{words}") as caught:
+    with pytest.raises(
+        WeightsError, match=rf"x\.safetensors: {words}|x\.safetensors: .*{words}"
+    ) as caught:
         load_safetensors(path, {"a": np.arange(100.0)}, {})
     assert "\n" not in str(caught.value)
 
 
 def test_a_header_as_long_as_a_pickles_mark_is_no_pickle(tmp_path: Path) -> None:
     """A file whose header has 640 bytes begins with the two bytes of a pickle."""
-    lengths = {len(note): safetensors.numpy.save({"params.a": np.ones(1)}, {"n": note}) for note in ("x" * k for k in range(500, 600))}  # fmt: skip
+    lengths = {
+        len(note): safetensors.numpy.save({"params.a": np.ones(1)}, {"n": note})
+        for note in ("x" * k for k in range(500, 600))
+    }
     content = next(c for c in lengths.values() if c[:2] == b"\x80\x02")
     (tmp_path / "x").write_bytes(content)
     assert load_safetensors(tmp_path / "x", {"a": np.ones(1)}, {})[0]["a"] == 1
@@ -117,7 +146,9 @@ def test_a_header_as_long_as_a_pickles_mark_is_no_pickle(tmp_path: Path) -> None
 def test_places_that_cannot_be_read_or_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(WHOLE)
     for read in (read_about, lambda path: load_safetensors(path, {}, {})):
-        with pytest.raises(WeightsError, match=r"cannot be read \(Is a directory\); expected a safetensors file"):
+        with pytest.raises(
+            WeightsError, match=r"cannot be read \(Is a directory\); expected a safetensors file"
+        ):
             read(tmp_path)
         with pytest.raises(WeightsError, match="none: there is no such file"):
             read(tmp_path / "none")
@@ -133,7 +164,11 @@ def test_places_that_cannot_be_read_or_written(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("params", "about", "words"),
     [
-        ({"a": np.ones(2, complex)}, {}, r"`params.a` is complex128\[2\]; expected an array of bool"),
+        (
+            {"a": np.ones(2, complex)},
+            {},
+            r"`params.a` is complex128\[2\]; expected an array of bool",
+        ),
         ({"a": {"b": 1.5}}, {}, r"`params.a.b` is float \(a Python value\)"),
         ({"a": np.array("x")}, {}, "`params.a` is <U1"),
         ({"a": jax.random.key(0)}, {}, r"`params.a` is key<\w+>\[\]"),
@@ -141,7 +176,9 @@ def test_places_that_cannot_be_read_or_written(tmp_path: Path) -> None:
         ({}, {"epochs": 3}, r"`about` must be text by name, got 'epochs': 3; e.g. epochs=str"),
     ],
 )
-def test_what_cannot_be_saved_leaves_no_file(params: Any, about: Any, words: str, tmp_path: Path) -> None:
+def test_what_cannot_be_saved_leaves_no_file(
+    params: Any, about: Any, words: str, tmp_path: Path
+) -> None:
     with pytest.raises(WeightsError, match=words):
         inspect.unwrap(save_safetensors)(tmp_path / "x", params, {}, about=about)
     assert not list(tmp_path.iterdir())

@@ -40,13 +40,18 @@ def bits(tree: Any) -> list[tuple[str, bytes]]:
 
 
 def output(model: Layer, params: Any, state: Any, x: np.ndarray) -> np.ndarray:
-    return np.asarray(jax.jit(lambda *given: model.forward(*given)[0][0])(params, state, jnp.asarray(x)))
+    return np.asarray(
+        jax.jit(lambda *given: model.forward(*given)[0][0])(params, state, jnp.asarray(x))
+    )
 
 
 def torch_conv(x: np.ndarray, weight: np.ndarray, bias: np.ndarray) -> np.ndarray:
     """y[n,o,p] = b[o] + Σ x[n,i,p+k] w[o,i,k] in two groups, as PyTorch's documentation has it."""
     windows = np.lib.stride_tricks.sliding_window_view(x, weight.shape[2:], (2, 3))
-    halves = [np.einsum("nihwkl,oikl->nohw", windows[:, 2 * g : 2 * g + 2], weight[3 * g : 3 * g + 3]) for g in (0, 1)]
+    halves = [
+        np.einsum("nihwkl,oikl->nohw", windows[:, 2 * g : 2 * g + 2], weight[3 * g : 3 * g + 3])
+        for g in (0, 1)
+    ]
     return np.concatenate(halves, 1) + bias[:, None, None]
 
 
@@ -55,7 +60,9 @@ def torch_conv_transpose(x: np.ndarray, weight: np.ndarray, bias: np.ndarray) ->
     (n, _, h, w), (_, o, k, m) = x.shape, weight.shape
     y = np.zeros((n, o, 2 * (h - 1) + k, 2 * (w - 1) + m))
     for p, q in np.ndindex(h, w):
-        y[:, :, 2 * p : 2 * p + k, 2 * q : 2 * q + m] += np.einsum("ni,iokl->nokl", x[:, :, p, q], weight)
+        y[:, :, 2 * p : 2 * p + k, 2 * q : 2 * q + m] += np.einsum(
+            "ni,iokl->nokl", x[:, :, p, q], weight
+        )
     return y + bias[:, None, None]
 
 
@@ -64,8 +71,12 @@ def torch_linear(x: np.ndarray, weight: np.ndarray, bias: np.ndarray) -> np.ndar
 
 
 def torch_batch_norm(
-    x: np.ndarray, weight: np.ndarray, bias: np.ndarray, running_mean: np.ndarray, running_var: np.ndarray
-) -> np.ndarray:  # fmt: skip
+    x: np.ndarray,
+    weight: np.ndarray,
+    bias: np.ndarray,
+    running_mean: np.ndarray,
+    running_var: np.ndarray,
+) -> np.ndarray:
     at = (..., *(None,) * (x.ndim - 2))
     return (x - running_mean[at]) / np.sqrt(running_var[at] + 1e-5) * weight[at] + bias[at]
 
@@ -77,7 +88,13 @@ def torch_norms_of_flat_features(x: np.ndarray, *arrays: np.ndarray) -> np.ndarr
     return torch_linear(normed, *arrays[6:])
 
 
-FLAT = layers.serial(flatten=layers.flatten(), norm=layers.batch_norm(), drop=layers.dropout(0.5), last=layers.layer_norm(), dense=layers.dense(5))  # fmt: skip
+FLAT = layers.serial(
+    flatten=layers.flatten(),
+    norm=layers.batch_norm(),
+    drop=layers.dropout(0.5),
+    last=layers.layer_norm(),
+    dense=layers.dense(5),
+)
 
 
 @pytest.mark.parametrize(
@@ -114,9 +131,13 @@ def small() -> tuple[dict[str, np.ndarray], Any, Any]:
     return to_torch(MODEL, params, state, SHAPE), params, state
 
 
-def test_layers_are_paired_in_order_whatever_their_names_and_counts_of_batches_are_ignored() -> None:
+def test_layers_are_paired_in_order_whatever_their_names_and_counts_of_batches_are_ignored() -> (
+    None
+):
     weights, params, state = small()
-    assert [name for name, _ in itertools.groupby(weights, lambda name: name.rpartition(".")[0])] == ORDER
+    assert [
+        name for name, _ in itertools.groupby(weights, lambda name: name.rpartition(".")[0])
+    ] == ORDER
     numbers = {name: f"net.{number}" for number, name in enumerate(ORDER)}
     renamed = to_torch(MODEL, params, state, SHAPE, names=numbers)
     assert list(renamed)[:2] == ["net.0.weight", "net.0.bias"]
@@ -133,7 +154,9 @@ def test_names_pair_what_the_order_does_not() -> None:
     assert {"head.weight", "middle.weight", "conv.weight"} <= renamed.keys()
     backwards = {name: renamed[name] for name in sorted(renamed, key=lambda name: name[:2] != "he")}
     assert next(iter(backwards)) == "head.weight"
-    assert bits(from_torch(backwards, MODEL, params, state, SHAPE, names=names)) == bits((params, state))
+    assert bits(from_torch(backwards, MODEL, params, state, SHAPE, names=names)) == bits(
+        (params, state)
+    )
     with pytest.raises(WeightsError, match="module `head` has weight"):
         from_torch(backwards, MODEL, params, state, SHAPE)
 
@@ -173,7 +196,9 @@ def changed(**others: Any) -> dict[str, Any]:
         (dict, {}, "no module left, but layer `conv` needs"),
     ],
 )  # fmt: skip
-def test_what_does_not_fit_is_told_with_both_sides(weights: Callable[[], Any], names: Any, words: str) -> None:
+def test_what_does_not_fit_is_told_with_both_sides(
+    weights: Callable[[], Any], names: Any, words: str
+) -> None:
     params, state = drawn(MODEL, SHAPE)
     with pytest.raises(WeightsError, match=words) as caught:
         inspect.unwrap(from_torch)(weights(), MODEL, params, state, SHAPE, names=names)
@@ -186,9 +211,18 @@ FLATTEN = layers.flatten()
 @pytest.mark.parametrize(
     ("model", "words"),
     [
-        (layers.serial(f=FLATTEN, r=layers.residual(layers.dense(48))), "layer `r` adds flattened features to others"),
-        (layers.serial(f=FLATTEN, g=layers.group_norm(2)), "layer `g` norms groups of flattened features"),
-        (layers.serial(r=layers.repeat(layers.conv(4), 2)), "`params.r.bias` is of a layer that has no counterpart"),
+        (
+            layers.serial(f=FLATTEN, r=layers.residual(layers.dense(48))),
+            "layer `r` adds flattened features to others",
+        ),
+        (
+            layers.serial(f=FLATTEN, g=layers.group_norm(2)),
+            "layer `g` norms groups of flattened features",
+        ),
+        (
+            layers.serial(r=layers.repeat(layers.conv(4), 2)),
+            "`params.r.bias` is of a layer that has no counterpart",
+        ),
     ],
 )
 def test_layers_that_pytorch_has_not_are_refused(model: Layer, words: str) -> None:
@@ -204,24 +238,39 @@ def test_a_residual_whose_branches_flatten_alike_is_converted() -> None:
     params, state = drawn(model, SHAPE)
     weights = to_torch(model, params, state, SHAPE)
     order = np.arange(48).reshape(4, 4, 3).transpose(2, 0, 1).ravel()
-    np.testing.assert_array_equal(weights["dense.weight"], np.asarray(params["dense"]["kernel"]).T[:, order])
-    np.testing.assert_array_equal(weights["both.body.norm.running_mean"], np.asarray(state["both"]["body"]["norm"]["mean"])[order])  # fmt: skip
+    np.testing.assert_array_equal(
+        weights["dense.weight"], np.asarray(params["dense"]["kernel"]).T[:, order]
+    )
+    np.testing.assert_array_equal(
+        weights["both.body.norm.running_mean"],
+        np.asarray(state["both"]["body"]["norm"]["mean"])[order],
+    )
 
 
 def test_a_file_of_pytorchs_is_read_where_the_order_of_its_modules_is_known(tmp_path: Path) -> None:
     model = layers.serial(**{f"dense{k}": layers.dense(3) for k in range(11)})
     params, state = drawn(model, (3,))
     path, like = tmp_path / "x.safetensors", jax.tree.map(jnp.zeros_like, params)
-    numbered = to_torch(model, params, state, (3,), names={f"dense{k}": f"net.{k}" for k in range(11)})
+    numbered = to_torch(
+        model, params, state, (3,), names={f"dense{k}": f"net.{k}" for k in range(11)}
+    )
     safetensors.numpy.save_file(numbered, path)
-    assert bits(load_torch(path, model, like, state, (3,))) == bits((params, state))  # 10 is behind 9, not behind 1
+    # 10 is behind 9, not behind 1
+    assert bits(load_torch(path, model, like, state, (3,))) == bits((params, state))
     worded = to_torch(model, params, state, (3,), names={"dense0": "stem", "dense1": "body"})
     safetensors.numpy.save_file(worded, path, {"order": " ".join(worded)})
     assert bits(load_torch(path, model, like, state, (3,))) == bits((params, state))
     names = {"dense0": "stem", **{f"dense{k}": f"net.{k}" for k in range(1, 11)}}
     safetensors.numpy.save_file(to_torch(model, params, state, (3,), names=names), path)
-    assert bits(load_torch(path, model, like, state, (3,), names={"dense0": "stem"})) == bits((params, state))
-    with pytest.raises(WeightsError, match=r"x.safetensors: the file does not keep the order of the modules net, stem; give names="):  # fmt: skip
+    assert bits(load_torch(path, model, like, state, (3,), names={"dense0": "stem"})) == bits(
+        (params, state)
+    )
+    with pytest.raises(
+        WeightsError,
+        match=(
+            r"x.safetensors: the file does not keep the order of the modules net, stem; give names="
+        ),
+    ):
         load_torch(path, model, like, state, (3,))
 
 
@@ -233,15 +282,33 @@ def torch() -> Any:
 
 
 def lenet(nn: Any, height: int, width: int) -> Any:
-    convs = [nn.Conv2d(1, 32, 5, padding=2), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(32, 64, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)]  # fmt: skip
-    return nn.Sequential(nn.Sequential(*convs), nn.Flatten(), nn.Linear(64 * (height // 4) * (width // 4), 512), nn.ReLU(), nn.Dropout(), nn.Linear(512, 10))  # fmt: skip
+    convs = [
+        nn.Conv2d(1, 32, 5, padding=2),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Conv2d(32, 64, 3, padding=1),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+    ]
+    return nn.Sequential(
+        nn.Sequential(*convs),
+        nn.Flatten(),
+        nn.Linear(64 * (height // 4) * (width // 4), 512),
+        nn.ReLU(),
+        nn.Dropout(),
+        nn.Linear(512, 10),
+    )
 
 
 def vgg6(nn: Any, height: int, width: int) -> Any:
     widths = (3, 32, 32, 64, 64, 128, 128)
     parts = []
     for number, (i, o) in enumerate(itertools.pairwise(widths)):
-        parts += [nn.Conv2d(i, o, 3, padding=1), nn.ReLU(), *([nn.MaxPool2d(2)] if number % 2 else [])]
+        parts += [
+            nn.Conv2d(i, o, 3, padding=1),
+            nn.ReLU(),
+            *([nn.MaxPool2d(2)] if number % 2 else []),
+        ]
     return nn.Sequential(*parts, nn.Flatten(), nn.Linear(128 * (height // 8) * (width // 8), 10))
 
 
@@ -251,21 +318,33 @@ def resnet20(nn: Any, height: int, width: int) -> Any:
 
         def __init__(self, i: int, o: int, stride: int) -> None:
             super().__init__()
-            self.conv1 = nn.Sequential(nn.ZeroPad2d((0, 1, 0, 1) if stride > 1 else 1), nn.Conv2d(i, o, 3, stride, bias=False))  # fmt: skip
+            self.conv1 = nn.Sequential(
+                nn.ZeroPad2d((0, 1, 0, 1) if stride > 1 else 1),
+                nn.Conv2d(i, o, 3, stride, bias=False),
+            )
             self.bn1, self.relu = nn.BatchNorm2d(o), nn.ReLU()
             self.conv2, self.bn2 = nn.Conv2d(o, o, 3, padding=1, bias=False), nn.BatchNorm2d(o)
-            self.downsample = nn.Sequential(nn.Conv2d(i, o, 1, stride, bias=False), nn.BatchNorm2d(o)) if i != o else nn.Identity()  # fmt: skip
+            self.downsample = (
+                nn.Sequential(nn.Conv2d(i, o, 1, stride, bias=False), nn.BatchNorm2d(o))
+                if i != o
+                else nn.Identity()
+            )
 
         def forward(self, x: Any) -> Any:
             y = self.bn2(self.conv2(self.relu(self.bn1(self.conv1(x)))))
             return self.relu(y + self.downsample(x))
 
-    blocks = [Block(i, o, 2 if i != o else 1) for i, o in itertools.pairwise([16, 16, 16, 16, 32, 32, 32, 64, 64, 64])]
+    blocks = [
+        Block(i, o, 2 if i != o else 1)
+        for i, o in itertools.pairwise([16, 16, 16, 16, 32, 32, 32, 64, 64, 64])
+    ]
     stem = [nn.Conv2d(3, 16, 3, padding=1, bias=False), nn.BatchNorm2d(16), nn.ReLU()]
     return nn.Sequential(*stem, *blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, 10))
 
 
-@pytest.mark.parametrize(("build", "shape"), [(lenet, (8, 12, 1)), (vgg6, (8, 16, 3)), (resnet20, (8, 8, 3))])
+@pytest.mark.parametrize(
+    ("build", "shape"), [(lenet, (8, 12, 1)), (vgg6, (8, 16, 3)), (resnet20, (8, 8, 3))]
+)
 def test_a_network_of_pytorchs_gives_its_outputs_here_and_takes_its_weights_back(
     build: Callable[..., Any], shape: tuple[int, ...], torch: Any, x64: None
 ) -> None:
@@ -273,7 +352,11 @@ def test_a_network_of_pytorchs_gives_its_outputs_here_and_takes_its_weights_back
     with torch.no_grad():
         for name, tensor in net.state_dict().items():
             if tensor.ndim == 1:  # biases, and all of batch norm's
-                tensor.copy_(torch.from_numpy(RNG.uniform(0.5, 1.5, tensor.shape) * (-1) ** (name[-4:] == "mean")))
+                tensor.copy_(
+                    torch.from_numpy(
+                        RNG.uniform(0.5, 1.5, tensor.shape) * (-1) ** (name[-4:] == "mean")
+                    )
+                )
     model = models.MODELS[build.__name__]()
     params, state = from_torch(net.state_dict(), model, *drawn(model, shape), shape)
     x = RNG.normal(size=(3, *shape))
@@ -283,20 +366,29 @@ def test_a_network_of_pytorchs_gives_its_outputs_here_and_takes_its_weights_back
     np.testing.assert_allclose(output(model, params, state, x), wanted, rtol=1e-9, atol=1e-9)
 
     keys = [key for key in net.state_dict() if not key.endswith("num_batches_tracked")]
-    back = {key: torch.from_numpy(array) for key, array in zip(keys, to_torch(model, params, state, shape).values(), strict=True)}  # fmt: skip
+    back = {
+        key: torch.from_numpy(array)
+        for key, array in zip(keys, to_torch(model, params, state, shape).values(), strict=True)
+    }
     assert all(torch.equal(back[key], net.state_dict()[key]) for key in keys)
     net.load_state_dict(back)
 
 
-def test_a_file_that_pytorch_wrote_and_tensors_that_numpy_has_not(torch: Any, tmp_path: Path) -> None:
+def test_a_file_that_pytorch_wrote_and_tensors_that_numpy_has_not(
+    torch: Any, tmp_path: Path
+) -> None:
     from safetensors.torch import save_file
 
-    net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(48, 8), torch.nn.ReLU(), torch.nn.Linear(8, 2)).bfloat16()  # fmt: skip
+    net = torch.nn.Sequential(
+        torch.nn.Flatten(), torch.nn.Linear(48, 8), torch.nn.ReLU(), torch.nn.Linear(8, 2)
+    ).bfloat16()
     model = models.mlp((8, 2))
     params, state = drawn(model, SHAPE)
     save_file(net.state_dict(), tmp_path / "x", metadata={"format": "pt"})
     of_file = load_torch(tmp_path / "x", model, params, state, SHAPE)
-    assert bits(of_file) == bits(from_torch(dict(net.named_parameters()), model, params, state, SHAPE))
+    assert bits(of_file) == bits(
+        from_torch(dict(net.named_parameters()), model, params, state, SHAPE)
+    )
     assert of_file[0]["dense2"]["bias"].tolist() == net[3].bias.tolist()
     torch.save(net.state_dict(), tmp_path / "x")
     with pytest.raises(WeightsError, match="pickles are never read"):

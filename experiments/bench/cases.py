@@ -1,4 +1,5 @@
-"""The single ops that are compared: shapes as they come in small networks, and the matrix product that tells what the machine can do.
+"""The single ops that are compared: shapes as they come in small networks, and the matrix product
+that tells what the machine can do.
 
 Padding is written out, the same on both sides, which every peer can do without a copy.
 """
@@ -13,7 +14,8 @@ OpName = Literal["conv", "max_pool", "batch_norm", "matmul"]
 
 @dataclass(frozen=True)
 class OpCase:
-    """``x`` without the batch (for ``matmul`` with it); ``weights`` are the further inputs; ``settings`` are those of ``jaxcnn.ops``."""
+    """``x`` without the batch (for ``matmul`` with it); ``weights`` are the further inputs;
+    ``settings`` are those of ``jaxcnn.ops``."""
 
     name: str
     op: OpName
@@ -37,16 +39,22 @@ class OpCase:
         return batch, height, width, self.x[-1] if self.op == "max_pool" else self.weights[0][-1]
 
 
-def _conv(window: int, side: int, inputs: int, outputs: int, *, stride: int = 1, groups: int = 1) -> OpCase:
+def _conv(
+    window: int, side: int, inputs: int, outputs: int, *, stride: int = 1, groups: int = 1
+) -> OpCase:
     kind = f"depthwise {window}×{window}" if groups > 1 else f"conv {window}×{window}"
     name = f"{kind} {inputs}→{outputs} at {side}²" + (f", stride {stride}" if stride > 1 else "")
     settings = {"stride": stride, "padding": window // 2, "groups": groups}
-    return OpCase(name, "conv", (side, side, inputs), ((window, window, inputs // groups, outputs),), settings)
+    return OpCase(
+        name, "conv", (side, side, inputs), ((window, window, inputs // groups, outputs),), settings
+    )
 
 
 def _pool(window: int, padding: int) -> OpCase:
     name = f"max_pool {window}×{window}, stride 2 at 32²×32"
-    return OpCase(name, "max_pool", (32, 32, 32), (), {"window": window, "stride": 2, "padding": padding})
+    return OpCase(
+        name, "max_pool", (32, 32, 32), (), {"window": window, "stride": 2, "padding": padding}
+    )
 
 
 def matmul(side: int) -> OpCase:

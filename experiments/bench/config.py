@@ -25,7 +25,9 @@ def _names(shown: str) -> PrimitiveConstructorSpec[tuple[str, ...]]:
     return PrimitiveConstructorSpec(
         nargs=1,
         metavar=shown,
-        instance_from_str=lambda given: tuple(name.strip() for name in given[0].split(",") if name.strip()),
+        instance_from_str=lambda given: tuple(
+            name.strip() for name in given[0].split(",") if name.strip()
+        ),
         is_instance=lambda value: isinstance(value, tuple),
         str_from_instance=lambda names: [",".join(names)],
     )
@@ -41,11 +43,14 @@ class Config:
     model: Annotated[tuple[str, ...], _names(",".join(NETWORKS))] = tuple(NETWORKS)
     """Which networks."""
     what: Annotated[tuple[str, ...], _names(",".join(WHAT))] = ("steps",)
-    """steps: whole training steps. ops: single ops. epochs: eight steps in one program, beside eight programs.
+    """steps: whole training steps. ops: single ops. epochs: eight steps in one program, beside
+    eight programs.
     ensembles: eight LeNets at once; gradients, and their norms, example by example."""
     peers: Annotated[tuple[str, ...], _names(",".join(PEERS))] = ("autodiff", "flax", "torch")
-    """Who is beside jaxcnn, which always takes part; those that are not installed are left out with a note.
-    torch: contiguous, channels last and compiled. torch.channels_last, torch.compile: that one alone."""
+    """Who is beside jaxcnn, which always takes part; those that are not installed are left out with
+    a note.
+    torch: contiguous, channels last and compiled. torch.channels_last, torch.compile: that one
+    alone."""
     batch: int = 128
     """Images a step."""
     rounds: int = 5
@@ -65,7 +70,12 @@ class Config:
         """Raise InputError for what cannot be used."""
         expect(self.batch >= 1, "--batch", "an integer ≥ 1", self.batch)
         expect(self.rounds >= 1, "--rounds", "an integer ≥ 1", self.rounds)
-        expect(1 <= self.threads <= CPUS, "--threads", f"an integer in [1, {CPUS}], the CPUs there are", self.threads)
+        expect(
+            1 <= self.threads <= CPUS,
+            "--threads",
+            f"an integer in [1, {CPUS}], the CPUs there are",
+            self.threads,
+        )
         able = self.threads == CPUS or hasattr(os, "sched_setaffinity")
         expect(able, "--threads", f"{CPUS} on this system", self.threads)
         expect(self.seed >= 0, "--seed", "an integer ≥ 0", self.seed)
@@ -86,12 +96,19 @@ class Config:
         if "steps" not in self.what:
             raise InputError(f"--json needs steps in --what, got {','.join(self.what)}")
         if path.resolve() in [(self.out / name).resolve() for name in FILES]:
-            raise InputError(f"--json {path} is a file that --out gets anyway, with more in it; give another name")
+            raise InputError(
+                f"--json {path} is a file that --out gets anyway, with more in it; give another"
+                " name"
+            )
 
     @property
     def contestants(self) -> tuple[str, ...]:
         """The peers that take part, jaxcnn among them."""
-        torches = [peer for peer in PEERS if PEERS[peer].package == "torch"] if "torch" in self.peers else []
+        torches = (
+            [peer for peer in PEERS if PEERS[peer].package == "torch"]
+            if "torch" in self.peers
+            else []
+        )
         return tuple(peer for peer in PEERS if peer in ("jaxcnn", *self.peers, *torches))
 
     @property
@@ -102,7 +119,12 @@ class Config:
 
 def _expect_names(flag: str, given: tuple[str, ...], known: tuple[str, ...]) -> None:
     fine = bool(given) and set(given) <= set(known) and len(set(given)) == len(given)
-    expect(fine, flag, f"one or more of {','.join(known)}, each once, with commas between", ",".join(given) or "none")
+    expect(
+        fine,
+        flag,
+        f"one or more of {','.join(known)}, each once, with commas between",
+        ",".join(given) or "none",
+    )
 
 
 def parse(arguments: Sequence[str] | None) -> Config:

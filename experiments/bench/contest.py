@@ -1,7 +1,7 @@
 """A contest: every contestant is proven right, then they take turns, round after round.
 
-Turns are interleaved (A B C A B C …), so that what else the machine does falls on all alike; only one process works at a time.
-"""
+Turns are interleaved (A B C A B C …), so that what else the machine does falls on all alike; only
+one process works at a time."""
 
 import dataclasses
 import math
@@ -25,8 +25,8 @@ Draw = dict[str, Callable[[], Arrays]]
 class Entry:
     """A contestant: who, what, on which data, and what must come out.
 
-    ``steps`` is how many steps a call is, by which its time is divided. The ``peak`` is no contestant: its time tells what the machine can do.
-    """
+    ``steps`` is how many steps a call is, by which its time is divided. The ``peak`` is no
+    contestant: its time tells what the machine can do."""
 
     peer: str
     label: str
@@ -40,7 +40,8 @@ class Entry:
 
 @dataclasses.dataclass(frozen=True)
 class Contest:
-    """``draw`` makes the arrays that entries name as their data. Contests in a row of the same ``crew`` are held by the same processes."""
+    """``draw`` makes the arrays that entries name as their data. Contests in a row of the same
+    ``crew`` are held by the same processes."""
 
     section: str
     title: str
@@ -63,11 +64,15 @@ class Watch(Protocol):
 
 def begin(contest: Contest) -> Outcome:
     """Nothing measured yet. ``run`` fills it, and leaves what it has if it is interrupted."""
-    rows = [Row(entry.peer, entry.label, entry.beside) for entry in contest.entries if not entry.peak]
+    rows = [
+        Row(entry.peer, entry.label, entry.beside) for entry in contest.entries if not entry.peak
+    ]
     return Outcome(contest.section, contest.title, rows, contest.flops, contest.images)
 
 
-def run(contest: Contest, outcome: Outcome, crew: Crew, folder: Path, rounds: int, watch: Watch) -> None:
+def run(
+    contest: Contest, outcome: Outcome, crew: Crew, folder: Path, rounds: int, watch: Watch
+) -> None:
     """Hold the contest, filling ``outcome``."""
     rows = iter(outcome.rows)
     row_of = {e: Row(e.peer, e.label) if e.peak else next(rows) for e in contest.entries}
@@ -82,7 +87,9 @@ def run(contest: Contest, outcome: Outcome, crew: Crew, folder: Path, rounds: in
     crew.drop()
 
 
-def _prepare(contest: Contest, row_of: dict[Entry, Row], crew: Crew, folder: Path, watch: Watch) -> None:
+def _prepare(
+    contest: Contest, row_of: dict[Entry, Row], crew: Crew, folder: Path, watch: Watch
+) -> None:
     """Have everything compiled and compared. The row of one that is out has a note."""
     files = {name: folder / f"inputs-{number}.npz" for number, name in enumerate(contest.draw)}
     for name, draw in contest.draw.items():
@@ -143,10 +150,18 @@ def _turn(entry: Entry, row: Row, crew: Crew, contest: Contest, number: int, wat
     row.seconds.append(seconds)
     row.others += [] if answer["others"] is None else [answer["others"]]
     watch.turn(
-        section=contest.section, title=contest.title, peer=entry.peer, label=entry.label, round=number, calls=len(answer["seconds"]),
-        seconds=seconds, fastest=min(answer["seconds"]) / entry.steps, slowest=max(answer["seconds"]) / entry.steps, loss=loss,
+        section=contest.section,
+        title=contest.title,
+        peer=entry.peer,
+        label=entry.label,
+        round=number,
+        calls=len(answer["seconds"]),
+        seconds=seconds,
+        fastest=min(answer["seconds"]) / entry.steps,
+        slowest=max(answer["seconds"]) / entry.steps,
+        loss=loss,
         others=answer["others"],
-    )  # fmt: skip
+    )
 
 
 def _peak(contest: Contest, row_of: dict[Entry, Row]) -> float | None:

@@ -1,4 +1,5 @@
-"""The processes of the peers, as the parent sees them: who could be started, and a line in, a line out."""
+"""The processes of the peers, as the parent sees them: who could be started, and a line in, a line
+out."""
 
 import contextlib
 import json
@@ -27,7 +28,9 @@ class Crew:
     def __init__(self, peers: Sequence[str], threads: int, folder: Path) -> None:
         self.absent: dict[str, str] = {}  # who could not be started, and why
         self.versions: dict[str, str] = {}
-        commands = {peer: [peer, str(threads)] for peer in peers} | {REFERENCE: ["autodiff", str(threads), "x64"]}
+        commands = {peer: [peer, str(threads)] for peer in peers} | {
+            REFERENCE: ["autodiff", str(threads), "x64"]
+        }
         self._workers = {peer: _Worker(command, folder) for peer, command in commands.items()}
 
     def meet(self) -> None:
@@ -58,7 +61,8 @@ class Crew:
 
 @contextlib.contextmanager
 def crew(peers: Sequence[str], threads: int, folder: Path) -> Iterator[Crew]:
-    """A crew that has met, for as long as the context lasts; its peers write what they must into ``folder``."""
+    """A crew that has met, for as long as the context lasts; its peers write what they must into
+    ``folder``."""
     made = Crew(peers, threads, folder)
     try:
         made.meet()
@@ -68,16 +72,22 @@ def crew(peers: Sequence[str], threads: int, folder: Path) -> Iterator[Crew]:
 
 
 class _Worker:
-    """One process. Its stderr goes to a file, which a process that prints much cannot fill up as it could a pipe."""
+    """One process. Its stderr goes to a file, which a process that prints much cannot fill up as it
+    could a pipe."""
 
     def __init__(self, arguments: list[str], folder: Path) -> None:
         self._said = tempfile.TemporaryFile()  # noqa: SIM115 (closed by close)
         # a session of its own: Ctrl-C is for the parent, which ends the workers
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "experiments.bench.worker", *arguments], cwd=ROOT,
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._said, encoding="utf-8", start_new_session=True,
+            [sys.executable, "-m", "experiments.bench.worker", *arguments],
+            cwd=ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._said,
+            encoding="utf-8",
+            start_new_session=True,
             env=_environment(folder),
-        )  # fmt: skip
+        )
 
     def ask(self, order: dict[str, Any]) -> dict[str, Any]:
         assert self._process.stdin is not None
@@ -107,7 +117,8 @@ class _Worker:
 
     def close(self) -> None:
         with contextlib.suppress(ProcessLookupError):
-            os.killpg(self._process.pid, signal.SIGKILL)  # with the compilers that it may have started
+            # with the compilers that it may have started
+            os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
         for stream in (self._process.stdin, self._process.stdout, self._said):
             with contextlib.suppress(OSError):  # what was still to be written has no reader
@@ -116,5 +127,10 @@ class _Worker:
 
 
 def _environment(folder: Path) -> dict[str, str]:
-    """The user's, but for where ``torch.compile`` keeps what it makes: it starts from nothing, and leaves nothing behind."""
-    return {**os.environ, "TORCHINDUCTOR_CACHE_DIR": str(folder / "inductor"), "TORCHINDUCTOR_COMPILE_THREADS": "1"}
+    """The user's, but for where ``torch.compile`` keeps what it makes: it starts from nothing, and
+    leaves nothing behind."""
+    return {
+        **os.environ,
+        "TORCHINDUCTOR_CACHE_DIR": str(folder / "inductor"),
+        "TORCHINDUCTOR_COMPILE_THREADS": "1",
+    }

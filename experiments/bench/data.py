@@ -1,7 +1,8 @@
-"""Parameters, images and op inputs, drawn once by NumPy in one canonical layout, and handed to the peers as files without pickles.
+"""Parameters, images and op inputs, drawn once by NumPy in one canonical layout, and handed to the
+peers as files without pickles.
 
-Canonical: images (height, width, channels), kernels (height, width, in, out) and (in, out), rows of the kernel behind a flatten in the order height, width, channel.
-"""
+Canonical: images (height, width, channels), kernels (height, width, in, out) and (in, out), rows of
+the kernel behind a flatten in the order height, width, channel."""
 
 import math
 import zlib
@@ -26,12 +27,18 @@ def save(path: Path, arrays: Arrays) -> None:
 
 def load(path: Path) -> Arrays:
     """What :func:`save` wrote."""
-    with opened(path, "arrays, as np.savez writes them") as whole, np.load(whole, allow_pickle=False) as file:
+    with (
+        opened(path, "arrays, as np.savez writes them") as whole,
+        np.load(whole, allow_pickle=False) as file,
+    ):
         return dict(file)
 
 
-def draw_network(network: Network, batch: int, seed: int, *, batches: int = 1, models: int = 1) -> Arrays:
-    """``params/NAME`` (models, …), ``images`` (batches, batch, h, w, c), ``labels`` (batches, batch)."""
+def draw_network(
+    network: Network, batch: int, seed: int, *, batches: int = 1, models: int = 1
+) -> Arrays:
+    """``params/NAME`` (models, …), ``images`` (batches, batch, h, w, c), ``labels`` (batches,
+    batch)."""
     rng = _rng(seed, network.name)
     found: Arrays = {}
     last = f"{places(network)[-1].path}/kernel"
@@ -51,16 +58,24 @@ def draw_network(network: Network, batch: int, seed: int, *, batches: int = 1, m
 
 
 def nudge(arrays: Arrays) -> Arrays:
-    """The same with every parameter moved by about a millionth of itself, ten times what float32 rounds."""
+    """The same with every parameter moved by about a millionth of itself, ten times what float32
+    rounds."""
     rng = _rng(0, "nudge")
-    moved = {name: array * (1 + NUDGE * rng.standard_normal(array.shape)) for name, array in arrays.items() if name.startswith(PARAMS)}  # fmt: skip
+    moved = {
+        name: array * (1 + NUDGE * rng.standard_normal(array.shape))
+        for name, array in arrays.items()
+        if name.startswith(PARAMS)
+    }
     return arrays | moved
 
 
 def draw_op(case: OpCase, batch: int, seed: int) -> Arrays:
     """``0`` (x), ``1`` and so on (weights), and ``dy``."""
     rng = _rng(seed, case.name)
-    inputs = {str(number): rng.standard_normal(shape, np.float32) for number, shape in enumerate((case.input_shape(batch), *case.weights))}  # fmt: skip
+    inputs = {
+        str(number): rng.standard_normal(shape, np.float32)
+        for number, shape in enumerate((case.input_shape(batch), *case.weights))
+    }
     return inputs | {"dy": rng.standard_normal(case.output_shape(batch), np.float32)}
 
 
@@ -71,7 +86,11 @@ def _rng(seed: int, name: str) -> np.random.Generator:
 
 def params_of(arrays: Arrays, model: int = 0) -> Arrays:
     """The parameters of one model by canonical name."""
-    return {name.removeprefix(PARAMS): array[model] for name, array in arrays.items() if name.startswith(PARAMS)}
+    return {
+        name.removeprefix(PARAMS): array[model]
+        for name, array in arrays.items()
+        if name.startswith(PARAMS)
+    }
 
 
 def op_inputs(arrays: Arrays) -> list[np.ndarray]:

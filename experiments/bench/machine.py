@@ -1,4 +1,5 @@
-"""What the figures hang on: the machine, how busy it was, versions, and settings in the environment."""
+"""What the figures hang on: the machine, how busy it was, versions, and settings in the
+environment."""
 
 import datetime
 import os
@@ -6,7 +7,15 @@ import platform
 from pathlib import Path
 from typing import Any
 
-ENVIRONMENT = ("XLA_FLAGS", "JAX_PLATFORMS", "NPROC", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "DNNL_MAX_CPU_ISA", "CXX")
+ENVIRONMENT = (
+    "XLA_FLAGS",
+    "JAX_PLATFORMS",
+    "NPROC",
+    "OMP_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "DNNL_MAX_CPU_ISA",
+    "CXX",
+)
 
 
 def cpu_model() -> str:
@@ -20,7 +29,13 @@ def cpu_model() -> str:
         name, _, value = line.partition(":")
         found.setdefault(name.strip(), value.strip())
     model = found.get("model name") or found.get("Model") or platform.machine()
-    widest = "AVX-512" if "avx512f" in found.get("flags", "") else "AVX2" if "avx2" in found.get("flags", "") else ""
+    widest = (
+        "AVX-512"
+        if "avx512f" in found.get("flags", "")
+        else "AVX2"
+        if "avx2" in found.get("flags", "")
+        else ""
+    )
     return f"{model} ({widest})" if widest else model
 
 
@@ -43,7 +58,8 @@ def load() -> float | None:
 
 
 def busy_seconds() -> float | None:
-    """How long all CPUs together have worked since the start of the machine, for whomever; None where the system does not say."""
+    """How long all CPUs together have worked since the start of the machine, for whomever; None
+    where the system does not say."""
     try:
         first = Path("/proc/stat").read_text(encoding="utf-8").splitlines()[0]
     except OSError:

@@ -1,6 +1,8 @@
-"""The networks that are compared, as plans that every peer builds in its own way; their parameters' canonical names and shapes; their work.
+"""The networks that are compared, as plans that every peer builds in its own way; their parameters'
+canonical names and shapes; their work.
 
-A pool stands before its ReLU, for every peer alike: value and gradient are the same as the other way round, for a quarter of the ReLU's work.
+A pool stands before its ReLU, for every peer alike: value and gradient are the same as the other
+way round, for a quarter of the ReLU's work.
 
 >>> {path: shape for path, shape in parameters(NETWORKS["lenet"]).items() if path.startswith("dense")}
 {'dense1/kernel': (3136, 512), 'dense1/bias': (512,), 'dense2/kernel': (512, 10), 'dense2/bias': (10,)}
@@ -19,7 +21,8 @@ LEARNING_RATE, MOMENTUM = 0.01, 0.9
 
 @dataclass(frozen=True)
 class Conv:
-    """Padding SAME; with ``stride`` the window of the last cell may reach over the edge by one more than that of the first."""
+    """Padding SAME; with ``stride`` the window of the last cell may reach over the edge by one more
+    than that of the first."""
 
     name: str
     features: int
@@ -87,8 +90,17 @@ class Network:
 def _lenet() -> Network:
     stage = lambda n, width: (Conv(f"conv{n}", width, 5), Pool(), Relu())  # noqa: E731
     return Network(
-        "lenet", (28, 28, 1), (*stage(1, 32), *stage(2, 64), Flatten(), Dense("dense1", 512), Relu(), Dense("dense2", CLASSES))
-    )  # fmt: skip
+        "lenet",
+        (28, 28, 1),
+        (
+            *stage(1, 32),
+            *stage(2, 64),
+            Flatten(),
+            Dense("dense1", 512),
+            Relu(),
+            Dense("dense2", CLASSES),
+        ),
+    )
 
 
 def _vgg6() -> Network:
@@ -104,10 +116,15 @@ def _resnet20() -> Network:
         for number in range(1, 4):
             stride = 2 if stage > 1 and number == 1 else 1
             body = (
-                Conv("conv1", width, 3, stride, bias=False), Norm("norm1"), Relu(),
-                Conv("conv2", width, bias=False), Norm("norm2"),
-            )  # fmt: skip
-            shortcut = (Conv("conv", width, 1, stride, bias=False), Norm("norm")) if stride > 1 else ()
+                Conv("conv1", width, 3, stride, bias=False),
+                Norm("norm1"),
+                Relu(),
+                Conv("conv2", width, bias=False),
+                Norm("norm2"),
+            )
+            shortcut = (
+                (Conv("conv", width, 1, stride, bias=False), Norm("norm")) if stride > 1 else ()
+            )
             plan += [Block(f"block{stage}_{number}", body, shortcut), Relu()]
     return Network("resnet20", (32, 32, 3), (*plan, Mean(), Dense("dense", CLASSES)))
 
@@ -116,7 +133,8 @@ NETWORKS = {network.name: network for network in (_lenet(), _vgg6(), _resnet20()
 
 
 class Place(NamedTuple):
-    """A layer that owns parameters: its path, and the shapes that it stands between. ``unflattened`` is what a Flatten before it was given."""
+    """A layer that owns parameters: its path, and the shapes that it stands between.
+    ``unflattened`` is what a Flatten before it was given."""
 
     path: str
     layer: Conv | Norm | Dense
@@ -182,7 +200,9 @@ def parameters(network: Network) -> dict[str, Shape]:
 def statistics(network: Network) -> dict[str, Shape]:
     """The running means and variances of batch norm, likewise."""
     norms = [place for place in places(network) if isinstance(place.layer, Norm)]
-    return {f"{place.path}/{name}": place.output[-1:] for place in norms for name in ("mean", "var")}
+    return {
+        f"{place.path}/{name}": place.output[-1:] for place in norms for name in ("mean", "var")
+    }
 
 
 def nested(flat: dict[str, Any]) -> dict[str, Any]:
@@ -201,12 +221,15 @@ def flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     """The inverse of :func:`nested`."""
     found: dict[str, Any] = {}
     for name, value in tree.items():
-        found |= flat(value, f"{prefix}{name}/") if isinstance(value, dict) else {prefix + name: value}
+        found |= (
+            flat(value, f"{prefix}{name}/") if isinstance(value, dict) else {prefix + name: value}
+        )
     return found
 
 
 def step_flops(network: Network, batch: int) -> int:
-    """Multiplications and additions of a step in convolutions and dense layers: forward, input gradient (the first layer has none), weight gradient.
+    """Multiplications and additions of a step in convolutions and dense layers: forward, input
+    gradient (the first layer has none), weight gradient.
 
     What a window reads of the padding counts too; norms, pools, ReLUs and the optimizer do not.
     """

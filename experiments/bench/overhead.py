@@ -1,8 +1,10 @@
-"""What checkpoints, log and progress bar cost: ``python -m experiments.bench.overhead``. The steps of :func:`jaxcnn.train.fit` with all of them, and of the bare compiled loop, in turn.
+"""What checkpoints, log and progress bar cost: ``python -m experiments.bench.overhead``. The steps
+of :func:`jaxcnn.train.fit` with all of them, and of the bare compiled loop, in turn.
 
-One run of fit is halted every 500 steps, for as many bare ones: a machine that grows slower or faster does so for both. A checkpoint falls into the middle of each stretch, twice as
-often as ``python -m jaxcnn train`` writes one; the stretch ends when it is written. ``--smoke`` sees only that it works.
-"""
+One run of fit is halted every 500 steps, for as many bare ones: a machine that grows slower or
+faster does so for both. A checkpoint falls into the middle of each stretch, twice as often as
+``python -m jaxcnn train`` writes one; the stretch ends when it is written. ``--smoke`` sees only
+that it works."""
 
 import statistics
 import sys
@@ -30,7 +32,10 @@ LOSS, OPTIMIZER, KEY = ops.softmax_cross_entropy, optax.adam(1e-3), jax.random.k
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The exit status."""
-    parser = Parser("python -m experiments.bench.overhead", description="What checkpoints, log and progress bar cost.")
+    parser = Parser(
+        "python -m experiments.bench.overhead",
+        description="What checkpoints, log and progress bar cost.",
+    )
     parser.add_argument("--smoke", action="store_true", help="only see that it works")
     smoke = parser.parse_args(arguments).smoke
     pairs, every, part = (2, 4, 2) if smoke else (10, EVERY, PART)
@@ -43,7 +48,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     def bare() -> None:
         nonlocal own
-        rows = np.random.default_rng(len(found["bare"])).permutation(len(images))[: every * BATCH].reshape(-1, BATCH)
+        rows = (
+            np.random.default_rng(len(found["bare"]))
+            .permutation(len(images))[: every * BATCH]
+            .reshape(-1, BATCH)
+        )
         for at in range(0, every, part):
             own, _ = steps(own, images, labels, rows[at : at + part], KEY, jnp.int32(part))
         jax.block_until_ready(own)
@@ -66,13 +75,35 @@ def main(arguments: Sequence[str] | None = None) -> int:
         begun = time.perf_counter()
 
     total, console = pairs * every + every // 2, Console(stderr=True, force_terminal=True)
-    with tempfile.TemporaryDirectory() as folder, Checkpoints(Path(folder, "states"), every=every) as checkpoints, train.JsonLines(Path(folder, "log.jsonl")) as log, Progress(total, BATCH, console=console) as bar:  # fmt: skip
-        train.fit(model, LOSS, OPTIMIZER, (images, labels), key=KEY, batch_size=BATCH, steps=total, evaluate_every=total, report_every=part, callbacks=[log, bar, checkpoints, timed])  # fmt: skip
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        Checkpoints(Path(folder, "states"), every=every) as checkpoints,
+        train.JsonLines(Path(folder, "log.jsonl")) as log,
+        Progress(total, BATCH, console=console) as bar,
+    ):
+        train.fit(
+            model,
+            LOSS,
+            OPTIMIZER,
+            (images, labels),
+            key=KEY,
+            batch_size=BATCH,
+            steps=total,
+            evaluate_every=total,
+            report_every=part,
+            callbacks=[log, bar, checkpoints, timed],
+        )
     found["bare"].pop()  # the last has no partner
     assert len(found["whole"]) == pairs
     ms = {name: 1000 / every * statistics.median(times) for name, times in found.items()}
-    shares = sorted(whole / bare - 1 for whole, bare in zip(found["whole"], found["bare"], strict=True))
-    print(f"bare loop {ms['bare']:.2f} ms a step, fit with checkpoints, log and bar {ms['whole']:.2f}: {statistics.median(shares):+.1%} ({shares[0]:+.1%} to {shares[-1]:+.1%}, {pairs} pairs)")  # fmt: skip
+    shares = sorted(
+        whole / bare - 1 for whole, bare in zip(found["whole"], found["bare"], strict=True)
+    )
+    print(
+        f"bare loop {ms['bare']:.2f} ms a step, fit with checkpoints, log and bar"
+        f" {ms['whole']:.2f}: {statistics.median(shares):+.1%} ({shares[0]:+.1%} to"
+        f" {shares[-1]:+.1%}, {pairs} pairs)"
+    )
     return 0
 
 

@@ -1,8 +1,10 @@
-"""Nobody is timed before what they compute is known to be right: the loss and all gradients, beside those of the plain network in float64.
+"""Nobody is timed before what they compute is known to be right: the loss and all gradients, beside
+those of the plain network in float64.
 
-Of a ReLU's twenty million inputs in ResNet-20 a dozen are so close to 0 that float32 sees another sign than float64, and each of those moves gradients by about a hundredth.
-So a peer may be off by the tolerance, and by so much more as the float64 gradients themselves move when every parameter is nudged by a millionth.
-"""
+Of a ReLU's twenty million inputs in ResNet-20 a dozen are so close to 0 that float32 sees another
+sign than float64, and each of those moves gradients by about a hundredth. So a peer may be off by
+the tolerance, and by so much more as the float64 gradients themselves move when every parameter is
+nudged by a millionth."""
 
 import math
 from typing import NamedTuple
@@ -25,7 +27,8 @@ class Truth(NamedTuple):
 
 
 class Verdict(NamedTuple):
-    """The errors (None where there is nothing to compare, or nothing finite), and why the peer is not timed, if so."""
+    """The errors (None where there is nothing to compare, or nothing finite), and why the peer is
+    not timed, if so."""
 
     value_error: float | None = None
     gradient_error: float | None = None
@@ -45,18 +48,30 @@ def judge(got: Arrays, truth: Truth) -> Verdict:
     """``got`` must have all the arrays that it should, and be close."""
     wanted = truth.arrays
     if set(got) != set(wanted):
-        lacks, strange = ("; ".join(sorted(names)) or "nothing" for names in (wanted.keys() - got, got.keys() - wanted))
-        return Verdict(refused=f"not timed: it lacks {lacks}, and has {strange} that was not asked for")
-    values, gradients = _worst(got, wanted, _values(wanted)), _worst(got, wanted, _gradients(wanted))
+        lacks, strange = (
+            "; ".join(sorted(names)) or "nothing"
+            for names in (wanted.keys() - got, got.keys() - wanted)
+        )
+        return Verdict(
+            refused=f"not timed: it lacks {lacks}, and has {strange} that was not asked for"
+        )
+    values, gradients = (
+        _worst(got, wanted, _values(wanted)),
+        _worst(got, wanted, _gradients(wanted)),
+    )
     refused = ""
-    for what, off, allowed in (("value", values, truth.value_allowed), ("gradient", gradients, truth.gradient_allowed)):
+    for what, off, allowed in (
+        ("value", values, truth.value_allowed),
+        ("gradient", gradients, truth.gradient_allowed),
+    ):
         if off is not None and not off <= allowed:
             refused = f"not timed: its {what} is off by {off:.1e}, more than {allowed:.0e}"
     return Verdict(_finite(values), _finite(gradients), refused)
 
 
 def error(got: np.ndarray, wanted: np.ndarray) -> float:
-    """The largest difference, as a share of the largest value; infinite where shapes differ or something is not finite."""
+    """The largest difference, as a share of the largest value; infinite where shapes differ or
+    something is not finite."""
     if got.shape != wanted.shape or not np.isfinite(got).all():
         return math.inf
     largest = float(np.abs(wanted).max(initial=0))

@@ -22,7 +22,8 @@ from jaxcnn.lines import Log
 
 
 class Show:
-    """The progress bar and the log. The bar is drawn between turns only: a thread that draws it would take the CPU from who is being timed."""
+    """The progress bar and the log. The bar is drawn between turns only: a thread that draws it
+    would take the CPU from who is being timed."""
 
     def __init__(self, progress: Progress, total: int, log: Log) -> None:
         self._progress, self._log = progress, log
@@ -39,13 +40,22 @@ class Show:
 
 
 def run(config: Config) -> bool:
-    """Leave everything in ``config.out``, and the steps in ``config.json``; whether it was interrupted by Ctrl-C."""
+    """Leave everything in ``config.out``, and the steps in ``config.json``; whether it was
+    interrupted by Ctrl-C."""
     console = Console()
     if not console.is_terminal:
         console = Console(width=120)
-    settings = {name: str(v) if isinstance(v, Path) else v for name, v in dataclasses.asdict(config).items()}
+    settings = {
+        name: str(v) if isinstance(v, Path) else v for name, v in dataclasses.asdict(config).items()
+    }
     about: dict[str, Any] = {"machine": machine.describe(), "settings": settings, "versions": {}}
-    _print(console, [f"{about['machine']['cpu']}, {config.threads} threads, float32; {', '.join(config.contestants)}"])
+    _print(
+        console,
+        [
+            f"{about['machine']['cpu']}, {config.threads} threads, float32;"
+            f" {', '.join(config.contestants)}"
+        ],
+    )
     clear_folder(config.out, results.FILES)
     outcomes: list[Outcome] = []
     interrupted = False
@@ -57,8 +67,17 @@ def run(config: Config) -> bool:
     results.write_result(config.out, outcomes, about, interrupted=interrupted)
     steps = next((outcome for outcome in outcomes if outcome.section == "steps"), None)
     if config.json is not None and steps is not None:
-        ran = {"model": config.model[0], "batch": config.batch, "threads": config.threads, "interrupted": interrupted}
-        found = {"rows": results.steps_by_peer(steps), "machine": about["machine"], "versions": about["versions"]}
+        ran = {
+            "model": config.model[0],
+            "batch": config.batch,
+            "threads": config.threads,
+            "interrupted": interrupted,
+        }
+        found = {
+            "rows": results.steps_by_peer(steps),
+            "machine": about["machine"],
+            "versions": about["versions"],
+        }
         write_json(config.json, ran | found)
     figure = chart.draw(outcomes, f"{about['machine']['cpu']}, {config.threads} threads")
     if figure is not None:
@@ -67,9 +86,20 @@ def run(config: Config) -> bool:
     return interrupted
 
 
-def _hold(config: Config, every: Sequence[Contest], outcomes: list[Outcome], about: dict[str, Any], console: Console) -> None:  # fmt: skip
+def _hold(
+    config: Config,
+    every: Sequence[Contest],
+    outcomes: list[Outcome],
+    about: dict[str, Any],
+    console: Console,
+) -> None:
     total = sum(len(one.entries) * (1 + config.rounds) for one in every)
-    columns = BarColumn(bar_width=30), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.description}")
+    columns = (
+        BarColumn(bar_width=30),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("{task.description}"),
+    )
     with (
         tempfile.TemporaryDirectory(prefix="jaxcnn-bench-") as folder,
         Log(config.out / results.TURNS) as log,
@@ -88,7 +118,13 @@ def _hold(config: Config, every: Sequence[Contest], outcomes: list[Outcome], abo
                     results.write_result(config.out, outcomes, about, interrupted=True)  # so far
 
 
-def _tell(config: Config, outcomes: Sequence[Outcome], console: Console, interrupted: bool, rows: Path | None) -> None:  # fmt: skip
+def _tell(
+    config: Config,
+    outcomes: Sequence[Outcome],
+    console: Console,
+    interrupted: bool,
+    rows: Path | None,
+) -> None:
     """Tables, and what was written."""
     for table in tables.tables(outcomes):
         console.print(table)

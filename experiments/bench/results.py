@@ -1,4 +1,5 @@
-"""What was measured, and the files that it is kept in: ``bench.jsonl`` turn by turn, ``bench.json`` as a whole."""
+"""What was measured, and the files that it is kept in: ``bench.jsonl`` turn by turn, ``bench.json``
+as a whole."""
 
 import dataclasses
 import math
@@ -15,8 +16,8 @@ FILES = RESULT, TURNS, PICTURE
 
 @dataclasses.dataclass
 class Row:
-    """One contestant. ``seconds`` has the median step of each turn so far, ``others`` the share of the CPUs that other processes had meanwhile;
-    ``note`` says why there is none, or none any more.
+    """One contestant. ``seconds`` has the median step of each turn so far, ``others`` the share of
+    the CPUs that other processes had meanwhile; ``note`` says why there is none, or none any more.
     """
 
     peer: str
@@ -32,7 +33,8 @@ class Row:
 
     @property
     def quartiles(self) -> tuple[float, float, float]:
-        """Of the turns' medians: lower quartile, median, upper quartile; NaN before the first turn."""
+        """Of the turns' medians: lower quartile, median, upper quartile; NaN before the first
+        turn."""
         if not self.seconds:
             return math.nan, math.nan, math.nan
         low, median, high = np.quantile(self.seconds, (0.25, 0.5, 0.75)).tolist()
@@ -46,7 +48,8 @@ class Row:
 
 @dataclasses.dataclass
 class Outcome:
-    """A contest so far. ``flops`` (of a step) and ``images`` (a step) are 0 where they mean nothing; ``peak`` is in flops a second."""
+    """A contest so far. ``flops`` (of a step) and ``images`` (a step) are 0 where they mean
+    nothing; ``peak`` is in flops a second."""
 
     section: str
     title: str
@@ -57,7 +60,9 @@ class Outcome:
 
     def best(self, *peers: str) -> float:
         """The least median of the rows of these peers; NaN where there is none."""
-        return min((row.median for row in self.rows if row.peer in peers and row.seconds), default=math.nan)
+        return min(
+            (row.median for row in self.rows if row.peer in peers and row.seconds), default=math.nan
+        )
 
     @property
     def disturbance(self) -> float:
@@ -73,7 +78,11 @@ class Outcome:
 
 def result(outcomes: list[Outcome], about: dict[str, Any], *, interrupted: bool) -> dict[str, Any]:
     """The whole run as JSON has it."""
-    return {**about, "interrupted": interrupted, "results": [_outcome(outcome) for outcome in outcomes]}
+    return {
+        **about,
+        "interrupted": interrupted,
+        "results": [_outcome(outcome) for outcome in outcomes],
+    }
 
 
 def _outcome(outcome: Outcome) -> dict[str, Any]:
@@ -85,7 +94,8 @@ def _outcome(outcome: Outcome) -> dict[str, Any]:
 
 
 def steps_by_peer(outcome: Outcome) -> list[dict[str, Any]]:
-    """A contest of steps as ``--json`` has it: a row for each peer, with None for what is not known."""
+    """A contest of steps as ``--json`` has it: a row for each peer, with None for what is not
+    known."""
     return [_peer_row(outcome, row) for row in outcome.rows]
 
 
@@ -104,6 +114,8 @@ def _peer_row(outcome: Outcome, row: Row) -> dict[str, Any]:
     }
 
 
-def write_result(folder: Path, outcomes: list[Outcome], about: dict[str, Any], *, interrupted: bool) -> None:
+def write_result(
+    folder: Path, outcomes: list[Outcome], about: dict[str, Any], *, interrupted: bool
+) -> None:
     """``bench.json``, at once and whole."""
     write_json(folder / RESULT, result(outcomes, about, interrupted=interrupted))

@@ -28,7 +28,9 @@ def _steps(config: Config) -> list[Contest]:
     found = []
     for name in config.model:
         network, gradient = NETWORKS[name], Order("gradient", name)
-        racing = [Entry(peer, peer, Order("step", name), name, gradient) for peer in _able(config, "step")]
+        racing = [
+            Entry(peer, peer, Order("step", name), name, gradient) for peer in _able(config, "step")
+        ]
         found.append(
             Contest(
                 section="steps",
@@ -48,7 +50,10 @@ def _steps(config: Config) -> list[Contest]:
 def _peak(config: Config) -> list[Entry]:
     """They take part in every round, as the machine is not the same all the time."""
     able = _able(config, "forward")
-    by = [next((peer for peer in able if PEERS[peer].package == package), None) for package in ("jax", "torch")]
+    by = [
+        next((peer for peer in able if PEERS[peer].package == package), None)
+        for package in ("jax", "torch")
+    ]
     order = Order("forward", PEAK.name)
     return [Entry(p, f"{PEAK.name} by {p}", order, PEAK.name, order, peak=True) for p in by if p]
 
@@ -60,8 +65,12 @@ def _ops(config: Config) -> list[Contest]:
         draw: Draw = {case.name: partial(draw_op, case, config.batch, config.seed)}
         for kind, title in OP_TITLES.items():
             order, backward = Order(kind, case.name), Order("backward", case.name)
-            racing = tuple(Entry(peer, peer, order, case.name, backward) for peer in _able(config, kind))
-            found.append(Contest("ops", f"{case.name}{title}", "ops", racing, draw, config.turn_seconds[1]))
+            racing = tuple(
+                Entry(peer, peer, order, case.name, backward) for peer in _able(config, kind)
+            )
+            found.append(
+                Contest("ops", f"{case.name}{title}", "ops", racing, draw, config.turn_seconds[1])
+            )
     return found
 
 
@@ -74,10 +83,17 @@ def _epochs(config: Config) -> list[Contest]:
         racing = []
         for peer in _able(config, "epoch"):
             single = Entry(peer, f"{peer}, single steps", step, name, gradient)
-            scan = Entry(peer, f"{peer}, scan of {MANY}", epoch, name, in_turn, single.label, steps=MANY)
+            scan = Entry(
+                peer, f"{peer}, scan of {MANY}", epoch, name, in_turn, single.label, steps=MANY
+            )
             racing += [single, scan]
-        title, draw = f"{name}, batch {config.batch}: {MANY} steps in one program", _drawn(config, name, batches=MANY)
-        found.append(Contest("epochs", title, f"{name} epochs", tuple(racing), draw, config.turn_seconds[0]))
+        title, draw = (
+            f"{name}, batch {config.batch}: {MANY} steps in one program",
+            _drawn(config, name, batches=MANY),
+        )
+        found.append(
+            Contest("epochs", title, f"{name} epochs", tuple(racing), draw, config.turn_seconds[0])
+        )
     return found
 
 
@@ -90,22 +106,37 @@ def _ensembles(config: Config) -> list[Contest]:
     over_models, over_examples = [], []
     for peer in _able(config, "ensemble"):
         one = Entry(peer, f"{peer}, one model", step, name, gradient)
-        over_models += [one, Entry(peer, f"{peer}, {MANY} models", together, name, in_turn, one.label, steps=MANY)]
+        over_models += [
+            one,
+            Entry(peer, f"{peer}, {MANY} models", together, name, in_turn, one.label, steps=MANY),
+        ]
         whole = Entry(peer, f"{peer}, of the batch", gradient, name, gradient)
         over_examples += [
             whole,
             Entry(peer, f"{peer}, of each example", examples, name, gradient, whole.label),
             Entry(peer, f"{peer}, norms of each", norms, name, norms, whole.label),
         ]
-    about, seconds, draw = f"{name}, batch {config.batch}", config.turn_seconds[0], _drawn(config, name, models=MANY)
+    about, seconds, draw = (
+        f"{name}, batch {config.batch}",
+        config.turn_seconds[0],
+        _drawn(config, name, models=MANY),
+    )
     return [
-        Contest("ensembles", f"{about}: a step of a model", "models", tuple(over_models), draw, seconds),
-        Contest("ensembles", f"{about}: gradients", "examples", tuple(over_examples), draw, seconds),
+        Contest(
+            "ensembles", f"{about}: a step of a model", "models", tuple(over_models), draw, seconds
+        ),
+        Contest(
+            "ensembles", f"{about}: gradients", "examples", tuple(over_examples), draw, seconds
+        ),
     ]
 
 
 def _drawn(config: Config, name: str, *, batches: int = 1, models: int = 1) -> Draw:
-    return {name: partial(draw_network, NETWORKS[name], config.batch, config.seed, batches=batches, models=models)}
+    return {
+        name: partial(
+            draw_network, NETWORKS[name], config.batch, config.seed, batches=batches, models=models
+        )
+    }
 
 
 SECTIONS: dict[str, Callable[[Config], list[Contest]]] = {

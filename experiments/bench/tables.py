@@ -28,18 +28,33 @@ def tables(outcomes: Sequence[Outcome]) -> list[Table]:
 def _steps(outcome: Outcome) -> Table:
     """How fast."""
     table = _table(
-        outcome.title, "ms\na step", "quartiles", "images/s", "of\npeak", "÷ best\ntorch", "flax\n÷", "autodiff\n÷"
+        outcome.title,
+        "ms\na step",
+        "quartiles",
+        "images/s",
+        "of\npeak",
+        "÷ best\ntorch",
+        "flax\n÷",
+        "autodiff\n÷",
     )
     torch, flax, autodiff = outcome.best(*TORCHES), outcome.best("flax"), outcome.best("autodiff")
     for row in outcome.rows:
         time = row.median
         peak = outcome.flops / time / outcome.peak if outcome.peak else math.nan
         table.add_row(
-            row.label, *_timing(row), number(outcome.images / time, ",.0f"), number(peak, ".0%"),
-            number(time / torch, ".2f"), number(flax / time, ".2f"), number(autodiff / time, ".2f"),
-        )  # fmt: skip
+            row.label,
+            *_timing(row),
+            number(outcome.images / time, ",.0f"),
+            number(peak, ".0%"),
+            number(time / torch, ".2f"),
+            number(flax / time, ".2f"),
+            number(autodiff / time, ".2f"),
+        )
     if outcome.peak:
-        table.caption = f"peak: {outcome.peak / 1e9:.0f} GFLOP/s in a product of 2048² float32 matrices; a step: {outcome.flops / 1e9:.1f} GFLOP"
+        table.caption = (
+            f"peak: {outcome.peak / 1e9:.0f} GFLOP/s in a product of 2048² float32 matrices; a"
+            f" step: {outcome.flops / 1e9:.1f} GFLOP"
+        )
     return table
 
 
@@ -58,22 +73,32 @@ def _costs(outcome: Outcome) -> Table:
     for row in outcome.rows:
         mega = {name: row.facts.get(name, math.nan) / 1e6 for name in ("temp_bytes", "kept_bytes")}
         table.add_row(
-            row.label, number(row.facts.get("compile_seconds", math.nan), ".1f"), number(mega["temp_bytes"], ",.1f"),
-            number(mega["kept_bytes"], ",.1f"), _error(row.value_error), _error(row.gradient_error), _error(row.gradient_allowed),
-        )  # fmt: skip
+            row.label,
+            number(row.facts.get("compile_seconds", math.nan), ".1f"),
+            number(mega["temp_bytes"], ",.1f"),
+            number(mega["kept_bytes"], ",.1f"),
+            _error(row.value_error),
+            _error(row.gradient_error),
+            _error(row.gradient_allowed),
+        )
     return table
 
 
 def _pairs(outcome: Outcome) -> Table:
     """One way beside another, peer by peer."""
-    table = _table(outcome.title, "ms", "quartiles", "÷ the row\nabove", "compile,\ns", "autodiff\n÷")
+    table = _table(
+        outcome.title, "ms", "quartiles", "÷ the row\nabove", "compile,\ns", "autodiff\n÷"
+    )
     for index, row in enumerate(outcome.rows):
         ratio = row.median / outcome.beside(row)
         theirs = [r.median for r in outcome.rows if r.peer == "autodiff"][index % 2 : index % 2 + 1]
         table.add_row(
-            row.label, *_timing(row), number(ratio, ".2f"), number(row.facts.get("compile_seconds", math.nan), ".1f"),
+            row.label,
+            *_timing(row),
+            number(ratio, ".2f"),
+            number(row.facts.get("compile_seconds", math.nan), ".1f"),
             number((theirs or [math.nan])[0] / row.median, ".2f"),
-        )  # fmt: skip
+        )
     return table
 
 
@@ -81,18 +106,26 @@ def _ops(outcomes: Sequence[Outcome]) -> Table:
     """A row a case, a column a peer."""
     peers = list(dict.fromkeys(row.label for outcome in outcomes for row in outcome.rows))
     table = _table(
-        "ops, ms", *(peer.replace(".", ".\n") for peer in peers), "autodiff\n÷ jaxcnn", "best torch\n÷ jaxcnn"
+        "ops, ms",
+        *(peer.replace(".", ".\n") for peer in peers),
+        "autodiff\n÷ jaxcnn",
+        "best torch\n÷ jaxcnn",
     )
     for outcome in outcomes:
         times = {row.label: milliseconds(row.median) for row in outcome.rows}
         ours = outcome.best("jaxcnn")
         ratios = outcome.best("autodiff") / ours, outcome.best(*TORCHES) / ours
-        table.add_row(outcome.title, *(times.get(peer, NOTHING) for peer in peers), *(number(r, ".2f") for r in ratios))
+        table.add_row(
+            outcome.title,
+            *(times.get(peer, NOTHING) for peer in peers),
+            *(number(r, ".2f") for r in ratios),
+        )
     return table
 
 
 def notes(outcomes: Sequence[Outcome]) -> list[str]:
-    """Who was left out, and why, once where it is the same everywhere; and where others were in the way."""
+    """Who was left out, and why, once where it is the same everywhere; and where others were in the
+    way."""
     lines: dict[tuple[str, str], str] = {}
     for outcome in outcomes:
         for row in outcome.rows:
@@ -102,8 +135,9 @@ def notes(outcomes: Sequence[Outcome]) -> list[str]:
     shares = [outcome.disturbance for outcome in outcomes if outcome.disturbance > BUSY]
     if shares:
         told.append(
-            f"Rough figures: other processes had up to {max(shares):.0%} of the CPUs in {len(shares)} of {len(outcomes)} contests; "
-            "PyTorch suffers most, whose threads wait for one another"
+            f"Rough figures: other processes had up to {max(shares):.0%} of the CPUs in"
+            f" {len(shares)} of {len(outcomes)} contests; PyTorch suffers most, whose threads wait"
+            " for one another"
         )
     return told
 
@@ -131,7 +165,14 @@ def _error(value: float | None) -> str:
 
 
 def _table(heading: str, *columns: str, title: bool = True) -> Table:
-    table = Table(title=heading if title else None, title_justify="left", caption_justify="left", header_style="", box=box.SIMPLE_HEAD, pad_edge=False)  # fmt: skip
+    table = Table(
+        title=heading if title else None,
+        title_justify="left",
+        caption_justify="left",
+        header_style="",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+    )
     table.add_column("", no_wrap=True)
     for column in columns:
         table.add_column(column, justify="right", no_wrap=True)

@@ -1,12 +1,13 @@
-"""One peer's process: ``python -m experiments.bench.worker PEER THREADS [x64]``. Orders come in on stdin, answers go out on stdout, one JSON object a line.
+"""One peer's process: ``python -m experiments.bench.worker PEER THREADS [x64]``. Orders come in on
+stdin, answers go out on stdout, one JSON object a line.
 
     at the start                                         → {"ready": {package: version}}
     {"do": "prepare", "id", "kind", "of", "data", "out"} → {"facts": {…}}, outputs in ``out``
     {"do": "turn", "id", "seconds"}                      → {"seconds": [of each call], "loss": of the last, "others": share of the CPUs that others had}
     {"do": "drop"}                                       → {}, everything prepared is forgotten
 
-or ``{"error": why}``. While it waits for an order it does nothing, so that its threads are not in the way of others. What anything prints goes to stderr.
-"""
+or ``{"error": why}``. While it waits for an order it does nothing, so that its threads are not in
+the way of others. What anything prints goes to stderr."""
 
 import gc
 import json
@@ -38,13 +39,22 @@ def main() -> None:
     try:
         prepare = _set_up(peer, int(threads), x64=bool(wide))
     except ImportError as problem:
-        answer({"error": f"not installed ({problem}); `pip install -e '.[bench]'` brings {peers.PEERS[peer].package}"})
+        answer(
+            {
+                "error": (
+                    f"not installed ({problem}); `pip install -e '.[bench]'` brings"
+                    f" {peers.PEERS[peer].package}"
+                )
+            }
+        )
         return
     answer({"ready": {name: metadata.version(name) for name in REPORTED if name in sys.modules}})
     serve(peer, prepare, orders, answer)
 
 
-def serve(peer: str, prepare: peers.Prepare, orders: TextIO, answer: Callable[[dict[str, Any]], None]) -> None:
+def serve(
+    peer: str, prepare: peers.Prepare, orders: TextIO, answer: Callable[[dict[str, Any]], None]
+) -> None:
     """An answer for each order."""
     calls: dict[str, Callable[[], Any]] = {}
     for line in orders:
@@ -68,7 +78,8 @@ def serve(peer: str, prepare: peers.Prepare, orders: TextIO, answer: Callable[[d
 
 
 def turn(call: Callable[[], Any], at_least: float) -> dict[str, Any]:
-    """One call to get caches and threads going, which does not count; then as many as take ``at_least`` seconds, each timed to its completion."""
+    """One call to get caches and threads going, which does not count; then as many as take
+    ``at_least`` seconds, each timed to its completion."""
     start = time.perf_counter()
     call()
     least = LEAST_CALLS if time.perf_counter() - start < SLOW else 1
@@ -78,10 +89,18 @@ def turn(call: Callable[[], Any], at_least: float) -> dict[str, Any]:
         before = time.perf_counter()
         loss = call()
         seconds.append(time.perf_counter() - before)
-    whole, own, others = (time.perf_counter() - start) * (os.cpu_count() or 1), time.process_time() - own, None
+    whole, own, others = (
+        (time.perf_counter() - start) * (os.cpu_count() or 1),
+        time.process_time() - own,
+        None,
+    )
     if busy is not None:
         others = min(max(0.0, ((machine.busy_seconds() or busy) - busy - own) / whole), 1.0)
-    return {"seconds": seconds, "loss": None if loss is None else float(loss.mean()), "others": others}
+    return {
+        "seconds": seconds,
+        "loss": None if loss is None else float(loss.mean()),
+        "others": others,
+    }
 
 
 def _set_up(peer: str, threads: int, *, x64: bool) -> peers.Prepare:

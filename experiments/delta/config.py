@@ -9,10 +9,11 @@ from jaxcnn.command import expect
 
 @dataclasses.dataclass(frozen=True)
 class Config(Common):
-    """Train four layers by the documents' matrix recursion, pattern by pattern and in full batches, and watch the library's δ beside it in every layer and step.
+    """Train four layers by the documents' matrix recursion, pattern by pattern and in full batches,
+    and watch the library's δ beside it in every layer and step.
 
-    Also draws the error of Δz ≈ J Δy against the step. Writes result.json, training.png and small_changes.png into --out.
-    """
+    Also draws the error of Δz ≈ J Δy against the step. Writes result.json, training.png and
+    small_changes.png into --out."""
 
     out: Path = Path("runs/delta")
     epochs: int = 300

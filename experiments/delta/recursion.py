@@ -1,4 +1,5 @@
-"""The documents' equations as they stand there, for four layers of sigmoids and the total square error (S0.7, S2.3):
+"""The documents' equations as they stand there, for four layers of sigmoids and the total square
+error (S0.7, S2.3):
 
     forward      a⁰ = x,  aˡ = σ(aˡ⁻¹ Wˡ + bˡ)
     output       δ⁴ = −2 (t − a⁴) ⊙ a⁴ ⊙ (1 − a⁴)
@@ -23,7 +24,8 @@ LOSS = ops.squared_error
 
 
 class Watched(NamedTuple):
-    """One step: the error before it, ‖δ‖ of each layer, and the largest difference between the two ways in any δ and any gradient."""
+    """One step: the error before it, ‖δ‖ of each layer, and the largest difference between the two
+    ways in any δ and any gradient."""
 
     error: jax.Array
     norms: jax.Array
@@ -34,7 +36,10 @@ def network() -> Serial:
     """The same four layers in the library's words."""
     parts = {}
     for number, width in enumerate(WIDTHS, start=1):
-        parts |= {f"dense{number}": layers.dense(width), f"sigmoid{number}": layers.activation("sigmoid")}
+        parts |= {
+            f"dense{number}": layers.dense(width),
+            f"sigmoid{number}": layers.activation("sigmoid"),
+        }
     return layers.serial(**parts)
 
 
@@ -46,9 +51,12 @@ def by_recursion(params: Any, x: jax.Array, t: jax.Array) -> tuple[jax.Array, li
         a.append(jax.nn.sigmoid(a[-1] @ params[name]["kernel"] + params[name]["bias"][None]))
     found = [-2 * (t - a[-1]) * a[-1] * (1 - a[-1])]
     for number in reversed(range(1, len(names))):
-        found.insert(0, (found[0] @ params[names[number]]["kernel"].T) * a[number] * (1 - a[number]))
+        found.insert(
+            0, (found[0] @ params[names[number]]["kernel"].T) * a[number] * (1 - a[number])
+        )
     gradients = {
-        name: {"kernel": before.T @ d, "bias": d.sum(0)} for name, before, d in zip(names, a, found, strict=False)
+        name: {"kernel": before.T @ d, "bias": d.sum(0)}
+        for name, before, d in zip(names, a, found, strict=False)
     }
     return jnp.square(t - a[-1]).sum(), found, gradients
 
@@ -60,14 +68,18 @@ def by_library(params: Any, x: jax.Array, t: jax.Array) -> tuple[list[jax.Array]
     losses, saved = LOSS.run(y, t)
     dy, _ = LOSS.pull(saved, jnp.ones_like(losses))
     found = deltas(model, residuals, dy)
-    return [found[f"dense{number}"] for number in range(1, len(WIDTHS) + 1)], model.backward(residuals, dy)[0]
+    return [found[f"dense{number}"] for number in range(1, len(WIDTHS) + 1)], model.backward(
+        residuals, dy
+    )[0]
 
 
 def step(params: Any, batch: tuple[jax.Array, jax.Array]) -> tuple[Any, Watched]:
     """By the recursion; the library looks on."""
     error, found, gradients = by_recursion(params, *batch)
     theirs, their_gradients = by_library(params, *batch)
-    pairs = zip(jax.tree.leaves((found, gradients)), jax.tree.leaves((theirs, their_gradients)), strict=True)
+    pairs = zip(
+        jax.tree.leaves((found, gradients)), jax.tree.leaves((theirs, their_gradients)), strict=True
+    )
     difference = jnp.stack([jnp.abs(a - b).max() for a, b in pairs]).max()
     params = jax.tree.map(lambda w, d: w - RATE * d, params, gradients)
     return params, Watched(error, jnp.stack([jnp.linalg.norm(d) for d in found]), difference)

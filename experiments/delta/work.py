@@ -33,14 +33,24 @@ def _run(config: Config) -> str:
     watched = {way: train(params, x, t, size, epochs, config.seed) for way, size in WAYS.items()}
     changes = {name: small_changes(f, y) for name, (f, y) in functions().items()}
     summary = {
-        way: {"error_at_start": float(by_epoch(w, PATTERNS // WAYS[way])[0]), "error_at_end": float(by_epoch(w, PATTERNS // WAYS[way])[-1]), "steps": len(w.error), "largest_difference": float(w.difference.max())}
+        way: {
+            "error_at_start": float(by_epoch(w, PATTERNS // WAYS[way])[0]),
+            "error_at_end": float(by_epoch(w, PATTERNS // WAYS[way])[-1]),
+            "steps": len(w.error),
+            "largest_difference": float(w.difference.max()),
+        }
         for way, w in watched.items()
-    }  # fmt: skip
-    write_json(config.out / "result.json", {"epochs": epochs, "seed": config.seed, "widths": WIDTHS, "ways": summary})
+    }
+    write_json(
+        config.out / "result.json",
+        {"epochs": epochs, "seed": config.seed, "widths": WIDTHS, "ways": summary},
+    )
     save(curves(watched), config.out / "training.png")
     save(errors(changes), config.out / "small_changes.png")
     lines = [
-        f"{way}: {s['steps']} steps, error {s['error_at_start']:.3g} → {s['error_at_end']:.3g}; the recursion's δ and gradients and the library's differ by at most {s['largest_difference']:.0e}"
+        f"{way}: {s['steps']} steps, error {s['error_at_start']:.3g} → {s['error_at_end']:.3g}; the"
+        " recursion's δ and gradients and the library's differ by at most"
+        f" {s['largest_difference']:.0e}"
         for way, s in summary.items()
     ]
     return "\n".join(
@@ -63,8 +73,12 @@ def problem(key: jax.Array) -> tuple[jax.Array, jax.Array, Any]:
 def train(params: Any, x: jax.Array, t: jax.Array, size: int, epochs: int, seed: int) -> Watched:
     """All steps in one program, the patterns in a new random order in each epoch."""
     rng = np.random.default_rng(seed)
-    rows = jnp.concatenate([jnp.asarray(rng.permutation(PATTERNS)).reshape(-1, size) for _ in range(epochs)])
-    return jax.jit(lambda params: lax.scan(lambda p, r: step(p, (x[r], t[r])), params, rows)[1])(params)
+    rows = jnp.concatenate(
+        [jnp.asarray(rng.permutation(PATTERNS)).reshape(-1, size) for _ in range(epochs)]
+    )
+    return jax.jit(lambda params: lax.scan(lambda p, r: step(p, (x[r], t[r])), params, rows)[1])(
+        params
+    )
 
 
 def by_epoch(watched: Watched, steps: int) -> np.ndarray:
@@ -83,8 +97,11 @@ def functions() -> dict[str, tuple[Callable[[jax.Array], jax.Array], jax.Array]]
     }
 
 
-def small_changes(f: Callable[[jax.Array], jax.Array], y: jax.Array) -> tuple[np.ndarray, np.ndarray]:
-    """Steps, and the largest |f(y + h v) − f(y) − h J v| for each; J from the hand-written backwards."""
+def small_changes(
+    f: Callable[[jax.Array], jax.Array], y: jax.Array
+) -> tuple[np.ndarray, np.ndarray]:
+    """Steps, and the largest |f(y + h v) − f(y) − h J v| for each; J from the hand-written
+    backwards."""
     v = jnp.cos(jnp.arange(y.size, dtype=y.dtype)).reshape(y.shape)
     linear = jnp.tensordot(jax.jacrev(f)(y), v, y.ndim)
     steps = np.logspace(0, -12, 49)
@@ -100,10 +117,13 @@ def curves(watched: dict[str, Watched]) -> Figure:
         row[0].plot(by_epoch(w, steps), color=ACCENT, linewidth=1.5)
         worst = float(w.difference.max())
         style(row[1], f"‖δ‖ by layer; recursion and library: ≤ {worst:.0e} apart", "epoch", "‖δ‖")
-        for number, norm in enumerate(w.norms.reshape(-1, steps, w.norms.shape[1]).mean(1).T, start=1):
+        for number, norm in enumerate(
+            w.norms.reshape(-1, steps, w.norms.shape[1]).mean(1).T, start=1
+        ):
             shade = (number - 1) / (len(WIDTHS) - 1)
             colour = tuple(
-                (1 - shade) * int(PALE[i : i + 2], 16) / 255 + shade * int(ACCENT[i : i + 2], 16) / 255
+                (1 - shade) * int(PALE[i : i + 2], 16) / 255
+                + shade * int(ACCENT[i : i + 2], 16) / 255
                 for i in (1, 3, 5)
             )
             row[1].plot(norm, color=colour, linewidth=1.2, label=f"layer {number}")
@@ -124,8 +144,18 @@ def errors(changes: dict[str, tuple[np.ndarray, np.ndarray]]) -> Figure:
         "step h",
         "largest difference",
     )
-    for (name, (steps, found)), colour in zip(changes.items(), (ACCENT, REFERENCE, "#64748b"), strict=True):
-        ax.plot(steps, np.maximum(found, 1e-18), "o-", markersize=3, linewidth=1.2, color=colour, label=name)
+    for (name, (steps, found)), colour in zip(
+        changes.items(), (ACCENT, REFERENCE, "#64748b"), strict=True
+    ):
+        ax.plot(
+            steps,
+            np.maximum(found, 1e-18),
+            "o-",
+            markersize=3,
+            linewidth=1.2,
+            color=colour,
+            label=name,
+        )
     ends = np.array([1e-6, 1.0])
     ax.plot(ends, 0.1 * ends**2, ":", color="black", linewidth=1, label="h²/10")
     ax.set_xscale("log")

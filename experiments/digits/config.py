@@ -9,10 +9,11 @@ from jaxcnn.command import expect
 
 @dataclasses.dataclass(frozen=True)
 class Config(OnImages):
-    """Train strong networks on MNIST, all at once by vmap, on images that are moved, turned and resized in every step; report each alone and all together.
+    """Train strong networks on MNIST, all at once by vmap, on images that are moved, turned and
+    resized in every step; report each alone and all together.
 
-    Writes result.json, metrics.jsonl and digits.png into --out. With the defaults a network takes 18 minutes on two cores.
-    """
+    Writes result.json, metrics.jsonl and digits.png into --out. With the defaults a network takes
+    18 minutes on two cores."""
 
     out: Path = Path("runs/digits")
     networks: int = 3

@@ -9,7 +9,8 @@ from jaxcnn.command import expect
 
 @dataclasses.dataclass(frozen=True)
 class Config(Common):
-    """Blur a photograph and find its edges by fixed kernels, then let a convolution layer learn those kernels from pairs of pictures alone.
+    """Blur a photograph and find its edges by fixed kernels, then let a convolution layer learn
+    those kernels from pairs of pictures alone.
 
     Writes result.json, edges.png and learned.png into --out.
     """
@@ -23,4 +24,6 @@ class Config(Common):
     def check(self) -> None:
         super().check()
         expect(self.steps >= 1, "--steps", "an integer ≥ 1", self.steps)
-        expect(self.image is None or self.image.is_file(), "--image", "a PNG or JPEG file", self.image)
+        expect(
+            self.image is None or self.image.is_file(), "--image", "a PNG or JPEG file", self.image
+        )

@@ -1,8 +1,9 @@
 """The kernels (S4.6), and a layer that learns them.
 
-Gx = [[−1, 0, 1], [−2, 0, 2], [−1, 0, 1]],  Gy = Gxᵀ,  magnitude √(Gx² + Gy²),  angle arctan2(Gy, Gx)
-Gaussian: e^−(i² + j²)/2σ² over its sum, i, j = −3 … 3, σ = 0.84089642 (which gives the numbers that the document prints)
-"""
+Gx = [[−1, 0, 1], [−2, 0, 2], [−1, 0, 1]],  Gy = Gxᵀ,  magnitude √(Gx² + Gy²),  angle arctan2(Gy,
+Gx)
+Gaussian: e^−(i² + j²)/2σ² over its sum, i, j = −3 … 3, σ = 0.84089642 (which gives the numbers that
+the document prints)"""
 
 from typing import Any
 
@@ -37,16 +38,21 @@ def edges(image: jax.Array) -> tuple[jax.Array, jax.Array]:
     return jnp.hypot(gx, gy), jnp.arctan2(gy, gx)
 
 
-def learn(image: jax.Array, true: jax.Array, steps: int, key: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """The kernel that a layer finds from pieces of ``image`` and what ``true`` makes of them, and the loss of each step. It starts from small random numbers.
+def learn(
+    image: jax.Array, true: jax.Array, steps: int, key: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """The kernel that a layer finds from pieces of ``image`` and what ``true`` makes of them, and
+    the loss of each step. It starts from small random numbers.
 
-    Brightness is taken out of each piece: pixels of a photograph are all alike, and only where they differ is there something to learn from.
-    """
+    Brightness is taken out of each piece: pixels of a photograph are all alike, and only where they
+    differ is there something to learn from."""
     window = true.shape[:2]
     layer = layers.conv(true.shape[-1], window=window, padding="VALID", bias=False)
     params, _ = layer.init(key, (PIECE, PIECE, 1))
     optimizer = optax.adam(optax.cosine_decay_schedule(0.05, steps))
-    differentiate = value_and_grad(layers.serial(layer=layer, flatten=layers.flatten()), ops.squared_error)
+    differentiate = value_and_grad(
+        layers.serial(layer=layer, flatten=layers.flatten()), ops.squared_error
+    )
 
     def piece(key: jax.Array) -> jax.Array:
         corner = [
@@ -65,7 +71,7 @@ def learn(image: jax.Array, true: jax.Array, steps: int, key: jax.Array) -> tupl
         return (optax.apply_updates(params, updates), opt_state), loss
 
     params = {"layer": params}
-    (params, _), losses = jax.jit(lambda p: lax.scan(step, (p, optimizer.init(p)), jax.random.split(key, steps)))(
-        params
-    )
+    (params, _), losses = jax.jit(
+        lambda p: lax.scan(step, (p, optimizer.init(p)), jax.random.split(key, steps))
+    )(params)
     return params["layer"]["kernel"], losses / np.prod([PIECE - size + 1 for size in window])

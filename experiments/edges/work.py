@@ -29,16 +29,30 @@ def run(config: Config) -> str:
     steps = 20 if config.smoke else config.steps
     jobs = {"Sobel, across": (sobel(), 0), "Sobel, down": (sobel(), 1), "Gaussian": (gaussian(), 0)}
     learned, losses, found = {}, {}, {}
-    for name, true in track([("Sobel", sobel()), ("Gaussian", gaussian())], lambda item: f"learning {item[0]}"):
+    for name, true in track(
+        [("Sobel", sobel()), ("Gaussian", gaussian())], lambda item: f"learning {item[0]}"
+    ):
         found[name], losses[name] = learn(grey, true, steps, jax.random.key(config.seed))
     for name, (true, channel) in jobs.items():
-        learned[name] = np.asarray(true[:, :, 0, channel]), np.asarray(found[name.split(",")[0]][:, :, 0, channel])
+        learned[name] = (
+            np.asarray(true[:, :, 0, channel]),
+            np.asarray(found[name.split(",")[0]][:, :, 0, channel]),
+        )
     errors = {name: float(np.abs(true - own).max()) for name, (true, own) in learned.items()}
-    write_json(config.out / "result.json", {"seed": config.seed, "steps": steps, "kernel_errors": errors, "kernels": {n: own.tolist() for n, (_, own) in learned.items()}})  # fmt: skip
+    write_json(
+        config.out / "result.json",
+        {
+            "seed": config.seed,
+            "steps": steps,
+            "kernel_errors": errors,
+            "kernels": {n: own.tolist() for n, (_, own) in learned.items()},
+        },
+    )
     save(shown(grey, magnitude, angle), config.out / "edges.png")
     save(compared(learned, errors, losses), config.out / "learned.png")
     lines = [
-        f"{name:<15}largest error of a number of the learned kernel: {error:.1e}" for name, error in errors.items()
+        f"{name:<15}largest error of a number of the learned kernel: {error:.1e}"
+        for name, error in errors.items()
     ]
     return "\n".join(
         [
@@ -52,18 +66,27 @@ def run(config: Config) -> str:
 def photograph(path: Path | None) -> np.ndarray:
     """Grey, (h, w), from 0 to 1."""
     try:
-        source = image.imread(path or str(cbook.get_sample_data("grace_hopper.jpg", asfileobj=False)))
+        source = image.imread(
+            path or str(cbook.get_sample_data("grace_hopper.jpg", asfileobj=False))
+        )
     except (OSError, SyntaxError, ValueError) as error:
-        raise InputError(f"--image {path} cannot be read as a picture ({error}); give a PNG or JPEG") from None
+        raise InputError(
+            f"--image {path} cannot be read as a picture ({error}); give a PNG or JPEG"
+        ) from None
     pixels = np.asarray(source, np.float32) / (255 if source.dtype == np.uint8 else 1)
-    grey = pixels[..., :3] @ np.array([0.299, 0.587, 0.114], np.float32) if pixels.ndim == 3 else pixels
+    grey = (
+        pixels[..., :3] @ np.array([0.299, 0.587, 0.114], np.float32)
+        if pixels.ndim == 3
+        else pixels
+    )
     step = max(1, min(grey.shape) // SIDE)
     grey = grey[::step, ::step]
     if grey.std() == 0:
         raise InputError(f"--image {path} is of one grey; there are no edges in it")
     if min(grey.shape) <= PIECE:
         raise InputError(
-            f"--image {path} is {grey.shape[1]}×{grey.shape[0]} pixels; more than {PIECE} each way are needed"
+            f"--image {path} is {grey.shape[1]}×{grey.shape[0]} pixels; more than {PIECE} each way"
+            " are needed"
         )
     return grey
 
@@ -74,8 +97,14 @@ def shown(grey: jax.Array, magnitude: jax.Array, angle: jax.Array) -> Figure:
     strength = np.asarray(magnitude / magnitude.max()) ** 0.6
     hue = np.asarray(angle) / (2 * np.pi) % 1
     colours = hsv_to_rgb(np.stack([hue, np.ones_like(hue), strength], -1))
-    titles = "The photograph", "√(Gx² + Gy²) of the blurred photograph", "arctan2(Gy, Gx) as a colour"
-    for ax, title, pixels in zip(figure.subplots(1, 3), titles, (grey, strength, colours), strict=True):
+    titles = (
+        "The photograph",
+        "√(Gx² + Gy²) of the blurred photograph",
+        "arctan2(Gy, Gx) as a colour",
+    )
+    for ax, title, pixels in zip(
+        figure.subplots(1, 3), titles, (grey, strength, colours), strict=True
+    ):
         ax.imshow(pixels, cmap="gray")
         ax.set_title(title, loc="left", fontsize=12)
         ax.set_axis_off()
@@ -106,5 +135,13 @@ def _numbers(ax: Axes, kernel: np.ndarray, bound: float) -> None:
     ax.imshow(kernel, cmap="RdBu_r", vmin=-bound, vmax=bound)
     small = kernel.shape[0] <= 3
     for (i, j), value in np.ndenumerate(kernel):
-        ax.text(j, i, f"{value:.3f}", ha="center", va="center", fontsize=11 if small else 5.5, color="white" if abs(value) > 0.6 * bound else "black")  # fmt: skip
+        ax.text(
+            j,
+            i,
+            f"{value:.3f}",
+            ha="center",
+            va="center",
+            fontsize=11 if small else 5.5,
+            color="white" if abs(value) > 0.6 * bound else "black",
+        )
     ax.set_axis_off()

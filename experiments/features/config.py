@@ -9,11 +9,12 @@ from jaxcnn.command import expect
 
 @dataclasses.dataclass(frozen=True)
 class Config(OnImages):
-    """Train a LeNet, then look inside: filters, feature maps, the pieces of images that excite its channels, images made to excite them, and where its decisions come from.
+    """Train a LeNet, then look inside: filters, feature maps, the pieces of images that excite its
+    channels, images made to excite them, and where its decisions come from.
 
-    The maps of evidence are put to a test: the weights are randomised from the top down, and a map that does not change had little to do with what was learned. Writes
-    result.json and the pictures filters, maps, patches, made, evidence and sanity (.png) into --out.
-    """
+    The maps of evidence are put to a test: the weights are randomised from the top down, and a map
+    that does not change had little to do with what was learned. Writes result.json and the pictures
+    filters, maps, patches, made, evidence and sanity (.png) into --out."""
 
     out: Path = Path("runs/features")
     epochs: int = 1

@@ -22,7 +22,9 @@ def filters(kernel: np.ndarray) -> Figure:
         ax.set_axis_off()
     for ax, number in zip(axes, range(count), strict=False):
         ax.imshow(kernel[:, :, 0, number], cmap="RdBu_r", vmin=-bound, vmax=bound)
-    figure.suptitle(f"The {count} filters of the first layer (red: positive, blue: negative)", x=0.01, ha="left")
+    figure.suptitle(
+        f"The {count} filters of the first layer (red: positive, blue: negative)", x=0.01, ha="left"
+    )
     return figure
 
 
@@ -46,7 +48,9 @@ def maps(layers: Mapping[str, np.ndarray]) -> Figure:
             fontsize=8,
         )
     figure.suptitle(
-        f"One image on its way through the network: the first {MOST_MAPS} channels of each layer", x=0.01, ha="left"
+        f"One image on its way through the network: the first {MOST_MAPS} channels of each layer",
+        x=0.01,
+        ha="left",
     )
     return figure
 
@@ -63,9 +67,17 @@ def patches(found: Mapping[tuple[str, int], Sequence[np.ndarray]]) -> Figure:
         for ax, piece in zip(row, pieces, strict=False):
             ax.imshow(piece, cmap="gray")
         row[0].text(
-            -0.15, 0.5, f"{layer}\nchannel {channel}", transform=row[0].transAxes, ha="right", va="center", fontsize=8
+            -0.15,
+            0.5,
+            f"{layer}\nchannel {channel}",
+            transform=row[0].transAxes,
+            ha="right",
+            va="center",
+            fontsize=8,
         )
-    figure.suptitle("The pieces of test images that excite a channel most, strongest first", x=0.01, ha="left")
+    figure.suptitle(
+        "The pieces of test images that excite a channel most, strongest first", x=0.01, ha="left"
+    )
     return figure
 
 
@@ -73,14 +85,20 @@ def made(images: Mapping[str, Sequence[np.ndarray]]) -> Figure:
     """A row a layer: images climbed to from noise."""
     width = max(map(len, images.values()))
     figure = Figure(figsize=(1.1 * width + 0.8, 1.3 * len(images) + 0.5), layout="constrained")
-    for row, (layer, found) in zip(figure.subplots(len(images), width, squeeze=False), images.items(), strict=True):
+    for row, (layer, found) in zip(
+        figure.subplots(len(images), width, squeeze=False), images.items(), strict=True
+    ):
         for ax in row:
             ax.set_axis_off()
         for number, (ax, image) in enumerate(zip(row, found, strict=False)):
             ax.imshow(image, cmap="gray")
             ax.set_title(f"{'class' if layer == 'dense2' else 'channel'} {number}", fontsize=8)
-        row[0].text(-0.15, 0.5, layer, transform=row[0].transAxes, ha="right", va="center", fontsize=9)
-    figure.suptitle("Images made to excite a channel, by climbing its gradient from noise", x=0.01, ha="left")
+        row[0].text(
+            -0.15, 0.5, layer, transform=row[0].transAxes, ha="right", va="center", fontsize=9
+        )
+    figure.suptitle(
+        "Images made to excite a channel, by climbing its gradient from noise", x=0.01, ha="left"
+    )
     return figure
 
 
@@ -97,7 +115,15 @@ def evidence(images: np.ndarray, found: Mapping[str, np.ndarray], classes: np.nd
             ax.set_axis_off()
             if n == 0:
                 ax.set_title(name, fontsize=10)
-        row[0].text(-0.08, 0.5, f"class {classes[n]}", transform=row[0].transAxes, ha="right", va="center", fontsize=9)
+        row[0].text(
+            -0.08,
+            0.5,
+            f"class {classes[n]}",
+            transform=row[0].transAxes,
+            ha="right",
+            va="center",
+            fontsize=9,
+        )
     return figure
 
 
@@ -112,8 +138,17 @@ def sanity(table: Mapping[str, Mapping[str, float]]) -> Figure:
         "randomised down to",
         "rank correlation with the trained network's map",
     )
-    for (name, row), colour in zip(table.items(), (ACCENT, REFERENCE, "#7c3aed", "#15803d", "#64748b"), strict=True):
-        ax.plot(range(len(stages) + 1), [1.0, *row.values()], "o-", color=colour, linewidth=1.8, label=name)
+    for (name, row), colour in zip(
+        table.items(), (ACCENT, REFERENCE, "#7c3aed", "#15803d", "#64748b"), strict=True
+    ):
+        ax.plot(
+            range(len(stages) + 1),
+            [1.0, *row.values()],
+            "o-",
+            color=colour,
+            linewidth=1.8,
+            label=name,
+        )
     ax.set_xticks(range(len(stages) + 1), ["nothing", *stages])
     ax.axhline(0, color="black", linewidth=0.8, linestyle=":")
     ax.legend(frameon=False)

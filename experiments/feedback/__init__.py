@@ -1,1 +1,2 @@
-"""Networks that learn through other backwards than the true one: the same forward, the same data, five ways back."""
+"""Networks that learn through other backwards than the true one: the same forward, the same data,
+five ways back."""

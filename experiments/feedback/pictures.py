@@ -18,7 +18,9 @@ def errors(found: Mapping[str, Any]) -> Figure:
     left, right = figure.subplots(1, 2, width_ratios=[3, 2])
     style(left, "Test error", "epoch", "%")
     for (name, f), colour in zip(found.items(), COLOURS, strict=True):
-        left.plot(100 * np.array(f["errors"]), "o-", color=colour, linewidth=1.8, markersize=4, label=name)
+        left.plot(
+            100 * np.array(f["errors"]), "o-", color=colour, linewidth=1.8, markersize=4, label=name
+        )
     left.set_yscale("log")
     plain_ticks(left.yaxis)
     left.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -34,7 +36,8 @@ def errors(found: Mapping[str, Any]) -> Figure:
 
 
 def angles(found: Mapping[str, Any]) -> Figure:
-    """A panel a way: the angle of each layer's gradient to the true one, step by step. 90° would be no help at all."""
+    """A panel a way: the angle of each layer's gradient to the true one, step by step. 90° would be
+    no help at all."""
     shown = {name: f["angles"] for name, f in found.items() if f["angles"]}
     figure = Figure(figsize=(3.6 * len(shown), 4.2), layout="constrained")
     axes = np.ravel(figure.subplots(1, len(shown), sharey=True))
@@ -52,5 +55,7 @@ def angles(found: Mapping[str, Any]) -> Figure:
         ax.set_ylim(-3, 125)
         ax.set_yticks(range(0, 121, 30))
     figure.suptitle("Angle between what is followed and the true gradient", x=0.01, ha="left")
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=5, frameon=False)
+    figure.legend(
+        *axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=5, frameon=False
+    )
     return figure

@@ -1,4 +1,5 @@
-"""One network, five ways back. All but the steps' network have the same forward, and so the same true gradient beside them."""
+"""One network, five ways back. All but the steps' network have the same forward, and so the same
+true gradient beside them."""
 
 import zlib
 from typing import Any, NamedTuple
@@ -13,7 +14,8 @@ from jaxcnn.rules import feedback_alignment, sign_symmetric, straight_through
 
 
 class Way(NamedTuple):
-    """``model`` learns; ``true`` is the same forward with the true backward, None where that is zero everywhere. ``published``: test error in % on MNIST and Fashion-MNIST."""
+    """``model`` learns; ``true`` is the same forward with the true backward, None where that is
+    zero everywhere. ``published``: test error in % on MNIST and Fashion-MNIST."""
 
     model: Serial
     true: Serial | None
@@ -23,10 +25,15 @@ class Way(NamedTuple):
 def network(classes: int, activation: Op = ops.relu) -> Serial:
     """Two convolutions, each halving the image, and two dense layers."""
     return layers.serial(
-        conv1=layers.conv(16, window=5, stride=2), act1=layers.activation(activation),
-        conv2=layers.conv(32, window=5, stride=2), act2=layers.activation(activation),
-        flatten=layers.flatten(), dense1=layers.dense(128), act3=layers.activation(activation), dense2=layers.dense(classes),
-    )  # fmt: skip
+        conv1=layers.conv(16, window=5, stride=2),
+        act1=layers.activation(activation),
+        conv2=layers.conv(32, window=5, stride=2),
+        act2=layers.activation(activation),
+        flatten=layers.flatten(),
+        dense1=layers.dense(128),
+        act3=layers.activation(activation),
+        dense2=layers.dense(classes),
+    )
 
 
 def with_weights(rule: Any) -> Any:
@@ -45,9 +52,15 @@ def ways(classes: int) -> dict[str, Way]:
     return {
         "true gradient": Way(plain, plain, (0.91, 9.2)),
         "feedback alignment": Way(plain.map_ops(with_weights(aligned)), plain, (1.7, 13.06)),
-        "direct feedback": Way(layers.direct(plain, ["act1", "act2", "act3"]), plain, (1.61, 12.81)),
-        "sign-symmetric": Way(plain.map_ops(with_weights(lambda path, op: sign_symmetric(op))), plain, (0.94, 9.69)),
-        "steps, straight through": Way(network(classes, straight_through(ops.step, within=1.0)), None, None),
+        "direct feedback": Way(
+            layers.direct(plain, ["act1", "act2", "act3"]), plain, (1.61, 12.81)
+        ),
+        "sign-symmetric": Way(
+            plain.map_ops(with_weights(lambda path, op: sign_symmetric(op))), plain, (0.94, 9.69)
+        ),
+        "steps, straight through": Way(
+            network(classes, straight_through(ops.step, within=1.0)), None, None
+        ),
     }
 
 

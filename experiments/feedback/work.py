@@ -36,17 +36,34 @@ def run(config: Config) -> str:
     ):
         for name, way in tried.items():
             found[name] = learn(name, way, data, epochs, batch, config, log, advance)
-    rows = {name: {"test_error": f["errors"][-1], "published": way.published, "angle_at_start": _all(f["angles"], 0), "angle_at_end": _all(f["angles"], -1)} for (name, way), f in zip(tried.items(), found.values(), strict=True)}  # fmt: skip
+    rows = {
+        name: {
+            "test_error": f["errors"][-1],
+            "published": way.published,
+            "angle_at_start": _all(f["angles"], 0),
+            "angle_at_end": _all(f["angles"], -1),
+        }
+        for (name, way), f in zip(tried.items(), found.values(), strict=True)
+    }
     write_json(
         config.out / "result.json",
-        {"seed": config.seed, "epochs": epochs, "learning_rate": config.learning_rate, "ways": rows},
+        {
+            "seed": config.seed,
+            "epochs": epochs,
+            "learning_rate": config.learning_rate,
+            "ways": rows,
+        },
     )
     save(pictures.errors(found), config.out / "errors.png")
     save(pictures.angles(found), config.out / "angles.png")
     lines = [f"{'':<25}test error   published (MNIST / Fashion-MNIST)   angle to the true gradient"]
     for name, row in rows.items():
         published = "{} / {} %".format(*row["published"]) if row["published"] else "–"
-        angle = "–" if row["angle_at_end"] is None else f"{row['angle_at_start']:.0f}° → {row['angle_at_end']:.0f}°"
+        angle = (
+            "–"
+            if row["angle_at_end"] is None
+            else f"{row['angle_at_start']:.0f}° → {row['angle_at_end']:.0f}°"
+        )
         lines.append(f"{name:<25}{row['test_error']:>8.2%}     {published:<36} {angle}")
     return "\n".join(
         [
@@ -58,38 +75,65 @@ def run(config: Config) -> str:
 
 
 def learn(
-    name: str, way: Way, data: Images, epochs: int, batch: int, config: Config, log: Log, advance: Any
+    name: str,
+    way: Way,
+    data: Images,
+    epochs: int,
+    batch: int,
+    config: Config,
+    log: Log,
+    advance: Any,
 ) -> dict[str, Any]:
     """Test error by epoch (the first before any training), and the angles on the way."""
     key, few = jax.random.key(config.seed), (data.train[0][:batch], data.train[1][:batch])
-    optimizer = optax.adam(optax.cosine_onecycle_schedule(epochs * (len(data.train[0]) // batch), config.learning_rate))
+    optimizer = optax.adam(
+        optax.cosine_onecycle_schedule(epochs * (len(data.train[0]) // batch), config.learning_rate)
+    )
     seen: list[tuple[int, dict[str, float]]] = []
 
     @jax.jit
     def angle(params: Any, x: jax.Array, target: jax.Array) -> dict[str, jax.Array]:
         own, true = (
-            value_and_grad(model, LOSS)(params, {}, x, target)[1] for model in (way.model, way.true or way.model)
+            value_and_grad(model, LOSS)(params, {}, x, target)[1]
+            for model in (way.model, way.true or way.model)
         )
         return angles(own, true)
 
     def look(step: int, params: Any) -> None:
         if way.true is not None:
-            seen.append((step, {layer: float(degrees) for layer, degrees in angle(params, *few).items()}))
+            seen.append(
+                (step, {layer: float(degrees) for layer, degrees in angle(params, *few).items()})
+            )
 
     def report(at: train.Report, state: train.TrainState) -> None:
         look(at.step, state.params)
         advance(f"{name}: epoch {at.epoch:.1f} of {epochs}, loss {at.loss:.3f}", len(at.losses))
         if at.scores is not None:
-            log.write(way=name, step=at.step, epoch=at.epoch, loss=at.loss, test_error=at.scores["error"])
+            log.write(
+                way=name, step=at.step, epoch=at.epoch, loss=at.loss, test_error=at.scores["error"]
+            )
 
     start = train.create(way.model, optimizer, key, data.shape)
     errors = [train.make_evaluate(way.model, MEASURES)(start.params, {}, *data.test)["error"]]
     look(0, start.params)
     _, reports = train.fit(
-        way.model, LOSS, optimizer, data.train, test=data.test, measures=MEASURES, key=key, batch_size=batch, epochs=epochs, report_every=LOOK,
-        start=start, callbacks=[report],
-    )  # fmt: skip
-    return {"errors": errors + [r.scores["error"] for r in reports if r.scores is not None], "angles": seen}
+        way.model,
+        LOSS,
+        optimizer,
+        data.train,
+        test=data.test,
+        measures=MEASURES,
+        key=key,
+        batch_size=batch,
+        epochs=epochs,
+        report_every=LOOK,
+        start=start,
+        callbacks=[report],
+    )
+    return {
+        "errors": errors + [r.scores["error"] for r in reports if r.scores is not None],
+        "angles": seen,
+    }
 
 
 def _all(angles: list[tuple[int, dict[str, float]]], index: int) -> float | None:

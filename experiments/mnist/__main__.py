@@ -1,4 +1,5 @@
-"""Run from the root of the repository: ``python -m experiments.mnist [--help]``. All of it works without a network."""
+"""Run from the root of the repository: ``python -m experiments.mnist [--help]``. All of it works
+without a network."""
 
 import sys
 import time
@@ -17,7 +18,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     def train() -> bool:
         config = parse(Config, "mnist", arguments)
         claim_folder("--out", config.out)
-        # JAX and matplotlib take seconds to import, which --help and a mistyped flag need not wait for
+        # JAX and matplotlib take seconds to import, which --help and a mistyped flag need not wait
+        # for
         from experiments.mnist import work
 
         with unheard():

@@ -10,7 +10,8 @@ from jaxcnn.runs.config import Config as Settings
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """Train a model on MNIST, or on any data set in the same four IDX files, with hand-written gradients.
+    """Train a model on MNIST, or on any data set in the same four IDX files, with hand-written
+    gradients.
 
     Writes result.json, metrics.jsonl, learning_curves.png, filters.png and mistakes.png into --out.
     """

@@ -1,4 +1,5 @@
-"""One run from start to end: load, train, write the result, draw the pictures, say where they are."""
+"""One run from start to end: load, train, write the result, draw the pictures, say where they
+are."""
 
 import contextlib
 import time
@@ -35,7 +36,8 @@ FASHION = (
 
 
 class Learned(NamedTuple):
-    """What a run has done: ``losses`` of all steps, test ``accuracies`` {step: …}, and the train state at the end of the last whole epoch, None before."""
+    """What a run has done: ``losses`` of all steps, test ``accuracies`` {step: …}, and the train
+    state at the end of the last whole epoch, None before."""
 
     losses: np.ndarray
     accuracies: dict[int, float]
@@ -44,7 +46,8 @@ class Learned(NamedTuple):
 
 
 def run(config: Config, start: float) -> bool:
-    """Train as ``config`` says and leave everything in ``config.out``; whether the run was interrupted.
+    """Train as ``config`` says and leave everything in ``config.out``; whether the run was
+    interrupted.
 
     ``start`` is when the program began, by ``time.perf_counter``.
 
@@ -59,10 +62,12 @@ def run(config: Config, start: float) -> bool:
     params, _ = jax.eval_shape(lambda: model.init(jax.random.key(0), shape))
     parameters = sum(leaf.size for leaf in jax.tree.leaves(params))
     console.print(
-        f"{config.model}, {parameters:,} parameters, on {data.name}: {len(data.train_images):,} + {len(data.test_images):,} images "
-        f"of {shape[0]}×{shape[1]}, {data.classes} classes",
-        highlight=False, markup=False, soft_wrap=True,
-    )  # fmt: skip
+        f"{config.model}, {parameters:,} parameters, on {data.name}: {len(data.train_images):,} +"
+        f" {len(data.test_images):,} images of {shape[0]}×{shape[1]}, {data.classes} classes",
+        highlight=False,
+        markup=False,
+        soft_wrap=True,
+    )
     clear_folder(config.out, FILES)
     with compilation() as compiled:
         learned = learn(config, model, data, scale, console)
@@ -92,14 +97,18 @@ def run(config: Config, start: float) -> bool:
 
 
 def load(config: Config) -> tuple[Dataset, Standardiser]:
-    """The images, and what makes numbers around 0 of them. InputError where they cannot be used, or are fewer than a batch."""
+    """The images, and what makes numbers around 0 of them. InputError where they cannot be used, or
+    are fewer than a batch."""
     try:
         data = load_idx_folder(config.data_dir)
         scale = standardiser(data.train_images, str(config.data_dir))
     except DataError as error:
         raise InputError(f"--data-dir {error}") from None
     if len(data.train_images) < config.batch_size:
-        raise InputError(f"--batch-size {config.batch_size} is more than the {len(data.train_images)} training images")
+        raise InputError(
+            f"--batch-size {config.batch_size} is more than the {len(data.train_images)} training"
+            " images"
+        )
     return data, scale
 
 
@@ -119,7 +128,9 @@ def compilation() -> Iterator[list[float]]:
         jax.monitoring.unregister_event_duration_listener(note)
 
 
-def learn(config: Config, model: Serial, data: Dataset, scale: Standardiser, console: Console) -> Learned:
+def learn(
+    config: Config, model: Serial, data: Dataset, scale: Standardiser, console: Console
+) -> Learned:
     """Train for all epochs; Ctrl-C ends it early."""
     settings, whole = config.settings(), []
     steps = config.epochs * (len(data.train_images) // config.batch_size)
@@ -128,34 +139,60 @@ def learn(config: Config, model: Serial, data: Dataset, scale: Standardiser, con
         if report.scores is not None:
             whole[:] = [jax.tree.map(jnp.copy, state)]  # as the next step takes its buffers
 
-    with Stop() as stop, train.JsonLines(config.out / METRICS, batch_size=config.batch_size) as log, Progress(steps, config.batch_size, console=console) as progress:  # fmt: skip
+    with (
+        Stop() as stop,
+        train.JsonLines(config.out / METRICS, batch_size=config.batch_size) as log,
+        Progress(steps, config.batch_size, console=console) as progress,
+    ):
         _, reports = train.fit(
-            model, ops.softmax_cross_entropy, build.optimizer(settings, steps), (data.train_images, data.train_labels),
-            test=(data.test_images, data.test_labels), key=jax.random.key(config.seed), batch_size=config.batch_size, epochs=config.epochs,
-            prepare=scale, prepare_target=build.targets(settings, data.classes), callbacks=[log, progress, keep, stop],
-        )  # fmt: skip
+            model,
+            ops.softmax_cross_entropy,
+            build.optimizer(settings, steps),
+            (data.train_images, data.train_labels),
+            test=(data.test_images, data.test_labels),
+            key=jax.random.key(config.seed),
+            batch_size=config.batch_size,
+            epochs=config.epochs,
+            prepare=scale,
+            prepare_target=build.targets(settings, data.classes),
+            callbacks=[log, progress, keep, stop],
+        )
     losses = np.concatenate([report.losses for report in reports])
-    accuracies = {report.step: report.scores["accuracy"] for report in reports if report.scores is not None}
+    accuracies = {
+        report.step: report.scores["accuracy"] for report in reports if report.scores is not None
+    }
     return Learned(losses, accuracies, whole[0] if whole else None, stop.asked)
 
 
-def draw(config: Config, model: Serial, data: Dataset, scale: Standardiser, learned: Learned) -> None:
+def draw(
+    config: Config, model: Serial, data: Dataset, scale: Standardiser, learned: Learned
+) -> None:
     """Every picture that there is something to draw for."""
     scores = {step: {"accuracy": accuracy} for step, accuracy in learned.accuracies.items()}
     reference = {"accuracy": PAPER} if _is_mnist(config) else {}
     per_epoch = len(data.train_images) // config.batch_size
-    save(learning_curves(learned.losses, scores, per_epoch=per_epoch, reference=reference), config.out / CURVES)
+    save(
+        learning_curves(learned.losses, scores, per_epoch=per_epoch, reference=reference),
+        config.out / CURVES,
+    )
     if learned.state is None:
         return
     params, state, images = learned.state.params, learned.state.state, data.test_images
-    kernel = next(params[name]["kernel"] for name in model.layers if "kernel" in params.get(name, {}))
+    kernel = next(
+        params[name]["kernel"] for name in model.layers if "kernel" in params.get(name, {})
+    )
     height, width = images.shape[1:]
     save(pictures.filters(np.asarray(kernel), (height, width)), config.out / FILTERS)
     predict = train.make_predict(model, scale)
-    logits = jnp.concatenate([predict(params, state, images[at : at + 500]) for at in range(0, len(images), 500)])
+    logits = jnp.concatenate(
+        [predict(params, state, images[at : at + 500]) for at in range(0, len(images), 500)]
+    )
     fashion = "fashion" in data.name.lower() and data.classes == len(FASHION)
     names = FASHION if fashion else [str(label) for label in range(data.classes)]
-    save(pictures.mistakes(images, data.test_labels, np.asarray(ops.softmax(logits)), names), config.out / MISTAKES)
+    save(
+        pictures.mistakes(images, data.test_labels, np.asarray(ops.softmax(logits)), names),
+        config.out / MISTAKES,
+    )
 
 
 def told(config: Config, learned: Learned, seconds: float) -> str:
@@ -163,14 +200,23 @@ def told(config: Config, learned: Learned, seconds: float) -> str:
     lines, epochs = [], len(learned.accuracies)
     many = f"epoch{'s' * (epochs != 1)}"
     if learned.interrupted:
-        lines.append(f"Interrupted after {len(learned.losses):,} steps and {epochs} whole {many}; what follows is of those.")  # fmt: skip
+        lines.append(
+            f"Interrupted after {len(learned.losses):,} steps and {epochs} whole {many}; what"
+            " follows is of those."
+        )
     if learned.accuracies:
-        lines.append(f"{list(learned.accuracies.values())[-1]:.2%} of the test images are right after {epochs} {many}, {seconds:.0f} s")  # fmt: skip
+        lines.append(
+            f"{list(learned.accuracies.values())[-1]:.2%} of the test images are right after"
+            f" {epochs} {many}, {seconds:.0f} s"
+        )
     written = [name for name in FILES if (config.out / name).exists()]
     lines.append(f"Results and pictures are in {config.out}: {', '.join(written)}")
     if _is_mnist(config):
         other = "--data-dir PATH/TO/fashion_mnist --out runs/fashion_mnist"
-        lines.append(f"Next: clothes instead of digits, from the same four files: python -m experiments.mnist {other}")
+        lines.append(
+            "Next: clothes instead of digits, from the same four files: python -m"
+            f" experiments.mnist {other}"
+        )
     else:
         name = "lenet" if config.model == "resnet20" else "resnet20"
         other = f"--data-dir {config.data_dir} --model {name} --out {config.out}_{name}"

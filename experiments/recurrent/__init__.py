@@ -1,1 +1,2 @@
-"""S4.4: a deep recurrent network on two real tasks: digits read row by row, and sums over long spans."""
+"""S4.4: a deep recurrent network on two real tasks: digits read row by row, and sums over long
+spans."""

@@ -9,7 +9,8 @@ from jaxcnn.command import expect
 
 @dataclasses.dataclass(frozen=True)
 class Config(OnImages):
-    """Train stacked recurrent layers to read digits row by row, and to add two marked numbers of a hundred, with and without clipped gradients.
+    """Train stacked recurrent layers to read digits row by row, and to add two marked numbers of a
+    hundred, with and without clipped gradients.
 
     Writes result.json, metrics.jsonl, digits.png and adding.png into --out.
     """

@@ -14,7 +14,12 @@ def digits(found: Mapping[str, Any]) -> Figure:
     """Loss and accuracy; ‖δ‖ through time."""
     figure = Figure(figsize=(11, 4.4), layout="constrained")
     left, right = figure.subplots(1, 2)
-    style(left, f"Digits, row by row: {found['accuracies'][-1]:.2%} of the test images right", "step", "cross entropy")
+    style(
+        left,
+        f"Digits, row by row: {found['accuracies'][-1]:.2%} of the test images right",
+        "step",
+        "cross entropy",
+    )
     left.plot(found["losses"], color=PALE, linewidth=0.7)
     left.plot(_smooth(found["losses"]), color=ACCENT, linewidth=1.8)
     left.set_yscale("log")
@@ -23,7 +28,8 @@ def digits(found: Mapping[str, Any]) -> Figure:
 
 
 def adding(runs: Mapping[str, Mapping[str, Any]], length: int, guess: float, clip: float) -> Figure:
-    """The error of both runs, the length of their gradients, and ‖δ‖ through time of the clipped one."""
+    """The error of both runs, the length of their gradients, and ‖δ‖ through time of the clipped
+    one."""
     figure = Figure(figsize=(14, 4.4), layout="constrained")
     left, middle, right = figure.subplots(1, 3)
     style(left, f"Adding two marked numbers of {length}", "step", "mean square error")
@@ -49,7 +55,14 @@ def _time(ax: Axes, found: Mapping[str, Any], x: str) -> None:
     style(ax, "‖δ‖ through time: the loss is at the right end", x, "‖∂ loss / ∂ …‖")
     for name, colour in (("rnn1", ACCENT), ("input", REFERENCE)):
         for when, line in (("before", ":"), ("after", "-")):
-            ax.plot(np.arange(1, len(found[when][name]) + 1), found[when][name], line, color=colour, linewidth=1.8, label=f"{'first layer' if name == 'rnn1' else 'input'}, {when} training")  # fmt: skip
+            ax.plot(
+                np.arange(1, len(found[when][name]) + 1),
+                found[when][name],
+                line,
+                color=colour,
+                linewidth=1.8,
+                label=f"{'first layer' if name == 'rnn1' else 'input'}, {when} training",
+            )
     ax.set_yscale("log")
     ax.legend(frameon=False, fontsize=9)
 

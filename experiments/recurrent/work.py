@@ -10,7 +10,15 @@ from experiments.images import Images, load
 from experiments.progress import bar
 from experiments.recurrent import pictures
 from experiments.recurrent.config import Config
-from experiments.recurrent.tasks import CLIP, adder, draw_sums, optimizer, reader, through_time, trainer
+from experiments.recurrent.tasks import (
+    CLIP,
+    adder,
+    draw_sums,
+    optimizer,
+    reader,
+    through_time,
+    trainer,
+)
 from jaxcnn import ops
 from jaxcnn.drawing import save
 from jaxcnn.files import write_json
@@ -28,19 +36,38 @@ def run(config: Config) -> str:
     clear_folder(config.out, FILES)
     with Log(config.out / "metrics.jsonl") as log:
         digits = read_digits(config, data, log)
-        adding = {name: add(config, log, clip=clip) for name, clip in (("clipped", True), ("as they come", False))}
-    write_json(config.out / "result.json", {
-        "seed": config.seed, "digits": {"test_accuracy": digits["accuracies"][-1], "epochs": len(digits["accuracies"])},
-        "adding": {name: {"test_error": found["error"], "guessing": GUESS, "largest_gradient": float(np.nanmax(found["norms"]))} for name, found in adding.items()},
-    })  # fmt: skip
+        adding = {
+            name: add(config, log, clip=clip)
+            for name, clip in (("clipped", True), ("as they come", False))
+        }
+    write_json(
+        config.out / "result.json",
+        {
+            "seed": config.seed,
+            "digits": {
+                "test_accuracy": digits["accuracies"][-1],
+                "epochs": len(digits["accuracies"]),
+            },
+            "adding": {
+                name: {
+                    "test_error": found["error"],
+                    "guessing": GUESS,
+                    "largest_gradient": float(np.nanmax(found["norms"])),
+                }
+                for name, found in adding.items()
+            },
+        },
+    )
     save(pictures.digits(digits), config.out / "digits.png")
     save(pictures.adding(adding, config.length, GUESS, CLIP), config.out / "adding.png")
     lines = [
-        f"digits, row by row: {digits['accuracies'][-1]:.2%} of the test images are right after {len(digits['accuracies'])} epochs"
+        f"digits, row by row: {digits['accuracies'][-1]:.2%} of the test images are right after"
+        f" {len(digits['accuracies'])} epochs"
     ]
     for name, found in adding.items():
         lines.append(
-            f"adding, gradients {name}: mean square error {found['error']:.2g} (guessing: {GUESS:.3f}), longest gradient {np.nanmax(found['norms']):.3g}"
+            f"adding, gradients {name}: mean square error {found['error']:.2g} (guessing:"
+            f" {GUESS:.3f}), longest gradient {np.nanmax(found['norms']):.3g}"
         )
     return "\n".join(
         [
@@ -68,11 +95,15 @@ def read_digits(config: Config, data: Images, log: Log) -> dict[str, Any]:
         trainer(model, loss, update, batch),
         jax.jit(lambda p: through_time(model, loss, p, rows[:BATCH], labels[:BATCH])),
     )
-    correct = jax.jit(lambda p: (model.forward(p, {}, test_rows)[0][0].argmax(-1) == test_labels).mean())
+    correct = jax.jit(
+        lambda p: (model.forward(p, {}, test_rows)[0][0].argmax(-1) == test_labels).mean()
+    )
     at, accuracies, losses, before = (params, update.init(params)), [], [], look(params)
     with bar(epochs * per_epoch) as advance:
         for epoch in range(epochs):
-            keys = jax.random.split(jax.random.fold_in(jax.random.key(config.seed), epoch), per_epoch)
+            keys = jax.random.split(
+                jax.random.fold_in(jax.random.key(config.seed), epoch), per_epoch
+            )
             for start in range(0, per_epoch, PART):
                 at, (values, _) = go(at, keys[start : start + PART])
                 losses += np.asarray(values).tolist()
@@ -83,7 +114,8 @@ def read_digits(config: Config, data: Images, log: Log) -> dict[str, Any]:
 
 
 def add(config: Config, log: Log, *, clip: bool) -> dict[str, Any]:
-    """The test error, the loss and the gradient's norm step by step, ‖δ‖ through time at the start and at the end."""
+    """The test error, the loss and the gradient's norm step by step, ‖δ‖ through time at the start
+    and at the end."""
     steps, model, loss = 20 if config.smoke else config.adding_steps, adder(), ops.squared_error
     update = optimizer(RATE, steps, clip=clip)
     key = jax.random.key(config.seed)
@@ -101,5 +133,13 @@ def add(config: Config, log: Log, *, clip: bool) -> dict[str, Any]:
             norms += np.asarray(lengths).tolist()
             advance(f"adding, gradients {name}: loss {losses[-1]:.4f}", len(values))
             log.write(task="adding", gradients=name, step=len(losses), loss=losses[-1])
-    error = float(jax.jit(lambda p: loss(model.forward(p, {}, test[0])[0][0], test[1]).mean())(at[0]))
-    return {"error": error, "losses": losses, "norms": norms, "before": before, "after": look(at[0])}
+    error = float(
+        jax.jit(lambda p: loss(model.forward(p, {}, test[0])[0][0], test[1]).mean())(at[0])
+    )
+    return {
+        "error": error,
+        "losses": losses,
+        "norms": norms,
+        "before": before,
+        "after": look(at[0]),
+    }

@@ -10,11 +10,12 @@ from jaxcnn.command import expect
 
 @dataclasses.dataclass(frozen=True)
 class Config(Common):
-    """Train three small networks on the seesaw's four patterns from many random starts, all in one compiled program.
+    """Train three small networks on the seesaw's four patterns from many random starts, all in one
+    compiled program.
 
-    Counts the epochs to a squared error below 0.005, then shows how their order depends on learning rate, weight decay and the size of the first weights. Writes
-    result.json, epochs.png and settings.png into --out.
-    """
+    Counts the epochs to a squared error below 0.005, then shows how their order depends on learning
+    rate, weight decay and the size of the first weights. Writes result.json, epochs.png and
+    settings.png into --out."""
 
     out: Path = Path("runs/seesaw")
     starts: int = 1000
@@ -32,6 +33,10 @@ class Config(Common):
         super().check()
         expect(self.starts >= 1, "--starts", "an integer ≥ 1", self.starts)
         expect(self.epochs >= 1, "--epochs", "an integer ≥ 1", self.epochs)
-        expect(0 < self.learning_rate < math.inf, "--learning-rate", "a number > 0", self.learning_rate)
-        expect(0 <= self.weight_decay < math.inf, "--weight-decay", "a number ≥ 0", self.weight_decay)
+        expect(
+            0 < self.learning_rate < math.inf, "--learning-rate", "a number > 0", self.learning_rate
+        )
+        expect(
+            0 <= self.weight_decay < math.inf, "--weight-decay", "a number ≥ 0", self.weight_decay
+        )
         expect(0 < self.scale < math.inf, "--scale", "a number > 0", self.scale)

@@ -9,11 +9,17 @@ from matplotlib.figure import Figure
 from jaxcnn.drawing import ACCENT, INK, REFERENCE, plain_ticks, style
 
 COLOURS: dict[str, str] = dict(
-    zip(("MLP, sigmoid", "MLP, softmax", "CNN, softmax"), ("#64748b", REFERENCE, ACCENT), strict=True)
+    zip(
+        ("MLP, sigmoid", "MLP, softmax", "CNN, softmax"),
+        ("#64748b", REFERENCE, ACCENT),
+        strict=True,
+    )
 )
 
 
-def arrivals(epochs: Mapping[str, np.ndarray], cap: int, document: Mapping[str, int | None]) -> Figure:
+def arrivals(
+    epochs: Mapping[str, np.ndarray], cap: int, document: Mapping[str, int | None]
+) -> Figure:
     """The share of the networks that has arrived, by epoch."""
     figure = Figure(figsize=(8.5, 4.6), layout="constrained")
     ax = figure.subplots()
@@ -21,7 +27,14 @@ def arrivals(epochs: Mapping[str, np.ndarray], cap: int, document: Mapping[str, 
     for name, counts in epochs.items():
         there = np.sort(counts[counts <= cap])
         share = 100 * np.arange(1, len(there) + 1) / len(counts)
-        ax.step([*there, cap], [*share, share[-1] if len(share) else 0], where="post", color=COLOURS[name], linewidth=2, label=f"{name}: {len(there) / len(counts):.0%}")  # fmt: skip
+        ax.step(
+            [*there, cap],
+            [*share, share[-1] if len(share) else 0],
+            where="post",
+            color=COLOURS[name],
+            linewidth=2,
+            label=f"{name}: {len(there) / len(counts):.0%}",
+        )
         at = document[name]
         if at:
             ax.axvline(at, color=COLOURS[name], linewidth=1, linestyle=":")
@@ -50,18 +63,25 @@ def settings(table: list[dict[str, Any]]) -> Figure:
         found = [row["networks"][name] for row in table]
         at = rows + 0.22 * (number - 1)
         left.barh(at, [100 * f["arrived"] for f in found], height=0.2, color=colour, label=name)
-        right.plot([f["quartiles"][1] or np.nan for f in found], at, "o", color=colour, markersize=5)
+        right.plot(
+            [f["quartiles"][1] or np.nan for f in found], at, "o", color=colour, markersize=5
+        )
     style(left, "Share that arrives", "%", grid="x")
     style(right, "Median epoch (none: the median never arrives)", "epoch", grid="x")
     right.set_xscale("log")
     plain_ticks(right.xaxis)
     left.set_yticks(
         rows,
-        [f"rate {r['learning_rate']:g}, decay {r['weight_decay']:g}, scale {r['scale']:g}" for r in table],
+        [
+            f"rate {r['learning_rate']:g}, decay {r['weight_decay']:g}, scale {r['scale']:g}"
+            for r in table
+        ],
         fontsize=8,
     )
     left.invert_yaxis()
     left.set_xlim(0, 100)
     left.margins(y=0.02)
-    figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False)
+    figure.legend(
+        *left.get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False
+    )
     return figure

@@ -1,4 +1,5 @@
-"""Three networks on four patterns: thousands of them at once, by ``vmap``, until all have arrived or time is up."""
+"""Three networks on four patterns: thousands of them at once, by ``vmap``, until all have arrived
+or time is up."""
 
 import math
 from collections.abc import Callable
@@ -14,7 +15,9 @@ from jaxcnn import layers, models, ops, value_and_grad
 from jaxcnn.layers import Layer
 from jaxcnn.op import Op
 
-PATTERNS = jnp.array([[1, 1, 0, 0, 0], [0, 1, 1, 0, 0], [0, 0, 1, 1, 0], [0, 0, 0, 1, 1]], jnp.float32)[:, :, None]
+PATTERNS = jnp.array(
+    [[1, 1, 0, 0, 0], [0, 1, 1, 0, 0], [0, 0, 1, 1, 0], [0, 0, 0, 1, 1]], jnp.float32
+)[:, :, None]
 SIDES = jnp.array([0, 0, 1, 1])
 LOOK = 1000  # epochs after which the document gives an error
 ARRIVED = 0.005  # Σ (output − target)² over the four patterns
@@ -22,7 +25,9 @@ ARRIVED = 0.005  # Σ (output − target)² over the four patterns
 
 def _mlp(**output: Layer) -> Layer:
     hidden = {"hidden": layers.dense(2, bias=False), "sigmoid": layers.activation("sigmoid")}
-    return layers.serial(flatten=layers.flatten(), **hidden, scores=layers.dense(2, bias=False), **output)
+    return layers.serial(
+        flatten=layers.flatten(), **hidden, scores=layers.dense(2, bias=False), **output
+    )
 
 
 WEIGHTS = 14  # of the largest of the three
@@ -34,11 +39,14 @@ NETWORKS: dict[str, tuple[Layer, Op, Op | None]] = {
 }
 
 
-def epochs_until(name: str, cap: int, settings: jax.Array, noise: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """After how many epochs each network's error is below ARRIVED, ``cap`` + 1 where it never is; and its error after LOOK epochs, NaN where all arrived before: (starts,) each.
+def epochs_until(
+    name: str, cap: int, settings: jax.Array, noise: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """After how many epochs each network's error is below ARRIVED, ``cap`` + 1 where it never is;
+    and its error after LOOK epochs, NaN where all arrived before: (starts,) each.
 
-    ``settings``: learning rate, weight decay, scale. ``noise`` (starts, n): the first weights at scale 1, as many as are needed of each row.
-    """
+    ``settings``: learning rate, weight decay, scale. ``noise`` (starts, n): the first weights at
+    scale 1, as many as are needed of each row."""
     model, loss, output = NETWORKS[name]
     rate, decay, scale = settings
     targets = jax.nn.one_hot(SIDES, 2) if output is None else SIDES
@@ -79,13 +87,23 @@ def epochs_until(name: str, cap: int, settings: jax.Array, noise: jax.Array) -> 
     return lax.while_loop(going, advance, (0, params, never, unseen))[2:]
 
 
-def program(starts: int, cap: int) -> Callable[[jax.Array, jax.Array], dict[str, tuple[jax.Array, jax.Array]]]:
-    """A compiled ``(settings, noise) -> epochs and errors of each network``, all three in one program; ``noise`` (networks, starts, n). Each device trains its share of the starts."""
+def program(
+    starts: int, cap: int
+) -> Callable[[jax.Array, jax.Array], dict[str, tuple[jax.Array, jax.Array]]]:
+    """A compiled ``(settings, noise) -> epochs and errors of each network``, all three in one
+    program; ``noise`` (networks, starts, n). Each device trains its share of the starts."""
     devices = math.gcd(starts, jax.device_count())
-    mesh = jax.make_mesh((devices,), ("starts",), axis_types=(AxisType.Auto,), devices=jax.devices()[:devices])
+    mesh = jax.make_mesh(
+        (devices,), ("starts",), axis_types=(AxisType.Auto,), devices=jax.devices()[:devices]
+    )
 
     def all_three(settings: jax.Array, noise: jax.Array) -> dict[str, tuple[jax.Array, jax.Array]]:
-        return {name: epochs_until(name, cap, settings, own) for name, own in zip(NETWORKS, noise, strict=True)}
+        return {
+            name: epochs_until(name, cap, settings, own)
+            for name, own in zip(NETWORKS, noise, strict=True)
+        }
 
     cut = jax.P(None, "starts")
-    return jax.jit(jax.shard_map(all_three, mesh=mesh, in_specs=(jax.P(), cut), out_specs=jax.P("starts")))
+    return jax.jit(
+        jax.shard_map(all_three, mesh=mesh, in_specs=(jax.P(), cut), out_specs=jax.P("starts"))
+    )

@@ -18,10 +18,16 @@ from experiments.seesaw.training import NETWORKS, WEIGHTS, program
 from jaxcnn.drawing import save
 from jaxcnn.files import write_json
 
-DOCUMENT = {"MLP, sigmoid": None, "MLP, softmax": 324, "CNN, softmax": 261}  # sigmoid: 0.023 after 1000 epochs
+# sigmoid: 0.023 after 1000 epochs
+DOCUMENT = {"MLP, sigmoid": None, "MLP, softmax": 324, "CNN, softmax": 261}
 FILES = "result.json", "epochs.png", "settings.png"
 # learning rate, weight decay, scale
-GRID = [(rate, decay, scale) for decay in (0.0, 0.001, 0.1) for scale in (0.5, 1.0, 2.0) for rate in (0.1, 0.3, 1.0)]
+GRID = [
+    (rate, decay, scale)
+    for decay in (0.0, 0.001, 0.1)
+    for scale in (0.5, 1.0, 2.0)
+    for rate in (0.1, 0.3, 1.0)
+]
 FEWER = 100  # starts, for each of the other settings
 
 
@@ -32,7 +38,8 @@ def run(config: Config) -> str:
     starts, cap, grid = (20, 50, GRID[:2]) if config.smoke else (config.starts, config.epochs, GRID)
     chosen = config.learning_rate, config.weight_decay, config.scale
     noise = jnp.asarray(
-        np.random.default_rng(config.seed).standard_normal((len(NETWORKS), starts, WEIGHTS)), jnp.float32
+        np.random.default_rng(config.seed).standard_normal((len(NETWORKS), starts, WEIGHTS)),
+        jnp.float32,
     )
     began = time.perf_counter()
     found = jax.block_until_ready(program(starts, cap)(jnp.array(chosen), noise))
@@ -41,21 +48,44 @@ def run(config: Config) -> str:
     errors = {name: float(np.median(error)) for name, (_, error) in found.items()}
     few = noise[:, :FEWER]
     fewer, table = program(few.shape[1], cap), []
-    for rate, decay, scale in track(grid, "learning rate {0[0]}, weight decay {0[1]}, scale {0[2]}".format):
-        counts = {n: np.asarray(c) for n, (c, _) in fewer(jnp.array([rate, decay, scale]), few).items()}
+    for rate, decay, scale in track(
+        grid, "learning rate {0[0]}, weight decay {0[1]}, scale {0[2]}".format
+    ):
+        counts = {
+            n: np.asarray(c) for n, (c, _) in fewer(jnp.array([rate, decay, scale]), few).items()
+        }
         networks = {n: summary(c, cap) for n, c in counts.items()}
-        table.append({"learning_rate": rate, "weight_decay": decay, "scale": scale, "networks": networks})
+        table.append(
+            {"learning_rate": rate, "weight_decay": decay, "scale": scale, "networks": networks}
+        )
     networks = {
-        name: summary(counts, cap)
-        | {"document": DOCUMENT[name], "error_after_1000": None if math.isnan(errors[name]) else errors[name]}
+        name: (
+            summary(counts, cap)
+            | {
+                "document": DOCUMENT[name],
+                "error_after_1000": None if math.isnan(errors[name]) else errors[name],
+            }
+        )
         for name, counts in epochs.items()
     }
     settings = dict(zip(("learning_rate", "weight_decay", "scale"), chosen, strict=True))
-    write_json(config.out / "result.json", {"seconds": seconds, "starts": starts, "cap": cap, **settings, "seed": config.seed, "networks": networks, "grid": table})  # fmt: skip
+    write_json(
+        config.out / "result.json",
+        {
+            "seconds": seconds,
+            "starts": starts,
+            "cap": cap,
+            **settings,
+            "seed": config.seed,
+            "networks": networks,
+            "grid": table,
+        },
+    )
     save(pictures.arrivals(epochs, cap, DOCUMENT), config.out / "epochs.png")
     save(pictures.settings(table), config.out / "settings.png")
     lines = [
-        f"{starts} networks of each kind, up to {cap} epochs, in {seconds:.1f} s with compiling; how many epochs they took:"
+        f"{starts} networks of each kind, up to {cap} epochs, in {seconds:.1f} s with compiling;"
+        " how many epochs they took:"
     ]
     lines += [
         f"  {name:<14}{_told(s)}; the document: {s['document'] or '0.023 after 1000 epochs'}"
@@ -64,7 +94,8 @@ def run(config: Config) -> str:
     for of_all, whose in ((True, "all, arrived or not"), (False, "those that arrive")):
         found_order, count = order(networks, of_all=of_all), agreeing(table, of_all=of_all)
         lines.append(
-            f"  by the median of {whose}: {found_order}; the document's order in {count} of {len(table)} settings"
+            f"  by the median of {whose}: {found_order}; the document's order in {count} of"
+            f" {len(table)} settings"
         )
     return "\n".join(
         [
@@ -76,7 +107,8 @@ def run(config: Config) -> str:
 
 
 def summary(epochs: np.ndarray, cap: int) -> dict[str, Any]:
-    """Share that arrives; quartiles among all, null where a quartile never arrives; the median of those that arrive, null if none does."""
+    """Share that arrives; quartiles among all, null where a quartile never arrives; the median of
+    those that arrive, null if none does."""
     quartiles = np.quantile(epochs, [0.25, 0.5, 0.75], method="inverted_cdf")
     there = epochs[epochs <= cap]
     return {
@@ -87,7 +119,8 @@ def summary(epochs: np.ndarray, cap: int) -> dict[str, Any]:
 
 
 def median(found: dict[str, Any], *, of_all: bool) -> float | None:
-    """Of all networks, None where it never arrives; or of those that arrive, None where none does."""
+    """Of all networks, None where it never arrives; or of those that arrive, None where none
+    does."""
     return found["quartiles"][1] if of_all else found["median_of_arrived"]
 
 
@@ -111,6 +144,7 @@ def _told(found: dict[str, Any]) -> str:
     low, middle, high = map(epoch, found["quartiles"])
     error = found["error_after_1000"]
     return (
-        f"{found['arrived']:5.1%} arrive, median {middle} (quartiles {low} to {high}), of those that arrive {epoch(found['median_of_arrived'])}"
+        f"{found['arrived']:5.1%} arrive, median {middle} (quartiles {low} to {high}), of those"
+        f" that arrive {epoch(found['median_of_arrived'])}"
         + ("" if error is None else f"; median error after 1000 epochs {error:.2g}")
     )

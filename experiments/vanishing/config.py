@@ -9,7 +9,8 @@ from jaxcnn.command import expect
 
 @dataclasses.dataclass(frozen=True)
 class Config(OnImages):
-    """Measure the norm of δ by layer in networks of 2 to 50 layers, with sigmoid, tanh, ReLU and softplus, at several initial scales, before and after training on MNIST.
+    """Measure the norm of δ by layer in networks of 2 to 50 layers, with sigmoid, tanh, ReLU and
+    softplus, at several initial scales, before and after training on MNIST.
 
     Writes result.json, deltas.png, depth.png and silent.png into --out.
     """

@@ -1,4 +1,5 @@
-"""One deep network: its δ by layer, its silent units and its accuracy, before and after training. The scales are trained side by side by ``vmap``."""
+"""One deep network: its δ by layer, its silent units and its accuracy, before and after training.
+The scales are trained side by side by ``vmap``."""
 
 from typing import Any, NamedTuple
 
@@ -20,7 +21,9 @@ LOSS = ops.softmax_cross_entropy
 
 
 class Measured(NamedTuple):
-    """Each with a leading axis for the scales. ``norms``, ``silent``, ``silent_deltas``: (scale, depth), from the first layer up; ``correct``: of the test images; ``correct_in_training``: of the first 2,000 training images."""
+    """Each with a leading axis for the scales. ``norms``, ``silent``, ``silent_deltas``: (scale,
+    depth), from the first layer up; ``correct``: of the test images; ``correct_in_training``: of
+    the first 2,000 training images."""
 
     norms: jax.Array
     silent: jax.Array
@@ -33,11 +36,14 @@ def network(activation: str, depth: int, classes: int) -> Serial:
     """``depth`` hidden layers, all alike but for the first, whose input is the image."""
     block = layers.serial(dense=layers.dense(WIDTH), act=layers.activation(activation))
     deeper = {"rest": layers.repeat(block, depth - 1)} if depth > 1 else {}
-    return layers.serial(flatten=layers.flatten(), first=block, **deeper, scores=layers.dense(classes))
+    return layers.serial(
+        flatten=layers.flatten(), first=block, **deeper, scores=layers.dense(classes)
+    )
 
 
 def start(model: Serial, shape: tuple[int, ...], key: jax.Array, scale: jax.Array) -> Any:
-    """Normal weights with standard deviation scale/√(inputs), biases 0; the scores always start at scale 1."""
+    """Normal weights with standard deviation scale/√(inputs), biases 0; the scores always start at
+    scale 1."""
     params, _ = model.init(key, shape)
     leaves, tree = jax.tree.flatten_with_path(params)
     keys = jax.random.split(key, len(leaves))
@@ -46,15 +52,18 @@ def start(model: Serial, shape: tuple[int, ...], key: jax.Array, scale: jax.Arra
         if path[-1].key == "bias":
             return jnp.zeros_like(leaf)
         size = 1.0 if path[0].key == "scores" else scale
-        return size * initializers.variance_scaling(1.0, "fan_in", "normal", batch_axis=range(leaf.ndim - 2))(
-            key, leaf.shape
-        )
+        return size * initializers.variance_scaling(
+            1.0, "fan_in", "normal", batch_axis=range(leaf.ndim - 2)
+        )(key, leaf.shape)
 
-    return tree.unflatten([draw(path, k, leaf) for k, (path, leaf) in zip(keys, leaves, strict=True)])
+    return tree.unflatten(
+        [draw(path, k, leaf) for k, (path, leaf) in zip(keys, leaves, strict=True)]
+    )
 
 
 def measure(model: Serial, depth: int, params: Any, data: Images) -> Measured:
-    """On the first images of the training set, in float64: in fifty layers δ fades to 1e-31 and grows to 1e21, and the square of that is no float32."""
+    """On the first images of the training set, in float64: in fifty layers δ fades to 1e-31 and
+    grows to 1e21, and the square of that is no float32."""
     params, data = jax.tree.map(_in_float64, (params, data))
     x, labels = (part[: 2 * BATCH] for part in data.train)
     (scores, _), residuals = model.forward(params, {}, x)
@@ -62,17 +71,21 @@ def measure(model: Serial, depth: int, params: Any, data: Images) -> Measured:
     dy, _ = LOSS.pull(saved, jnp.full_like(losses, 1 / len(losses)))
     found, outputs = deltas(model, residuals, dy), activations(model, params, {}, x)
     names = ["first", *(f"rest/{number}" for number in range(depth - 1))]
-    d = jnp.stack([found[f"{name}/dense"] for name in names])  # ∂loss/∂(what goes into the activation)
+    # ∂loss/∂(what goes into the activation)
+    d = jnp.stack([found[f"{name}/dense"] for name in names])
     y = jnp.stack([outputs[f"{name}/act"] for name in names])
     correct = [
         (model.forward(params, {}, x)[0][0].argmax(-1) == labels).mean()
         for x, labels in (data.test, (data.train[0][:2000], data.train[1][:2000]))
     ]
-    return Measured(jnp.sqrt(jnp.square(d).sum((1, 2))), (y == 0).mean((1, 2)), (d == 0).mean((1, 2)), *correct)
+    return Measured(
+        jnp.sqrt(jnp.square(d).sum((1, 2))), (y == 0).mean((1, 2)), (d == 0).mean((1, 2)), *correct
+    )
 
 
 def best(trained: Measured) -> int:
-    """Which scale learned best, by the training images: those that the network is judged by have no say in it."""
+    """Which scale learned best, by the training images: those that the network is judged by have no
+    say in it."""
     return int(np.argmax(trained.correct_in_training))
 
 

@@ -16,15 +16,30 @@ SMALLEST, LARGEST = 1e-35, 1e25
 
 
 def fading(found: Found, names: Sequence[str], depth: int, scales: Sequence[float]) -> Figure:
-    """‖δ‖ of each layer of the deepest network: a column for each activation, a line for each scale."""
+    """‖δ‖ of each layer of the deepest network: a column for each activation, a line for each
+    scale."""
 
     def draw(ax: Axes, measured: Measured) -> None:
         for number, colour in enumerate(_colours(len(scales))):
-            ax.plot(np.arange(1, depth + 1), measured.norms[number], color=colour, linewidth=1.8, label=f"scale {scales[number]:.3g}")  # fmt: skip
+            ax.plot(
+                np.arange(1, depth + 1),
+                measured.norms[number],
+                color=colour,
+                linewidth=1.8,
+                label=f"scale {scales[number]:.3g}",
+            )
         ax.set_yscale("log")
         ax.set_ylim(SMALLEST, LARGEST)
 
-    return _grid(found, names, depth, f"‖δ‖ by layer, {depth} layers", "layer (1: next to the image)", "‖δ‖", draw)
+    return _grid(
+        found,
+        names,
+        depth,
+        f"‖δ‖ by layer, {depth} layers",
+        "layer (1: next to the image)",
+        "‖δ‖",
+        draw,
+    )
 
 
 def silent(found: Found, names: Sequence[str], depth: int, scales: Sequence[float]) -> Figure:
@@ -34,7 +49,11 @@ def silent(found: Found, names: Sequence[str], depth: int, scales: Sequence[floa
         for number, colour in enumerate(_colours(len(scales))):
             layers = np.arange(1, depth + 1)
             ax.plot(
-                layers, 100 * measured.silent[number], color=colour, linewidth=1.8, label=f"scale {scales[number]:.3g}"
+                layers,
+                100 * measured.silent[number],
+                color=colour,
+                linewidth=1.8,
+                label=f"scale {scales[number]:.3g}",
             )
             ax.plot(layers, 100 * measured.silent_deltas[number], ":", color=colour, linewidth=1.8)
         ax.set_ylim(-2, 102)
@@ -50,8 +69,11 @@ def silent(found: Found, names: Sequence[str], depth: int, scales: Sequence[floa
     )
 
 
-def by_depth(found: Found, names: Sequence[str], depths: Sequence[int], scales: Sequence[float]) -> Figure:
-    """How much of δ reaches the first layer, and how well the network learns, against depth; each at the scale that learns best."""
+def by_depth(
+    found: Found, names: Sequence[str], depths: Sequence[int], scales: Sequence[float]
+) -> Figure:
+    """How much of δ reaches the first layer, and how well the network learns, against depth; each
+    at the scale that learns best."""
     figure = Figure(figsize=(11, 4.6), layout="constrained")
     left, right = figure.subplots(1, 2)
     style(left, "‖δ‖ at the first layer over the last, at the start", "layers")
@@ -76,7 +98,9 @@ def by_depth(found: Found, names: Sequence[str], depths: Sequence[int], scales: 
     return figure
 
 
-def _grid(found: Found, names: Sequence[str], depth: int, title: str, x: str, y: str, draw) -> Figure:
+def _grid(
+    found: Found, names: Sequence[str], depth: int, title: str, x: str, y: str, draw
+) -> Figure:
     figure = Figure(figsize=(3.4 * len(names), 6.4), layout="constrained")
     axes = figure.subplots(2, len(names), sharex=True, sharey=True)
     for column, name in enumerate(names):
@@ -85,7 +109,9 @@ def _grid(found: Found, names: Sequence[str], depth: int, title: str, x: str, y:
             style(ax, f"{name}, {when}", x if row else "", "" if column else y)
             draw(ax, found[name, depth][row])
     figure.suptitle(title, x=0.01, ha="left")
-    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=5, frameon=False)
+    figure.legend(
+        *axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=5, frameon=False
+    )
     return figure
 
 

@@ -37,11 +37,17 @@ def run(config: Config) -> str:
             found[activation, depth] = jax.tree.map(np.asarray, (start, end))
             log.write(**_row(activation, depth, *found[activation, depth]))
     rows = [_row(*job, *found[job]) for job in jobs]
-    write_json(config.out / "result.json", {"seed": config.seed, "steps": steps, "scales": SCALES, "rows": rows})
+    write_json(
+        config.out / "result.json",
+        {"seed": config.seed, "steps": steps, "scales": SCALES, "rows": rows},
+    )
     save(pictures.fading(found, ACTIVATIONS, max(depths), SCALES), config.out / "deltas.png")
     save(pictures.by_depth(found, ACTIVATIONS, depths, SCALES), config.out / "depth.png")
     save(pictures.silent(found, ACTIVATIONS, max(depths), SCALES), config.out / "silent.png")
-    lines = [f"{name:<9}{depth:>3} layers: {_told(*measured)}" for (name, depth), measured in found.items()]
+    lines = [
+        f"{name:<9}{depth:>3} layers: {_told(*measured)}"
+        for (name, depth), measured in found.items()
+    ]
     return "\n".join(
         [
             *lines,
@@ -63,4 +69,7 @@ def _told(start: Measured, end: Measured) -> str:
     at = best(end)
     with np.errstate(all="ignore"):
         fades = start.norms[at, 0] / start.norms[at, -1]
-    return f"learns best with scale {SCALES[at]:.3g}: {end.correct[at]:.1%} of the test images right; there, ‖δ‖ at the first layer over the last was {fades:.1e} at the start"
+    return (
+        f"learns best with scale {SCALES[at]:.3g}: {end.correct[at]:.1%} of the test images right;"
+        f" there, ‖δ‖ at the first layer over the last was {fades:.1e} at the start"
+    )

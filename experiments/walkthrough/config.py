@@ -12,9 +12,9 @@ from jaxcnn.command import InputError, expect
 class Config(OnImages):
     """Walk through a network, forward and back: every value, every δ, and the rule that made it.
 
-    The seesaw is the worked example of the lecture, and stands beside the numbers printed there; any other model is walked through on a test image. Prints the walk, and
-    writes it to result.json and, with pictures, to walkthrough.html in --out.
-    """
+    The seesaw is the worked example of the lecture, and stands beside the numbers printed there;
+    any other model is walked through on a test image. Prints the walk, and writes it to result.json
+    and, with pictures, to walkthrough.html in --out."""
 
     out: Path = Path("runs/walkthrough")
     model: Literal["seesaw", "mlp", "lenet", "vgg6", "resnet20"] = "seesaw"
@@ -30,4 +30,7 @@ class Config(OnImages):
         expect(self.steps >= 0, "--steps", "an integer ≥ 0", self.steps)
         for flag, given in (("image", self.image is not None), ("steps", self.steps != Config.steps), ("data-dir", self.data_dir != MNIST_DIR)):  # fmt: skip
             if self.model == "seesaw" and given:
-                raise InputError(f"--{flag} is not for the seesaw, which has a pattern and weights of its own; give --model lenet, too")  # fmt: skip
+                raise InputError(
+                    f"--{flag} is not for the seesaw, which has a pattern and weights of its own;"
+                    " give --model lenet, too"
+                )

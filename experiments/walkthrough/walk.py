@@ -46,14 +46,30 @@ def walk(model: Layer, params: Any, state: Any, x: jax.Array, target: jax.Array,
     gradients, dx = model.backward(residuals, dy)
     stages = []
     for path, layer, _ in leaves(model, residuals, ()):
-        name, ops = "/".join(path), [link.op for link in layer.links] if isinstance(layer, Chain) else []
+        name, ops = (
+            "/".join(path),
+            [link.op for link in layer.links] if isinstance(layer, Chain) else [],
+        )
         rules = tuple(f"{op.name}: {op.equation}" for op in ops) or (type(layer).__name__.lower(),)
         keeps = "; ".join(f"{op.name} keeps {op.keeps}" for op in ops if op.keeps)
-        stages.append(Stage(name, rules, keeps, outputs[name], errors[name], _at(params, path), _at(gradients, path)))
+        stages.append(
+            Stage(
+                name,
+                rules,
+                keeps,
+                outputs[name],
+                errors[name],
+                _at(params, path),
+                _at(gradients, path),
+            )
+        )
     return Walk(x, dx, tuple(stages), scores, float(losses.mean()))
 
 
 def _at(tree: Any, path: tuple[str, ...]) -> dict[str, jax.Array]:
     for name in path:
         tree = tree.get(name, {})
-    return {"/".join(str(k.key) for k in keys): leaf for keys, leaf in jax.tree_util.tree_leaves_with_path(tree)}
+    return {
+        "/".join(str(k.key) for k in keys): leaf
+        for keys, leaf in jax.tree_util.tree_leaves_with_path(tree)
+    }

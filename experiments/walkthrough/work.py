@@ -27,27 +27,49 @@ def run(config: Config) -> str:
             found = sample.walked()
             told = sample.quantities(found)
         clear_folder(config.out, FILES)
-        rows = [{"name": q.name, "rule": q.rule, "value": q.value, "document": q.printed, "why": q.why} for q in told]
+        rows = [
+            {"name": q.name, "rule": q.rule, "value": q.value, "document": q.printed, "why": q.why}
+            for q in told
+        ]
         write_json(config.out / "result.json", {"model": "seesaw", "quantities": rows})
         write_file(config.out / "walkthrough.html", page.seesaw(found, told))
         text = as_text(told)
     else:
         found, target = of_model(config)
         clear_folder(config.out, FILES)
-        write_json(config.out / "result.json", {"model": config.model, "image": config.image or 0, "loss": found.loss, "layers": [_figures(found, n) for n in range(len(found.stages))]})  # fmt: skip
+        write_json(
+            config.out / "result.json",
+            {
+                "model": config.model,
+                "image": config.image or 0,
+                "loss": found.loss,
+                "layers": [_figures(found, n) for n in range(len(found.stages))],
+            },
+        )
         write_file(config.out / "walkthrough.html", page.model(config.model, found, target))
         text = in_short(config.model, found, target)
-    return f"{text}\nResults are in {config.out}: {', '.join(FILES)} (open it in a browser)\nNext: python -m experiments.seesaw"
+    return (
+        f"{text}\nResults are in {config.out}: {', '.join(FILES)} (open it in a browser)\nNext:"
+        " python -m experiments.seesaw"
+    )
 
 
 def of_model(config: Config) -> tuple[Walk, int]:
     """A model, trained for a little while, on one test image; and the image's class."""
     few = (640, 100) if config.smoke else (None, None)
-    (images, labels), (test_images, test_labels), classes = load(config.data_dir, train=few[0], test=few[1])
+    (images, labels), (test_images, test_labels), classes = load(
+        config.data_dir, train=few[0], test=few[1]
+    )
     index = config.image or 0
     if index >= len(test_images):
-        raise InputError(f"--image must be less than the {len(test_images)} test images, got {index}")
-    model: Any = models.mlp((128, classes)) if config.model == "mlp" else models.MODELS[config.model](classes)
+        raise InputError(
+            f"--image must be less than the {len(test_images)} test images, got {index}"
+        )
+    model: Any = (
+        models.mlp((128, classes))
+        if config.model == "mlp"
+        else models.MODELS[config.model](classes)
+    )
     check_takes(model, images.shape[1:], "--data-dir: the model")
     optimizer, key = optax.adam(1e-3), jax.random.key(config.seed)
     state = train.create(model, optimizer, key, images.shape[1:])
@@ -55,11 +77,30 @@ def of_model(config: Config) -> tuple[Walk, int]:
     if steps:
         with bar(steps) as advance:
             state, _ = train.fit(
-                model, ops.softmax_cross_entropy, optimizer, (images, labels), key=key, batch_size=min(64, len(images)), steps=steps, report_every=10,
-                start=state, callbacks=[lambda report, _: advance(f"training: loss {report.loss:.3f}", len(report.losses))],
-            )  # fmt: skip
+                model,
+                ops.softmax_cross_entropy,
+                optimizer,
+                (images, labels),
+                key=key,
+                batch_size=min(64, len(images)),
+                steps=steps,
+                report_every=10,
+                start=state,
+                callbacks=[
+                    lambda report, _: advance(
+                        f"training: loss {report.loss:.3f}", len(report.losses)
+                    )
+                ],
+            )
     chosen = slice(index, index + 1)
-    found = walk(model, state.params, state.state, test_images[chosen], test_labels[chosen], ops.softmax_cross_entropy)
+    found = walk(
+        model,
+        state.params,
+        state.state,
+        test_images[chosen],
+        test_labels[chosen],
+        ops.softmax_cross_entropy,
+    )
     return found, int(test_labels[index])
 
 
@@ -82,24 +123,39 @@ def in_short(name: str, found: Walk, target: int) -> str:
     """A line a layer: forward on the left, back on the right."""
     p = jax.nn.softmax(found.scores[0])
     lines = [
-        f"{name} on an image of class {target}: p[{target}] = {p[target]:.4f}, loss {found.loss:.4f}, taken for {int(p.argmax())}",
+        (
+            f"{name} on an image of class {target}: p[{target}] = {p[target]:.4f}, loss"
+            f" {found.loss:.4f}, taken for {int(p.argmax())}"
+        ),
         "",
     ]
-    lines += [f"{'layer':<24}{'output':<16}{'from … to':<22}{'zero':>6}   {'‖δ‖':<10}{'‖gradient‖':<22}rule"]
+    lines += [
+        f"{'layer':<24}{'output':<16}{'from … to':<22}{'zero':>6}  "
+        f" {'‖δ‖':<10}{'‖gradient‖':<22}rule"
+    ]
     for stage, n in zip(found.stages, range(len(found.stages)), strict=True):
         f = _figures(found, n)
         span = f"{f['smallest']:.3g} … {f['largest']:.3g}"
         gradients = ", ".join(f"{norm:.2g}" for norm in f["gradient_norms"].values())
         lines.append(
-            f"{stage.name:<24}{'×'.join(map(str, stage.y.shape[1:])):<16}{span:<22}{f['zero']:>6.0%}   {f['delta_norm']:<10.3g}{gradients:<22}{stage.rules[0]}"
+            f"{stage.name:<24}{'×'.join(map(str, stage.y.shape[1:])):<16}{span:<22}{f['zero']:>6.0%}"
+            f"   {f['delta_norm']:<10.3g}{gradients:<22}{stage.rules[0]}"
         )
-    return "\n".join([*lines, f"{'(the image)':<24}{'':<44}   {float(jnp.linalg.norm(found.dx)):<10.3g}"])
+    return "\n".join(
+        [*lines, f"{'(the image)':<24}{'':<44}   {float(jnp.linalg.norm(found.dx)):<10.3g}"]
+    )
 
 
 def _figures(found: Walk, number: int) -> dict[str, Any]:
     stage = found.stages[number]
     y = np.asarray(stage.y)
     return {
-        "name": stage.name, "rules": stage.rules, "shape": y.shape[1:], "smallest": float(y.min()), "largest": float(y.max()), "zero": float((y == 0).mean()),
-        "delta_norm": float(jnp.linalg.norm(stage.delta)), "gradient_norms": {n: float(jnp.linalg.norm(g)) for n, g in stage.gradients.items()},
-    }  # fmt: skip
+        "name": stage.name,
+        "rules": stage.rules,
+        "shape": y.shape[1:],
+        "smallest": float(y.min()),
+        "largest": float(y.max()),
+        "zero": float((y == 0).mean()),
+        "delta_norm": float(jnp.linalg.norm(stage.delta)),
+        "gradient_norms": {n: float(jnp.linalg.norm(g)) for n, g in stage.gradients.items()},
+    }

@@ -1,4 +1,5 @@
-"""Data sets from files, as NumPy arrays; batches of sets that do not fit in memory; images drawn anew (:mod:`jaxcnn.data.augment`)."""
+"""Data sets from files, as NumPy arrays; batches of sets that do not fit in memory; images drawn
+anew (:mod:`jaxcnn.data.augment`)."""
 
 from jaxcnn.data.cifar import load_cifar10
 from jaxcnn.data.dataset import DataError, DataNotFoundError, Dataset

@@ -1,12 +1,15 @@
-"""Images drawn anew in every step: moved, mirrored, turned, resized, or cut out, inside the compiled program, from an explicit key.
+"""Images drawn anew in every step: moved, mirrored, turned, resized, or cut out, inside the
+compiled program, from an explicit key.
 
     warped[p]  = x(A p + t)         bilinear between pixels, ``fill`` outside
     cropped[p] = x[p + t]           t whole pixels, from −pad to pad; ``fill`` outside
     flipped[p] = x[p] or x[p, its columns from right to left], each with probability ½
     cut[p]     = fill where p is in a square of ``size`` about a random pixel, else x[p]          (DeVries & Taylor 2017)
 
-A turns by up to ``degrees`` and resizes by a factor within 1 ± ``zoom``; t moves by up to ``shift`` pixels; all uniform, for each image its own. Pixels at whole places
-are read exactly. What an image becomes depends on the key and its place in the batch, and not on the devices over which the batch is spread; nothing is sent between them.
+A turns by up to ``degrees`` and resizes by a factor within 1 ± ``zoom``; t moves by up to ``shift``
+pixels; all uniform, for each image its own. Pixels at whole places are read exactly. What an image
+becomes depends on the key and its place in the batch, and not on the devices over which the batch
+is spread; nothing is sent between them.
 
 >>> import jax, jax.numpy as jnp
 >>> x = jnp.arange(9.0).reshape(1, 3, 3, 1)
@@ -32,9 +35,16 @@ Augment: TypeAlias = Callable[[jax.Array, Any], Any]
 
 
 def warp(
-    key: jax.Array, x: jax.Array, *, shift: float = 2.0, degrees: float = 10.0, zoom: float = 0.1, fill: float = 0.0
+    key: jax.Array,
+    x: jax.Array,
+    *,
+    shift: float = 2.0,
+    degrees: float = 10.0,
+    zoom: float = 0.1,
+    fill: float = 0.0,
 ) -> jax.Array:
-    """``x`` (n, h, w, c), each image moved, turned about its middle, and resized; of integers, the nearest. Raises ValueError for other shapes, and for settings below 0 or zoom ≥ 1."""
+    """``x`` (n, h, w, c), each image moved, turned about its middle, and resized; of integers, the
+    nearest. Raises ValueError for other shapes, and for settings below 0 or zoom ≥ 1."""
     _check_images("warp", x)
     for name, value in (("shift", shift), ("degrees", degrees), ("zoom", zoom)):
         if (
@@ -42,13 +52,18 @@ def warp(
             or not isinstance(value, int | float)
             or not 0 <= value < (1 if name == "zoom" else math.inf)
         ):
-            raise setting_error("warp", name, "in [0, 1)" if name == "zoom" else "a number ≥ 0", value)
+            raise setting_error(
+                "warp", name, "in [0, 1)" if name == "zoom" else "a number ≥ 0", value
+            )
     n, h, w, _ = x.shape
     keys = jax.random.split(key, 3)
     angle = jnp.radians(degrees) * jax.random.uniform(keys[0], (n,), minval=-1, maxval=1)
     size = 1 + zoom * jax.random.uniform(keys[1], (n,), minval=-1, maxval=1)
     move = shift * jax.random.uniform(keys[2], (n, 2), minval=-1, maxval=1)
-    down, across = jnp.arange(h)[None, :, None] - (h - 1) / 2, jnp.arange(w)[None, None] - (w - 1) / 2
+    down, across = (
+        jnp.arange(h)[None, :, None] - (h - 1) / 2,
+        jnp.arange(w)[None, None] - (w - 1) / 2,
+    )
     cos, sin = (jnp.cos(angle) / size)[:, None, None], (jnp.sin(angle) / size)[:, None, None]
     rows = cos * down - sin * across + (h - 1) / 2 + move[:, 0, None, None]
     columns = sin * down + cos * across + (w - 1) / 2 + move[:, 1, None, None]
@@ -57,7 +72,8 @@ def warp(
 
 
 def crop(key: jax.Array, x: jax.Array, *, pad: int = 4, fill: float = 0) -> jax.Array:
-    """``x`` (n, h, w, c), each image with a border of ``pad`` pixels, cut back to its size at a random place. Raises ValueError for other shapes, pad < 1, or a ``fill`` that x cannot hold."""
+    """``x`` (n, h, w, c), each image with a border of ``pad`` pixels, cut back to its size at a
+    random place. Raises ValueError for other shapes, pad < 1, or a ``fill`` that x cannot hold."""
     _check_images("crop", x, fill)
     check_counts("crop", pad=pad)
     n, h, w, _ = x.shape
@@ -67,15 +83,20 @@ def crop(key: jax.Array, x: jax.Array, *, pad: int = 4, fill: float = 0) -> jax.
 
 
 def flip(key: jax.Array, x: jax.Array) -> jax.Array:
-    """``x`` (n, h, w, c), each image mirrored left to right with probability ½. Raises ValueError for other shapes."""
+    """``x`` (n, h, w, c), each image mirrored left to right with probability ½. Raises ValueError
+    for other shapes."""
     _check_images("flip", x)
     n, _, w, _ = x.shape
-    columns = jnp.where(jax.random.bernoulli(key, shape=(n, 1)), jnp.arange(w)[None, ::-1], jnp.arange(w)[None])
+    columns = jnp.where(
+        jax.random.bernoulli(key, shape=(n, 1)), jnp.arange(w)[None, ::-1], jnp.arange(w)[None]
+    )
     return _read(x, None, columns)
 
 
 def cutout(key: jax.Array, x: jax.Array, *, size: int = 8, fill: float = 0) -> jax.Array:
-    """``x`` (n, h, w, c), each image with a square of ``size`` pixels, its middle anywhere in the image, set to ``fill``. Raises ValueError for other shapes, size < 1, or a ``fill`` that x cannot hold."""
+    """``x`` (n, h, w, c), each image with a square of ``size`` pixels, its middle anywhere in the
+    image, set to ``fill``. Raises ValueError for other shapes, size < 1, or a ``fill`` that x
+    cannot hold."""
     _check_images("cutout", x, fill)
     check_counts("cutout", size=size)
     n, h, w, _ = x.shape
@@ -91,7 +112,8 @@ def cutout(key: jax.Array, x: jax.Array, *, size: int = 8, fill: float = 0) -> j
 
 
 def in_turn(*augments: Augment) -> Augment:
-    """``augment(key, x)`` that applies each to what the one before it made, with a key of its own. Settings by ``functools.partial(crop, pad=2)``."""
+    """``augment(key, x)`` that applies each to what the one before it made, with a key of its own.
+    Settings by ``functools.partial(crop, pad=2)``."""
 
     def augment(key: jax.Array, x: Any) -> Any:
         for number, one in enumerate(augments):
@@ -111,7 +133,8 @@ def _check_images(name: str, x: jax.Array, fill: float = 0) -> None:
 
 
 def _read(x: jax.Array, rows: jax.Array | None, columns: jax.Array) -> jax.Array:
-    """Of each image of ``x`` its own ``rows`` (n, h) and ``columns`` (n, w): on a CPU several times as fast as slices under ``vmap``, and split by images without communication."""
+    """Of each image of ``x`` its own ``rows`` (n, h) and ``columns`` (n, w): on a CPU several times
+    as fast as slices under ``vmap``, and split by images without communication."""
     if rows is not None:
         x = jnp.take_along_axis(x, rows[:, :, None, None], axis=1, mode="promise_in_bounds")
     return jnp.take_along_axis(x, columns[:, None, :, None], axis=2, mode="promise_in_bounds")

@@ -14,7 +14,11 @@ def checksum(*parts: np.ndarray | bytes) -> str:
     found = hashlib.sha256()
     for part in parts:
         about = "" if isinstance(part, bytes) else f"{part.dtype} {part.shape}"
-        content = part if isinstance(part, bytes) else np.ascontiguousarray(part).reshape(-1).view(np.uint8).data
+        content = (
+            part
+            if isinstance(part, bytes)
+            else np.ascontiguousarray(part).reshape(-1).view(np.uint8).data
+        )
         found.update(f"{about} {len(content)}\n".encode())
         found.update(content)
     return found.hexdigest()

@@ -5,8 +5,8 @@
     byte  3     number of axes: 3 for images, 1 for labels
     then        the length of each axis (4 bytes, big-endian), then the elements, last axis fastest
 
-A header is believed only as far as the file's size allows, so a damaged one cannot ask for more memory than there is data; of a gzipped one, as far as
-:func:`jaxcnn.outside.room` does.
+A header is believed only as far as the file's size allows, so a damaged one cannot ask for more
+memory than there is data; of a gzipped one, as far as :func:`jaxcnn.outside.room` does.
 
 >>> import pathlib, tempfile
 >>> with tempfile.TemporaryDirectory() as folder:
@@ -48,8 +48,10 @@ _AXES = {"images": 3, "labels": 1}
 def load_idx_folder(folder: str | os.PathLike[str]) -> Dataset:
     """The data set whose four IDX files, by their official names, lie in ``folder``.
 
-    The names are ``train-images-idx3-ubyte``, ``train-labels-idx1-ubyte``, ``t10k-images-idx3-ubyte`` and ``t10k-labels-idx1-ubyte``, each with or without
-    ``.gz``. As others publish them, ``.idx3-ubyte``, ``test`` for ``t10k`` and one prefix for all four (``emnist-digits-``) are understood too.
+    The names are ``train-images-idx3-ubyte``, ``train-labels-idx1-ubyte``,
+    ``t10k-images-idx3-ubyte`` and ``t10k-labels-idx1-ubyte``, each with or without ``.gz``. As
+    others publish them, ``.idx3-ubyte``, ``test`` for ``t10k`` and one prefix for all four
+    (``emnist-digits-``) are understood too.
 
     Raises:
         DataNotFoundError: the folder or one of the files is missing.
@@ -59,18 +61,22 @@ def load_idx_folder(folder: str | os.PathLike[str]) -> Dataset:
     with reading(folder, "the folder that holds the four IDX files", DataError, DataNotFoundError):
         if not folder.is_dir():
             problem = "is not a folder" if folder.exists() else "there is no such folder"
-            raise DataNotFoundError(f"{folder}: {problem}; give the folder that holds the four IDX files")
+            raise DataNotFoundError(
+                f"{folder}: {problem}; give the folder that holds the four IDX files"
+            )
         paths = _find_files(folder)
         train, test = (_read_split(split, paths) for split in _SPLITS)
         return assemble(str(folder), folder.resolve().name, train, test)
 
 
 def read_idx(path: str | os.PathLike[str]) -> np.ndarray:
-    """The array in an IDX file of unsigned bytes, gzipped or not (its content tells, not its name): uint8, read-only.
+    """The array in an IDX file of unsigned bytes, gzipped or not (its content tells, not its name):
+    uint8, read-only.
 
     Raises:
         DataNotFoundError: there is no such file.
-        DataError: the file is not IDX, holds another type, is damaged, cut short, empty or too long.
+        DataError: the file is not IDX, holds another type, is damaged, cut short, empty or too
+            long.
     """
     path = Path(path)
     with opened(path, "an IDX file", DataError, DataNotFoundError) as raw:
@@ -83,23 +89,34 @@ def read_idx(path: str | os.PathLike[str]) -> np.ndarray:
             with gzip.GzipFile(fileobj=raw) as stream:
                 return _parse(path, stream.read, size * _GZIP_BEST_RATIO, room(size))
         except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-            raise DataError(f"{path}: damaged gzip data ({reason(error)}); fetch the file again") from None
+            raise DataError(
+                f"{path}: damaged gzip data ({reason(error)}); fetch the file again"
+            ) from None
 
 
-def _parse(path: Path, read: Callable[[int], bytes], most: int, limit: float = math.inf) -> np.ndarray:
-    """The array in a stream, by its ``read``; the whole stream is known to have at most ``most`` bytes, and must not have more than ``limit``."""
+def _parse(
+    path: Path, read: Callable[[int], bytes], most: int, limit: float = math.inf
+) -> np.ndarray:
+    """The array in a stream, by its ``read``; the whole stream is known to have at most ``most``
+    bytes, and must not have more than ``limit``."""
     magic = read(4)
     if len(magic) < 4 or magic[:2] != b"\0\0" or not 1 <= magic[3] <= _MOST_AXES:
         raise DataError(
-            f"{path}: not an IDX file; expected it to start with bytes 00 00 08 and the number of axes, got {magic.hex(' ') or 'no bytes'}"
+            f"{path}: not an IDX file; expected it to start with bytes 00 00 08 and the number of"
+            f" axes, got {magic.hex(' ') or 'no bytes'}"
         )
     kind, axes = magic[2:]
     if kind != _UNSIGNED_BYTE:
         name = _ELEMENT_TYPES.get(kind, "unknown")
-        raise DataError(f"{path}: holds elements of type 0x{kind:02X} ({name}), expected 0x08 (unsigned byte)")
+        raise DataError(
+            f"{path}: holds elements of type 0x{kind:02X} ({name}), expected 0x08 (unsigned byte)"
+        )
     lengths = read(4 * axes)
     if len(lengths) < 4 * axes:
-        raise DataError(f"{path}: cut short in its header; expected {4 + 4 * axes} bytes, got {4 + len(lengths)}")
+        raise DataError(
+            f"{path}: cut short in its header; expected {4 + 4 * axes} bytes, got"
+            f" {4 + len(lengths)}"
+        )
     shape = tuple(int(n) for n in np.frombuffer(lengths, ">u4"))
     expected = math.prod(shape)
     if expected == 0:
@@ -111,12 +128,14 @@ def _parse(path: Path, read: Callable[[int], bytes], most: int, limit: float = m
     if len(data) < expected:
         actual = f"at most {there}" if expected > there else f"{len(data)}"
         raise DataError(
-            f"{path}: cut short; its header says {times(shape)} = {expected} bytes of data, got {actual}; fetch the file again"
+            f"{path}: cut short; its header says {times(shape)} = {expected} bytes of data, got"
+            f" {actual}; fetch the file again"
         )
     # reading on to the end also makes gzip compare its checksum
     if read(1):
         raise DataError(
-            f"{path}: goes on after the {times(shape)} = {expected} bytes of data that its header says; fetch the file again"
+            f"{path}: goes on after the {times(shape)} = {expected} bytes of data that its header"
+            " says; fetch the file again"
         )
     return np.frombuffer(data, np.uint8).reshape(shape)
 
@@ -127,23 +146,33 @@ def _find_files(folder: Path) -> dict[tuple[str, str], Path]:
     paths, prefixes = {}, {}
     for split, words in _SPLITS.items():
         for kind, axes in _AXES.items():
-            pattern = re.compile(rf"(?P<prefix>.*-)?({'|'.join(words)})-{kind}[-.]idx{axes}-ubyte(\.gz)?")
+            pattern = re.compile(
+                rf"(?P<prefix>.*-)?({'|'.join(words)})-{kind}[-.]idx{axes}-ubyte(\.gz)?"
+            )
             found = [match for name in names if (match := pattern.fullmatch(name))]
             if not found:
                 wanted = " or ".join(f"{word}-{kind}-idx{axes}-ubyte[.gz]" for word in words)
-                there = ", ".join(names[:8]) + (", …" if len(names) > 8 else "") if names else "an empty folder"
+                there = (
+                    ", ".join(names[:8]) + (", …" if len(names) > 8 else "")
+                    if names
+                    else "an empty folder"
+                )
                 raise DataNotFoundError(
-                    f"{folder}: no {split} {kind}; looked for {wanted}, also with .idx{axes}-ubyte and with a prefix, found {there}"
+                    f"{folder}: no {split} {kind}; looked for {wanted}, also with .idx{axes}-ubyte"
+                    f" and with a prefix, found {there}"
                 )
             if len(found) > 1:
                 raise DataError(
-                    f"{folder}: {len(found)} files for the {split} {kind}: {', '.join(m.string for m in found)}; keep one"
+                    f"{folder}: {len(found)} files for the {split} {kind}:"
+                    f" {', '.join(m.string for m in found)}; keep one"
                 )
             paths[split, kind] = folder / found[0].string
             prefixes[found[0]["prefix"] or ""] = None
     if len(prefixes) > 1:
         listed = ", ".join(path.name for path in paths.values())
-        raise DataError(f"{folder}: the files have different prefixes: {listed}; keep the four of one data set")
+        raise DataError(
+            f"{folder}: the files have different prefixes: {listed}; keep the four of one data set"
+        )
     return paths
 
 

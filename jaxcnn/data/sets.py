@@ -1,9 +1,13 @@
-"""Data sets by name: from a folder of yours, or fetched once from where they are published, checked, and kept. Fetching needs the extra ``jaxcnn[train]``.
+"""Data sets by name: from a folder of yours, or fetched once from where they are published,
+checked, and kept. Fetching needs the extra ``jaxcnn[train]``.
 
-    1. $JAXCNN_DATA/NAME, if there is such a folder: its files are taken as they are. The variable must name a folder (`~` is your home), or be empty
-    2. the cache of this user, filled by pooch where a file is missing; a file that does not have its checksum is not used
+    1. $JAXCNN_DATA/NAME, if there is such a folder: its files are taken as they are. The variable
+       must name a folder (`~` is your home), or be empty
+    2. the cache of this user, filled by pooch where a file is missing; a file that does not have
+       its checksum is not used
 
-Checksums: SHA-256, of MNIST and Fashion-MNIST from the files themselves; of KMNIST and CIFAR-10 as others have published them (not tried here).
+Checksums: SHA-256, of MNIST and Fashion-MNIST from the files themselves; of KMNIST and CIFAR-10 as
+others have published them (not tried here).
 
 >>> sorted(SETS)
 ['cifar10', 'fashion_mnist', 'kmnist', 'mnist']
@@ -70,8 +74,10 @@ def load_set(name: str) -> Dataset:
     """The data set of that name.
 
     Raises:
-        DataError: there is no set of that name, a file is damaged, or it does not have its checksum; or $JAXCNN_DATA names no folder.
-        DataNotFoundError: it is not here and cannot be fetched; the message says which files to put where.
+        DataError: there is no set of that name, a file is damaged, or it does not have its
+            checksum; or $JAXCNN_DATA names no folder.
+        DataNotFoundError: it is not here and cannot be fetched; the message says which files to put
+            where.
     """
     if name not in SETS:
         raise DataError(f"there is no data set `{name}`; there is {', '.join(sorted(SETS))}")
@@ -88,19 +94,29 @@ def _own(name: str) -> Path | None:
         folder = Path(told).expanduser()
         if not folder.is_dir():
             there = "is a file" if folder.exists() else "is not there"
-            raise DataError(f"{FOLDER}={told}: {folder.absolute()} {there}; expected a folder with a folder for each set, such as {name}")  # fmt: skip
+            raise DataError(
+                f"{FOLDER}={told}: {folder.absolute()} {there}; expected a folder with a folder for"
+                f" each set, such as {name}"
+            )
         if (folder / name).exists() and not (folder / name).is_dir():
-            raise DataError(f"{FOLDER}={told}: {folder / name} is a file; expected a folder that holds the files of {name}")  # fmt: skip
+            raise DataError(
+                f"{FOLDER}={told}: {folder / name} is a file; expected a folder that holds the"
+                f" files of {name}"
+            )
         return folder / name if (folder / name).is_dir() else None
 
 
 def fetch(name: str) -> Path:
-    """The folder in this user's cache with the files of a set, fetched where they are missing. Raises what :func:`load_set` raises."""
+    """The folder in this user's cache with the files of a set, fetched where they are missing.
+    Raises what :func:`load_set` raises."""
     origin = SETS[name]
     try:
         import pooch
     except ImportError:
-        raise DataNotFoundError(f"{name} is not here{_put(name, Path('FOLDER') / name)}; or let it be fetched: pip install 'jaxcnn[train]'") from None  # fmt: skip
+        raise DataNotFoundError(
+            f"{name} is not here{_put(name, Path('FOLDER') / name)}; or let it be fetched: pip"
+            " install 'jaxcnn[train]'"
+        ) from None
     folder = Path(pooch.os_cache("jaxcnn")) / name
     pooch.get_logger().setLevel("WARNING")
     for file, sum_ in origin.files.items():
@@ -109,8 +125,13 @@ def fetch(name: str) -> Path:
         except Exception as error:  # of the net, of the disk, of what came
             told = " ".join(str(error).split()) or type(error).__name__
             if isinstance(error, ValueError) and not isinstance(error, OSError):
-                raise DataError(f"{name}: what came from {origin.url}{file} is not what its authors published ({told:.160})") from None  # fmt: skip
-            raise DataNotFoundError(f"{name}: {origin.url}{file} cannot be fetched ({told:.120}){_put(name, folder)}") from None  # fmt: skip
+                raise DataError(
+                    f"{name}: what came from {origin.url}{file} is not what its authors published"
+                    f" ({told:.160})"
+                ) from None
+            raise DataNotFoundError(
+                f"{name}: {origin.url}{file} cannot be fetched ({told:.120}){_put(name, folder)}"
+            ) from None
     return folder
 
 

@@ -1,4 +1,5 @@
-"""What a network sees: everything here is made of forwards, hand-written backwards and δ; nothing is differentiated automatically.
+"""What a network sees: everything here is made of forwards, hand-written backwards and δ; nothing
+is differentiated automatically.
 
 | function            | what it shows                                                                          |
 |---------------------|----------------------------------------------------------------------------------------|
@@ -14,4 +15,13 @@ from jaxcnn.explain.evidence import class_gradient, grad_cam, occlusion
 from jaxcnn.explain.graph import Graph
 from jaxcnn.explain.units import maximise, seen_by, top_patches, until
 
-__all__ = ["Graph", "class_gradient", "grad_cam", "maximise", "occlusion", "seen_by", "top_patches", "until"]
+__all__ = [
+    "Graph",
+    "class_gradient",
+    "grad_cam",
+    "maximise",
+    "occlusion",
+    "seen_by",
+    "top_patches",
+    "until",
+]

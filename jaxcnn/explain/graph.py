@@ -1,4 +1,5 @@
-"""A small expression as a graph of nodes: each keeps what its forward computed, and its backward hands on the chain rule (S3.5).
+"""A small expression as a graph of nodes: each keeps what its forward computed, and its backward
+hands on the chain rule (S3.5).
 
 >>> from jaxcnn import ops
 >>> graph = Graph()
@@ -38,16 +39,25 @@ def _product_forward(a: jax.Array, b: jax.Array) -> tuple[jax.Array, tuple[jax.A
 def _check_alike(op: str, *inputs: jax.Array) -> None:
     if len({x.shape for x in inputs}) != 1:
         shapes = ", ".join(str(x.shape) for x in inputs)
-        raise ValueError(f"{op}: all inputs must have one shape, as nothing is broadcast here; got {shapes}")
+        raise ValueError(
+            f"{op}: all inputs must have one shape, as nothing is broadcast here; got {shapes}"
+        )
 
 
 ADD = Op("add", _sum_forward, lambda count, dy: (dy,) * count, equation="y = Σ x", keeps="nothing")
-MULTIPLY = Op("multiply", _product_forward, lambda ab, dy: (dy * ab[1], dy * ab[0]), equation="y = a b", keeps="a, b")
+MULTIPLY = Op(
+    "multiply",
+    _product_forward,
+    lambda ab, dy: (dy * ab[1], dy * ab[0]),
+    equation="y = a b",
+    keeps="a, b",
+)
 
 
 @dataclasses.dataclass(eq=False)
 class Node:
-    """``gradient`` is that of the node that backward began at; None before, and where nothing leads there."""
+    """``gradient`` is that of the node that backward began at; None before, and where nothing leads
+    there."""
 
     name: str
     value: jax.Array
@@ -61,7 +71,10 @@ class Node:
         """``= op(inputs)``."""
         if self.op is None:
             return ""
-        names, sign = [node.name for node in self.inputs], {"add": " + ", "multiply": " · "}.get(self.op.name)
+        names, sign = (
+            [node.name for node in self.inputs],
+            {"add": " + ", "multiply": " · "}.get(self.op.name),
+        )
         return "= " + (sign.join(names) if sign else f"{self.op.name}({', '.join(names)})")
 
 
@@ -72,14 +85,18 @@ class Graph:
         self.nodes: list[Node] = []
 
     def input(self, name: str, value: Any) -> Node:
-        """A number or an array; an array of integers stays one (labels). ValueError if the name is taken."""
+        """A number or an array; an array of integers stays one (labels). ValueError if the name is
+        taken."""
         if any(node.name == name for node in self.nodes):
             raise ValueError(f"graph: there is a node `{name}` already")
         integers = hasattr(value, "dtype") and jnp.issubdtype(value.dtype, jnp.integer)
-        return self._keep(Node(name, jnp.asarray(value, None if integers else jnp.result_type(float))))
+        return self._keep(
+            Node(name, jnp.asarray(value, None if integers else jnp.result_type(float)))
+        )
 
     def apply(self, op: Op, *inputs: Node, **settings: Any) -> Node:
-        """A node for ``op`` of some nodes; its forward runs at once. ValueError for an op with several outputs (batch norm in training)."""
+        """A node for ``op`` of some nodes; its forward runs at once. ValueError for an op with
+        several outputs (batch norm in training)."""
         value, saved = op.run(*(node.value for node in inputs), **settings)
         if not isinstance(value, jax.Array):
             raise ValueError(f"graph: {op.name} has several outputs; a node has one value")
@@ -98,7 +115,8 @@ class Graph:
         return self.apply(MULTIPLY, a, b)
 
     def backward(self, node: Node) -> dict[str, jax.Array]:
-        """The gradient of the sum of ``node`` with respect to every input, by name: each node hands its gradient on to its inputs, where what arrives is added up."""
+        """The gradient of the sum of ``node`` with respect to every input, by name: each node hands
+        its gradient on to its inputs, where what arrives is added up."""
         for other in self.nodes:
             other.gradient = None
         node.gradient = jnp.ones_like(node.value)
@@ -111,11 +129,15 @@ class Graph:
                         continue  # a label has no gradient
                     source.gradient = d if source.gradient is None else source.gradient + d
         return {
-            n.name: jnp.zeros_like(n.value) if n.gradient is None else n.gradient for n in self.nodes if n.op is None
+            n.name: jnp.zeros_like(n.value) if n.gradient is None else n.gradient
+            for n in self.nodes
+            if n.op is None
         }
 
     def __str__(self) -> str:
-        rows = [(node.name, node.rule, _short(node.value), _short(node.gradient)) for node in self.nodes]
+        rows = [
+            (node.name, node.rule, _short(node.value), _short(node.gradient)) for node in self.nodes
+        ]
         return table(("node", "= rule(inputs)", "value", "gradient"), rows)
 
     def _keep(self, node: Node) -> Node:
@@ -127,7 +149,8 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Columns under their names."""
     widths = [max(len(row[i]) for row in (header, *rows)) for i in range(len(header))]
     return "\n".join(
-        " ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in (header, *rows)
+        " ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip()
+        for row in (header, *rows)
     )
 
 

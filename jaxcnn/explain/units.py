@@ -1,4 +1,5 @@
-"""What a unit responds to: which cells it reads, which pieces of real images excite it most, and an image made to excite it.
+"""What a unit responds to: which cells it reads, which pieces of real images excite it most, and an
+image made to excite it.
 
 >>> import jax, jax.numpy as jnp
 >>> from jaxcnn import models
@@ -50,25 +51,38 @@ DEFAULTS = {
 def until(model: Serial, layer: str) -> Serial:
     """The model up to and with ``layer``. Raises ValueError if there is no such layer."""
     if layer not in model.layers:
-        raise ValueError(f"until: the model has no layer `{layer}`; it has {', '.join(model.layers)}")
+        raise ValueError(
+            f"until: the model has no layer `{layer}`; it has {', '.join(model.layers)}"
+        )
     names = list(model.layers)
     return Serial({name: model.layers[name] for name in names[: names.index(layer) + 1]})
 
 
 def seen_by(
-    model: Serial, params: Any, state: Any, input_shape: tuple[int, ...], layer: str, place: tuple[int, ...]
+    model: Serial,
+    params: Any,
+    state: Any,
+    input_shape: tuple[int, ...],
+    layer: str,
+    place: tuple[int, ...],
 ) -> tuple[slice, ...]:
-    """The cells of the input that the units of ``layer`` at ``place`` read, a slice for each spatial axis, cut off at the border.
+    """The cells of the input that the units of ``layer`` at ``place`` read, a slice for each
+    spatial axis, cut off at the border.
 
-    Follows convolutions, pools and what works on each cell alone, in a serial model. Raises ValueError for a ``place`` that is none of the layer's, and for a layer that it cannot
-    follow, by name.
-    """
+    Follows convolutions, pools and what works on each cell alone, in a serial model. Raises
+    ValueError for a ``place`` that is none of the layer's, and for a layer that it cannot follow,
+    by name."""
     part = until(model, layer)
     x = jax.ShapeDtypeStruct((1, *input_shape), jnp.float32)
     shapes = jax.eval_shape(lambda x: activations(part, params, state, x), x)
     before = [x.shape[1:-1], *(shapes[name].shape[1:-1] for name in part.layers)]
-    if len(place) != len(before[-1]) or not all(0 <= p < size for p, size in zip(place, before[-1], strict=True)):
-        raise ValueError(f"seen_by: `place` must be one of the {'×'.join(map(str, before[-1]))} places of layer `{layer}`, got {place}")  # fmt: skip
+    if len(place) != len(before[-1]) or not all(
+        0 <= p < size for p, size in zip(place, before[-1], strict=True)
+    ):
+        raise ValueError(
+            f"seen_by: `place` must be one of the {'×'.join(map(str, before[-1]))} places of layer"
+            f" `{layer}`, got {place}"
+        )
     seen = [(p, p) for p in place]
     for (name, inside), cells in reversed([*zip(part.layers.items(), before[:-1], strict=True)]):
         for op in reversed(_ops(name, inside)):
@@ -78,12 +92,20 @@ def seen_by(
             if op.name == "conv":
                 settings["window"] = params[name]["kernel"].shape[:-2]
             settings["stride"] = settings["stride"] or settings["window"]
-            over = resolve("seen_by", cells, **{k: settings[k] for k in ("window", "stride", "padding", "dilation")})
+            over = resolve(
+                "seen_by",
+                cells,
+                **{k: settings[k] for k in ("window", "stride", "padding", "dilation")},
+            )
             seen = [
                 (a * s - lo, b * s - lo + e - 1)
-                for (a, b), s, (lo, _), e in zip(seen, over.stride, over.padding, over.extent, strict=True)
+                for (a, b), s, (lo, _), e in zip(
+                    seen, over.stride, over.padding, over.extent, strict=True
+                )
             ]
-    return tuple(slice(max(a, 0), min(b + 1, size)) for (a, b), size in zip(seen, before[0], strict=True))
+    return tuple(
+        slice(max(a, 0), min(b + 1, size)) for (a, b), size in zip(seen, before[0], strict=True)
+    )
 
 
 def _ops(name: str, layer: Layer) -> list[Op]:
@@ -94,7 +116,9 @@ def _ops(name: str, layer: Layer) -> list[Op]:
         raise ValueError(f"seen_by: cannot follow layer `{name}`, which is no chain of ops")
     for link in layer.links:
         if link.op.name not in {*DEFAULTS, *CELL_BY_CELL}:
-            raise ValueError(f"seen_by: cannot follow layer `{name}`: {link.op.name} is no window over the cells")
+            raise ValueError(
+                f"seen_by: cannot follow layer `{name}`: {link.op.name} is no window over the cells"
+            )
     return [link.op for link in layer.links]
 
 
@@ -109,14 +133,17 @@ def top_patches(
     count: int = 9,
     batch: int = 500,
 ) -> list[tuple[int, tuple[slice, ...], float]]:
-    """The ``count`` images whose strongest unit of ``channel`` in ``layer`` is strongest: which image, the cells that this unit reads, and its value; strongest first.
+    """The ``count`` images whose strongest unit of ``channel`` in ``layer`` is strongest: which
+    image, the cells that this unit reads, and its value; strongest first.
 
-    Raises ValueError for a ``channel`` that the layer does not have, a layer without spatial axes, or one that :func:`seen_by` cannot follow.
-    """
+    Raises ValueError for a ``channel`` that the layer does not have, a layer without spatial axes,
+    or one that :func:`seen_by` cannot follow."""
     part = until(model, layer)
     spatial = part.output_shape(params, state, images.shape[1:])[:-1]
     if not spatial:
-        raise ValueError(f"top_patches: layer `{layer}` has no spatial axes; give one before `flatten`")
+        raise ValueError(
+            f"top_patches: layer `{layer}` has no spatial axes; give one before `flatten`"
+        )
     _check_channel("top_patches", part, params, state, images.shape[1:], channel)
 
     @jax.jit
@@ -130,17 +157,33 @@ def top_patches(
     found = []
     for index in np.argsort(-values, kind="stable")[:count]:
         place = tuple(int(p) for p in np.unravel_index(places[index], spatial))
-        found.append((int(index), seen_by(model, params, state, images.shape[1:], layer, place), float(values[index])))
+        found.append(
+            (
+                int(index),
+                seen_by(model, params, state, images.shape[1:], layer, place),
+                float(values[index]),
+            )
+        )
     return found
 
 
 def maximise(
-    model: Serial, params: Any, state: Any, start: jax.Array, layer: str, channel: int, *, steps: int = 100, rate: float = 0.1, decay: float = 0.01
-) -> jax.Array:  # fmt: skip
-    """``start`` (n, *space, c) after ``steps`` steps up the gradient of the channel's mean over ``layer``, each of length ``rate`` · √(elements), and less ``decay`` of itself.
+    model: Serial,
+    params: Any,
+    state: Any,
+    start: jax.Array,
+    layer: str,
+    channel: int,
+    *,
+    steps: int = 100,
+    rate: float = 0.1,
+    decay: float = 0.01,
+) -> jax.Array:
+    """``start`` (n, *space, c) after ``steps`` steps up the gradient of the channel's mean over
+    ``layer``, each of length ``rate`` · √(elements), and less ``decay`` of itself.
 
-    The gradient comes from the hand-written backward of the model up to the layer. Raises ValueError for a ``channel`` that the layer does not have.
-    """
+    The gradient comes from the hand-written backward of the model up to the layer. Raises
+    ValueError for a ``channel`` that the layer does not have."""
     part = until(model, layer)
     _check_channel("maximise", part, params, state, start.shape[1:], channel)
 
@@ -155,7 +198,9 @@ def maximise(
     return lax.scan(step, start, length=steps)[0]
 
 
-def _check_channel(function: str, part: Serial, params: Any, state: Any, shape: tuple[int, ...], channel: Any) -> None:
+def _check_channel(
+    function: str, part: Serial, params: Any, state: Any, shape: tuple[int, ...], channel: Any
+) -> None:
     """One that is traced cannot be looked at."""
     channels = part.output_shape(params, state, shape)[-1]
     if isinstance(channel, int | np.integer) and not 0 <= channel < channels:

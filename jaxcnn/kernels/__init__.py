@@ -1,1 +1,2 @@
-"""Fast algorithms that an op may dispatch to, by platform and shape. README.md beside this file has what was measured."""
+"""Fast algorithms that an op may dispatch to, by platform and shape. README.md beside this file has
+what was measured."""

@@ -4,9 +4,9 @@
     dx[n,q,c]     = Σ_{k,m : p·s + k·d − lo = q} dy[n,p,(c,m)] w[k,(c,m)]
     dw[k,(c,m)]   = Σ_{n,p} x[n, p·s + k·d − lo, c] dy[n,p,(c,m)]
 
-There is nothing here for a matrix product: it is as much reading as arithmetic, and XLA makes one loop over the images of the sum over taps. Its own grouped convolution takes
-ten to a hundred times as long on a CPU (README.md beside this file).
-"""
+There is nothing here for a matrix product: it is as much reading as arithmetic, and XLA makes one
+loop over the images of the sum over taps. Its own grouped convolution takes ten to a hundred times
+as long on a CPU (README.md beside this file)."""
 
 import jax
 import jax.numpy as jnp

@@ -1,8 +1,9 @@
 """A kernel on a batch that a mesh has cut up: each device works on its own images.
 
-A loop over blocks of images looks to XLA's partitioner like something that needs the whole batch in one place. Here it is told that it does not: the batch may stay as it is cut, the weights
-are the same everywhere, and the weights' gradients are added up, which is the one collective that training needs anyway.
-"""
+A loop over blocks of images looks to XLA's partitioner like something that needs the whole batch in
+one place. Here it is told that it does not: the batch may stay as it is cut, the weights are the
+same everywhere, and the weights' gradients are added up, which is the one collective that training
+needs anyway."""
 
 import itertools
 from collections.abc import Callable
@@ -17,7 +18,8 @@ Product = Callable[[jax.Array, jax.Array], jax.Array]
 
 
 def divided(product: Product, *, over_batch: bool) -> Product:
-    """``product``, whose result has the batch of its left side in front or, where it sums ``over_batch``, none.
+    """``product``, whose result has the batch of its left side in front or, where it sums
+    ``over_batch``, none.
 
     It can be compiled but not differentiated or mapped.
     """
@@ -47,7 +49,11 @@ def divided(product: Product, *, over_batch: bool) -> Product:
         """No axis is tied to another, but for the batch."""
         names = (f"a{number}" for number in itertools.count())
         rest = [[next(names) for _ in array.shape[1:]] for array in (*arguments, *results)]
-        left, right, y = (["n", *rest[0]], ["n" if over_batch else next(names), *rest[1]], [next(names) if over_batch else "n", *rest[2]])  # fmt: skip
+        left, right, y = (
+            ["n", *rest[0]],
+            ["n" if over_batch else next(names), *rest[1]],
+            [next(names) if over_batch else "n", *rest[2]],
+        )
         return f"{' '.join(left)}, {' '.join(right)} -> {' '.join(y)}"
 
     run = custom_partitioning(lambda left, right: product(left, right))

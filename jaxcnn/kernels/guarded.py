@@ -1,8 +1,10 @@
-"""A fast kernel whose result stands where it is finite; where it is not, the convolution itself says what is NaN, what infinite, and what neither.
+"""A fast kernel whose result stands where it is finite; where it is not, the convolution itself
+says what is NaN, what infinite, and what neither.
 
-Winograd's sums mix the pixels of a tile: one NaN or infinite number makes NaN of results that do not see it, and sums between input and result can overflow where those of the
-convolution do not. Either always leaves something in the result that is not finite, so the result alone needs to be asked, once.
-"""
+Winograd's sums mix the pixels of a tile: one NaN or infinite number makes NaN of results that do
+not see it, and sums between input and result can overflow where those of the convolution do not.
+Either always leaves something in the result that is not finite, so the result alone needs to be
+asked, once."""
 
 from collections.abc import Callable
 
@@ -16,7 +18,8 @@ Product = Callable[[jax.Array, jax.Array], jax.Array]
 
 
 def guarded(fast: Product, exact: Product) -> Product:
-    """``fast``, or ``exact`` where ``fast`` gives a number that is not finite. It can be compiled but not differentiated.
+    """``fast``, or ``exact`` where ``fast`` gives a number that is not finite. It can be compiled
+    but not differentiated.
 
     A loop of one round or none, not a condition: that would copy the result.
     """
@@ -35,6 +38,7 @@ def guarded(fast: Product, exact: Product) -> Product:
 
 
 def finite(y: jax.Array) -> jax.Array:
-    """Whether there is no NaN and no infinity in ``y``: a sum that cannot overflow, as a matrix product, which takes a third of the time that asking each number takes."""
+    """Whether there is no NaN and no infinity in ``y``: a sum that cannot overflow, as a matrix
+    product, which takes a third of the time that asking each number takes."""
     rows = y.reshape(-1, y.shape[-1])
     return jnp.isfinite((rows @ jnp.full(y.shape[-1], 1e-30, y.dtype)).sum())

@@ -1,14 +1,16 @@
-"""3×3 and 5×5 convolution with a third of the multiplications, for CPUs (Winograd's minimal filtering; Lavin and Gray 2016).
+"""3×3 and 5×5 convolution with a third of the multiplications, for CPUs (Winograd's minimal
+filtering; Lavin and Gray 2016).
 
-The output is cut into tiles of m₁ × m₂. With A, G and B of :mod:`jaxcnn.kernels.toom_cook` for each axis, and ⊙ over the n₁ × n₂ places of a tile:
+The output is cut into tiles of m₁ × m₂. With A, G and B of :mod:`jaxcnn.kernels.toom_cook` for each
+axis, and ⊙ over the n₁ × n₂ places of a tile:
 
     V = B₁ x B₂ᵀ      U = G₁ w G₂ᵀ      M[o] = Σ_i V[i] ⊙ U[i,o]      y = A₁ M A₂ᵀ
     dM = A₁ᵀ dy A₂    dU[i,o] = Σ_tiles V[i] ⊙ dM[o]                  dw = G₁ᵀ dU G₂
     dx is the convolution of dy with the kernel turned round.
 
-Channels are the last axis throughout, so the transforms are sums of whole vectors and the products ordinary matrix products, one for each place of a tile. A
-barrier after each stage keeps XLA from computing every sum again for every use. Sizes and times: README.md beside this file.
-"""
+Channels are the last axis throughout, so the transforms are sums of whole vectors and the products
+ordinary matrix products, one for each place of a tile. A barrier after each stage keeps XLA from
+computing every sum again for every use. Sizes and times: README.md beside this file."""
 
 import functools
 import itertools
@@ -26,21 +28,24 @@ LEAST_CHANNELS = 32
 SUMMED, MOST_PARTS = 128, 16  # tiles in one sum of the weight gradient, and sums in its program
 # XLA gives a matrix product to several threads only if its result has about so many elements
 PARALLEL = 2**17
-# V and M of a block: the last-level cache holds so much; of the sums of the weight gradient, which are threaded at any size, the cache before it
+# V and M of a block: the last-level cache holds so much; of the sums of the weight gradient, which
+# are threaded at any size, the cache before it
 NEAR_BYTES, CACHE_BYTES = 28 * 2**20, 6 * 2**20
 
 held = lax.optimization_barrier
 
 
 def suits(product: str, x: jax.Array, window: Window, inputs: int, outputs: int) -> bool:
-    """Whether ``product``, a function of this module by name, may take this road for ``x``'s batch, and gains by it."""
+    """Whether ``product``, a function of this module by name, may take this road for ``x``'s batch,
+    and gains by it."""
     size = window.taps[0]
     square = len(window.taps) == 2 and window.taps[1] == size and size in TILES
     dense = all(s == 1 for s in (*window.stride, *window.dilation))
     inside = all(pad < size for pair in window.padding for pad in pair)
     if not (square and dense and inside):
         return False
-    if product == "weight_gradient" and size > 3:  # errs twice as much as the direct sum, and gains nothing
+    # errs twice as much as the direct sum, and gains nothing
+    if product == "weight_gradient" and size > 3:
         return False
     return min(inputs, outputs) >= LEAST_CHANNELS and blocks.enough(x, window, inputs * outputs)
 
@@ -76,8 +81,10 @@ def input_gradient(dy: jax.Array, w: jax.Array, *, window: Window) -> jax.Array:
     reach = len(w) - 1
     padding = tuple((reach - lo, reach - hi) for lo, hi in window.padding)
     return correlate(
-        dy, turned, window=window._replace(cells=window.places, places=window.cells, padding=padding)
-    )  # fmt: skip
+        dy,
+        turned,
+        window=window._replace(cells=window.places, places=window.cells, padding=padding),
+    )
 
 
 def weight_gradient(x: jax.Array, dy: jax.Array, *, window: Window) -> jax.Array:
@@ -89,7 +96,9 @@ def weight_gradient(x: jax.Array, dy: jax.Array, *, window: Window) -> jax.Array
 
     def product(x: jax.Array, dy: jax.Array) -> jax.Array:
         dy = lax.pad(dy, jnp.array(0, dy.dtype), [(0, 0, 0), *fill, (0, 0, 0)])
-        rows = held(jnp.stack(combine(a1.T, [_every(dy, 1, i, m[0], tiles[0]) for i in range(m[0])])))
+        rows = held(
+            jnp.stack(combine(a1.T, [_every(dy, 1, i, m[0], tiles[0]) for i in range(m[0])]))
+        )
         columns = combine(a2.T, [_every(rows, 3, j, m[1], tiles[1]) for j in range(m[1])])
         pairs = zip(_input_transform(x, window), columns, strict=True)
         flat = [(v.reshape(len(g1), -1, inputs), d.reshape(len(g1), -1, outputs)) for v, d in pairs]
@@ -102,11 +111,15 @@ def weight_gradient(x: jax.Array, dy: jax.Array, *, window: Window) -> jax.Array
 
 
 def _sum_over_tiles(v: jax.Array, d: jax.Array) -> jax.Array:
-    """Σ_p v[a,p,c] d[a,p,o], in parts: what one matrix product rounds in a long sum depends on the machine, and the transforms make it several times larger."""
+    """Σ_p v[a,p,c] d[a,p,o], in parts: what one matrix product rounds in a long sum depends on the
+    machine, and the transforms make it several times larger."""
     count = v.shape[1]
     parts = min(-(-count // SUMMED), MOST_PARTS)
     ends = [count * part // parts for part in range(parts + 1)]
-    return functools.reduce(jnp.add, [jnp.einsum("apc,apo->aco", v[:, a:b], d[:, a:b]) for a, b in itertools.pairwise(ends)])  # fmt: skip
+    return functools.reduce(
+        jnp.add,
+        [jnp.einsum("apc,apo->aco", v[:, a:b], d[:, a:b]) for a, b in itertools.pairwise(ends)],
+    )
 
 
 def _tiling(window: Window) -> tuple[tuple[int, int], tuple[int, int]]:
@@ -125,7 +138,9 @@ def _input_transform(x: jax.Array, window: Window) -> list[jax.Array]:
     ]
     padded = held(lax.pad(x, jnp.array(0, x.dtype), [(0, 0, 0), *fill, (0, 0, 0)]))
     (_, _, b1), (_, _, b2) = (matrices(size, taps) for size in m)
-    rows = held(jnp.stack(combine(b1, [_every(padded, 1, i, m[0], tiles[0]) for i in range(len(b1))])))
+    rows = held(
+        jnp.stack(combine(b1, [_every(padded, 1, i, m[0], tiles[0]) for i in range(len(b1))]))
+    )
     return combine(b2, [_every(rows, 3, j, m[1], tiles[1]) for j in range(len(b2))])
 
 

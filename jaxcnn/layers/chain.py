@@ -1,6 +1,7 @@
 """A layer from ops: a chain, each op taking the running value and some of the layer's parameters.
 
-``conv`` is the chain conv → bias, ``dense`` the one op dense, ``relu()`` a chain without parameters. Initialisers are those of ``jax.nn.initializers``.
+``conv`` is the chain conv → bias, ``dense`` the one op dense, ``relu()`` a chain without
+parameters. Initialisers are those of ``jax.nn.initializers``.
 
 >>> import jax
 >>> params, state = conv(8, window=3).init(jax.random.key(0), (28, 28, 1))
@@ -36,7 +37,8 @@ def he_normal(key: jax.Array, shape: Shape, dtype: Any = None) -> jax.Array:
 
 
 def he_normal_transposed(key: jax.Array, shape: Shape, dtype: Any = None) -> jax.Array:
-    """For conv_transpose, whose kernel has its inputs last, as it is the kernel of the convolution that it transposes."""
+    """For conv_transpose, whose kernel has its inputs last, as it is the kernel of the convolution
+    that it transposes."""
     return initializers.he_normal(in_axis=-1, out_axis=-2)(key, shape, dtype)
 
 
@@ -62,7 +64,8 @@ class Parameter:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Chain(Layer):
-    """Ops one after the other. ``check`` may refuse an input shape before parameters are made for it."""
+    """Ops one after the other. ``check`` may refuse an input shape before parameters are made for
+    it."""
 
     links: tuple[Link, ...]
     parameters: dict[str, Parameter] = dataclasses.field(default_factory=dict)
@@ -71,14 +74,24 @@ class Chain(Layer):
     def init(self, key: jax.Array, input_shape: tuple[int, ...]) -> tuple[Params, State]:
         if len(input_shape) < self.rank:
             raise ValueError(
-                f"{self.links[0].op.name}: needs inputs with {self.rank} axes or more (without the batch), got shape {tuple(input_shape)}"
+                f"{self.links[0].op.name}: needs inputs with {self.rank} axes or more (without the"
+                f" batch), got shape {tuple(input_shape)}"
             )
         keys = jax.random.split(threefry("init", key), max(len(self.parameters), 1))
         made = zip(keys, self.parameters.items(), strict=False)
-        return {name: p.initializer(k, p.shape(input_shape), jnp.result_type(float)) for k, (name, p) in made}, {}
+        return {
+            name: p.initializer(k, p.shape(input_shape), jnp.result_type(float))
+            for k, (name, p) in made
+        }, {}
 
     def forward(
-        self, params: Params, state: State, x: jax.Array, key: jax.Array | None = None, *, train: bool = False
+        self,
+        params: Params,
+        state: State,
+        x: jax.Array,
+        key: jax.Array | None = None,
+        *,
+        train: bool = False,
     ) -> tuple[tuple[jax.Array, State], Any]:
         saved = []
         for link in self.links:
@@ -101,18 +114,25 @@ class Chain(Layer):
         norms: Params = {}
         for link, kept in zip(reversed(self.links), reversed(residuals), strict=True):
             if link.parameters:
-                norms.update(zip(link.parameters, link.op.example_norms(kept, dy)[1:], strict=False))
+                norms.update(
+                    zip(link.parameters, link.op.example_norms(kept, dy)[1:], strict=False)
+                )
             dy, *_ = link.op.pull(kept, dy)
         return {name: norms[name] for name in self.parameters}
 
 
 def of(op: Op) -> Chain:
-    """A layer without parameters from an op of one input: ``of(ops.softmax)``, ``of(ops.leaky_relu.using(slope=0.2))``."""
+    """A layer without parameters from an op of one input: ``of(ops.softmax)``,
+    ``of(ops.leaky_relu.using(slope=0.2))``."""
     return Chain((Link(op),))
 
 
 def dense(
-    features: int, *, bias: bool = True, kernel_init: Initializer = he_normal, bias_init: Initializer = ZEROS
+    features: int,
+    *,
+    bias: bool = True,
+    kernel_init: Initializer = he_normal,
+    bias_init: Initializer = ZEROS,
 ) -> Chain:
     """x w + b on the last axis; parameters ``kernel`` (i, features) and ``bias``."""
     _check_features("dense", features)
@@ -135,7 +155,8 @@ def conv(
     kernel_init: Initializer = he_normal,
     bias_init: Initializer = ZEROS,
 ) -> Chain:
-    """Convolution to ``features`` channels; parameters ``kernel`` (*window, i/groups, features) and ``bias``."""
+    """Convolution to ``features`` channels; parameters ``kernel`` (*window, i/groups, features) and
+    ``bias``."""
     _check_features("conv", features, groups)
     op = ops.conv.using(stride=stride, padding=padding, dilation=dilation, groups=groups, flip=flip)
     shape = functools.partial(_kernel, window, groups, features)
@@ -155,11 +176,12 @@ def conv_transpose(
     kernel_init: Initializer = he_normal_transposed,
     bias_init: Initializer = ZEROS,
 ) -> Chain:
-    """Transposed convolution to ``features`` channels; parameters ``kernel`` (*window, features/groups, i) and ``bias``."""
+    """Transposed convolution to ``features`` channels; parameters ``kernel`` (*window,
+    features/groups, i) and ``bias``."""
     _check_features("conv_transpose", features, groups)
     op = ops.conv_transpose.using(
         stride=stride, padding=padding, dilation=dilation, groups=groups, output_size=output_size
-    )  # fmt: skip
+    )
     shape = functools.partial(_kernel_transposed, window, groups, features)
     return _kernel_and_bias(op, Parameter(shape, kernel_init), features, bias, bias_init)
 
@@ -179,13 +201,19 @@ def group_norm(groups: int, *, eps: float = 1e-5) -> Chain:
     return _scale_and_shift(ops.group_norm.using(groups=groups, eps=eps))
 
 
-def max_pool(window: Ints = 2, *, stride: Ints | None = None, padding: Padding = "VALID", dilation: Ints = 1) -> Chain:
+def max_pool(
+    window: Ints = 2, *, stride: Ints | None = None, padding: Padding = "VALID", dilation: Ints = 1
+) -> Chain:
     """The largest value in each window."""
     return of(ops.max_pool.using(window=window, stride=stride, padding=padding, dilation=dilation))
 
 
 def avg_pool(
-    window: Ints = 2, *, stride: Ints | None = None, padding: Padding = "VALID", count_include_pad: bool = True
+    window: Ints = 2,
+    *,
+    stride: Ints | None = None,
+    padding: Padding = "VALID",
+    count_include_pad: bool = True,
 ) -> Chain:
     """The mean of each window."""
     return of(
@@ -232,7 +260,13 @@ def _flatten_backward(residuals: Static, dy: jax.Array, /) -> tuple[jax.Array]:
     return (dy.reshape(dy.shape[0], *shape),)
 
 
-FLATTEN = Op("flatten", _flatten_forward, _flatten_backward, equation="y = x, one axis an example", keeps="nothing")
+FLATTEN = Op(
+    "flatten",
+    _flatten_forward,
+    _flatten_backward,
+    equation="y = x, one axis an example",
+    keeps="nothing",
+)
 
 
 def last() -> Chain:
@@ -258,7 +292,9 @@ def _scale_and_shift(op: Op) -> Chain:
     return Chain((Link(op, tuple(parameters)),), parameters, rank=1)
 
 
-def _kernel_and_bias(op: Op, kernel: Parameter, features: int, bias: bool, bias_init: Initializer) -> Chain:
+def _kernel_and_bias(
+    op: Op, kernel: Parameter, features: int, bias: bool, bias_init: Initializer
+) -> Chain:
     parameters, links = {"kernel": kernel}, [Link(op, ("kernel",))]
     if bias:
         parameters["bias"] = Parameter(functools.partial(_constant, features), bias_init)

@@ -32,7 +32,13 @@ class Composite(Layer):
     """A layer whose forward is its steps and whose backward is its walk."""
 
     def forward(
-        self, params: Params, state: State, x: jax.Array, key: jax.Array | None = None, *, train: bool = False
+        self,
+        params: Params,
+        state: State,
+        x: jax.Array,
+        key: jax.Array | None = None,
+        *,
+        train: bool = False,
     ) -> tuple[tuple[jax.Array, State], Any]:
         return collect(self.steps(params, state, x, key, train=train))[1]
 
@@ -43,7 +49,8 @@ class Composite(Layer):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Serial(Composite):
-    """Layers one after the other, by name. Parameters and state are dicts by the same names, without those that have none."""
+    """Layers one after the other, by name. Parameters and state are dicts by the same names,
+    without those that have none."""
 
     layers: dict[str, Layer]
 
@@ -58,13 +65,22 @@ class Serial(Composite):
         return params, state
 
     def steps(
-        self, params: Params, state: State, x: jax.Array, key: jax.Array | None = None, *, train: bool = False, path: Path = ()
-    ) -> Steps:  # fmt: skip
+        self,
+        params: Params,
+        state: State,
+        x: jax.Array,
+        key: jax.Array | None = None,
+        *,
+        train: bool = False,
+        path: Path = (),
+    ) -> Steps:
         residuals, new_state = {}, {}
         for index, (name, layer) in enumerate(self.layers.items()):
             part, inner = (params.get(name, {}), state.get(name, {})), (*path, name)
             with _naming(name, x.shape[1:]):
-                (x, s), residuals[name] = yield from layer.steps(*part, x, subkey(key, index), train=train, path=inner)
+                (x, s), residuals[name] = yield from layer.steps(
+                    *part, x, subkey(key, index), train=train, path=inner
+                )
             yield inner, x
             keep(new_state, name, s)
         return (x, new_state), residuals
@@ -90,7 +106,8 @@ def serial(**layers: Layer) -> Serial:
     for name, layer in layers.items():
         if not isinstance(layer, Layer):
             raise TypeError(
-                f"serial: `{name}` must be a Layer, got {type(layer).__name__}; wrap an op as layers.of(op)"
+                f"serial: `{name}` must be a Layer, got {type(layer).__name__}; wrap an op as"
+                " layers.of(op)"
             )
     if not layers:
         raise ValueError("serial: needs at least one layer")
@@ -114,19 +131,29 @@ class Residual(Composite):
             keep(state, name, s)
         if shapes["body"] != shapes.get("shortcut", tuple(input_shape)):
             raise ValueError(
-                f"residual: body gives {shapes['body']} but the shortcut {shapes.get('shortcut', tuple(input_shape))} (without the "
-                f"batch); give a shortcut that ends in the body's shape, e.g. a 1×1 convolution"
+                f"residual: body gives {shapes['body']} but the shortcut"
+                f" {shapes.get('shortcut', tuple(input_shape))} (without the batch); give a"
+                " shortcut that ends in the body's shape, e.g. a 1×1 convolution"
             )
         return params, state
 
     def steps(
-        self, params: Params, state: State, x: jax.Array, key: jax.Array | None = None, *, train: bool = False, path: Path = ()
-    ) -> Steps:  # fmt: skip
+        self,
+        params: Params,
+        state: State,
+        x: jax.Array,
+        key: jax.Array | None = None,
+        *,
+        train: bool = False,
+        path: Path = (),
+    ) -> Steps:
         residuals, new_state, outputs = {}, {}, {"shortcut": x}
         for index, (name, layer) in enumerate(self._branches()):
             part, inner = (params.get(name, {}), state.get(name, {})), (*path, name)
             with _naming(name, x.shape[1:]):
-                (y, s), residuals[name] = yield from layer.steps(*part, x, subkey(key, index), train=train, path=inner)
+                (y, s), residuals[name] = yield from layer.steps(
+                    *part, x, subkey(key, index), train=train, path=inner
+                )
             outputs[name] = y
             yield inner, y
             keep(new_state, name, s)
@@ -159,7 +186,8 @@ def residual(body: Layer, shortcut: Layer | None = None) -> Residual:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Repeat(Composite):
-    """One layer ``times`` times in a row by ``lax.scan``; parameters and state have a leading axis of that length."""
+    """One layer ``times`` times in a row by ``lax.scan``; parameters and state have a leading axis
+    of that length."""
 
     layer: Layer
     times: int
@@ -170,22 +198,38 @@ class Repeat(Composite):
 
         params, state = jax.vmap(one)(jax.random.split(threefry("init", key), self.times))
         first, first_state = jax.tree.map(lambda leaf: leaf[0], (params, state))
-        if (shape := self.layer.output_shape(first, first_state, input_shape)) != tuple(input_shape):
-            raise ValueError(f"repeat: the layer must keep its input's shape {tuple(input_shape)}, but gives {shape}")
+        if (shape := self.layer.output_shape(first, first_state, input_shape)) != tuple(
+            input_shape
+        ):
+            raise ValueError(
+                f"repeat: the layer must keep its input's shape {tuple(input_shape)}, but gives"
+                f" {shape}"
+            )
         return params, state
 
     def steps(
-        self, params: Params, state: State, x: jax.Array, key: jax.Array | None = None, *, train: bool = False, path: Path = ()
-    ) -> Steps:  # fmt: skip
+        self,
+        params: Params,
+        state: State,
+        x: jax.Array,
+        key: jax.Array | None = None,
+        *,
+        train: bool = False,
+        path: Path = (),
+    ) -> Steps:
         order: list[Path] = []
 
         def step(x: jax.Array, at: Any) -> tuple[jax.Array, Any]:
             p, s, index = at
-            found, ((x, s), residuals) = collect(self.layer.steps(p, s, x, subkey(key, index), train=train))
+            found, ((x, s), residuals) = collect(
+                self.layer.steps(p, s, x, subkey(key, index), train=train)
+            )
             order[:] = [*(inside for inside, _ in found), ()]
             return x, (s, residuals, [*(y for _, y in found), x])
 
-        x, (new_state, residuals, outputs) = lax.scan(step, x, (params, state, jnp.arange(self.times)))
+        x, (new_state, residuals, outputs) = lax.scan(
+            step, x, (params, state, jnp.arange(self.times))
+        )
         for index in range(self.times):
             for inside, y in zip(order, outputs, strict=True):
                 yield (*path, str(index), *inside), y[index]
@@ -217,7 +261,8 @@ class Repeat(Composite):
 
 
 def repeat(layer: Layer, times: int) -> Repeat:
-    """The same layer ``times`` times, each with parameters of its own, compiled once however deep."""
+    """The same layer ``times`` times, each with parameters of its own, compiled once however
+    deep."""
     check_counts("repeat", times=times)
     return Repeat(layer, times)
 
@@ -228,7 +273,9 @@ def _naming(name: str, input_shape: tuple[int, ...]) -> Iterator[None]:
     try:
         yield
     except (ValueError, TypeError) as error:
-        error.add_note(f"in layer `{name}`, whose input has shape {tuple(input_shape)} without the batch")
+        error.add_note(
+            f"in layer `{name}`, whose input has shape {tuple(input_shape)} without the batch"
+        )
         raise
 
 

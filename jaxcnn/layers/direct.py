@@ -1,8 +1,10 @@
-"""Direct feedback alignment: every chosen layer gets its δ straight from the output's (Nøkland 2016).
+"""Direct feedback alignment: every chosen layer gets its δ straight from the output's (Nøkland
+2016).
 
     δ[l] = δ[output] B_l          B_l drawn once, never changed
 
-so that no error passes through the layers between, and a layer that stands in front of a chosen one learns from that one's δ by the true rules.
+so that no error passes through the layers between, and a layer that stands in front of a chosen one
+learns from that one's δ by the true rules.
 
 >>> import jax, jax.numpy as jnp
 >>> from jaxcnn import layers
@@ -37,7 +39,8 @@ class Direct(Serial):
         at_output = dy.reshape(dy.shape[0], -1)
         for name, layer in reversed(self.layers.items()):
             if name in self.seeds:
-                shape = (math.prod(dy.shape[1:]), at_output.shape[1])  # as of a layer from here to the output
+                # as of a layer from here to the output
+                shape = (math.prod(dy.shape[1:]), at_output.shape[1])
                 carrier = jnp.asarray(fixed_weights(shape, self.seeds[name]), dy.dtype)
                 dy = (at_output @ carrier.T).reshape(dy.shape)
             yield (*path, name), dy
@@ -47,8 +50,11 @@ class Direct(Serial):
 
 
 def direct(model: Serial, layers: Sequence[str], *, seed: int = 0) -> Direct:
-    """``model`` with the outputs of the named ``layers`` taking δ from the output. Raises ValueError for names that it has not."""
+    """``model`` with the outputs of the named ``layers`` taking δ from the output. Raises
+    ValueError for names that it has not."""
     unknown = sorted(set(layers) - set(model.layers))
     if unknown:
-        raise ValueError(f"direct: the model has no layer `{unknown[0]}`; it has {', '.join(model.layers)}")
+        raise ValueError(
+            f"direct: the model has no layer `{unknown[0]}`; it has {', '.join(model.layers)}"
+        )
     return Direct(model.layers, {name: seed + number for number, name in enumerate(layers)})

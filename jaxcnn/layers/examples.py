@@ -1,4 +1,5 @@
-"""Gradient norms of single examples, layer by layer: from residuals and δ, without the gradients themselves."""
+"""Gradient norms of single examples, layer by layer: from residuals and δ, without the gradients
+themselves."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -9,7 +10,8 @@ from jaxcnn.layers.layer import Layer, Params, Path, collect
 
 
 def example_norms(layer: Layer, residuals: Any, dy: jax.Array) -> tuple[Params, jax.Array]:
-    """``(norms, dx)``: ‖gradient‖ of every parameter for each example alone, (n,), in the parameters' tree."""
+    """``(norms, dx)``: ‖gradient‖ of every parameter for each example alone, (n,), in the
+    parameters' tree."""
     walked, (_, dx) = collect(layer.walk(residuals, dy))
     deltas = {(): dy, **dict(walked)}
     norms: Params = {}

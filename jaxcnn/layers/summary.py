@@ -1,8 +1,9 @@
-"""What a model is made of, as a table: layers, output shapes, parameters, and the bytes kept for the backward.
+"""What a model is made of, as a table: layers, output shapes, parameters, and the bytes kept for
+the backward.
 
-The bytes are exact (see jaxcnn.residuals): each array is counted once, for the first layer that keeps it, parameters and input apart. What two neighbours share
-(the output of a ReLU is the input of the next convolution) costs once.
-"""
+The bytes are exact (see jaxcnn.residuals): each array is counted once, for the first layer that
+keeps it, parameters and input apart. What two neighbours share (the output of a ReLU is the input
+of the next convolution) costs once."""
 
 from typing import Any
 
@@ -42,7 +43,14 @@ def table(model: Layer, input_shape: tuple[int, ...], batch: int) -> str:
     rows.append(("total", "", f"{_count(params):,}", f"{total:,}"))
     widths = [max(len(row[i]) for row in rows) for i in range(4)]
     lines = [
-        "  ".join([r[0].ljust(widths[0]), r[1].ljust(widths[1]), r[2].rjust(widths[2]), r[3].rjust(widths[3])])
+        "  ".join(
+            [
+                r[0].ljust(widths[0]),
+                r[1].ljust(widths[1]),
+                r[2].rjust(widths[2]),
+                r[3].rjust(widths[3]),
+            ]
+        )
         for r in rows
     ]
     rule = "-" * len(lines[0])
@@ -53,7 +61,11 @@ def _leaves(layer: Layer, residuals: Any, path: str = "") -> list[tuple[str, Any
     inside = layer.children(residuals)
     if not inside:
         return [(path, residuals)]
-    return [leaf for name, sub, part in inside for leaf in _leaves(sub, part, f"{path}/{name}" if path else name)]
+    return [
+        leaf
+        for name, sub, part in inside
+        for leaf in _leaves(sub, part, f"{path}/{name}" if path else name)
+    ]
 
 
 def _outputs(model: Layer, params: Any, state: Any, x: Any, key: Any) -> dict[str, tuple[int, ...]]:
@@ -63,7 +75,9 @@ def _outputs(model: Layer, params: Any, state: Any, x: Any, key: Any) -> dict[st
         (y, _), residuals = model.forward(params, state, x, key, train=True)
         return {"/".join(path): delta for path, delta in model.walk(residuals, y)}
 
-    return {path: delta.shape for path, delta in jax.eval_shape(deltas, params, state, x, key).items()}
+    return {
+        path: delta.shape for path, delta in jax.eval_shape(deltas, params, state, x, key).items()
+    }
 
 
 def _at(tree: Any, path: str) -> Any:

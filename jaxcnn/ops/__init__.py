@@ -13,7 +13,13 @@ from jaxcnn.ops.conv_transpose import conv_transpose
 from jaxcnn.ops.dense import dense
 from jaxcnn.ops.dropout import dropout
 from jaxcnn.ops.global_avg_pool import global_avg_pool
-from jaxcnn.ops.losses import kl_divergence, l2, sigmoid_cross_entropy, softmax_cross_entropy, squared_error
+from jaxcnn.ops.losses import (
+    kl_divergence,
+    l2,
+    sigmoid_cross_entropy,
+    softmax_cross_entropy,
+    squared_error,
+)
 from jaxcnn.ops.max_pool import max_pool
 from jaxcnn.ops.norm import batch_norm, frozen_norm, group_norm, layer_norm
 from jaxcnn.ops.patches import patches
@@ -29,7 +35,34 @@ OPS = (*LINEAR, *POOLS, *ACTIVATIONS, *NORMS, dropout, rnn, *LOSSES)
 
 __all__ = ["ACTIVATIONS", "LINEAR", "LOSSES", "NORMS", "OPS", "POOLS"]
 __all__ += [
-    "avg_pool", "batch_norm", "bias", "conv", "conv_transpose", "dense", "dropout", "elu", "frozen_norm", "gelu", "global_avg_pool",
-    "group_norm", "kl_divergence", "l2", "layer_norm", "leaky_relu", "log_softmax", "max_pool", "patches", "relu", "rnn", "sigmoid",
-    "sigmoid_cross_entropy", "silu", "softmax", "softmax_cross_entropy", "softplus", "squared_error", "step", "tanh",
-]  # fmt: skip
+    "avg_pool",
+    "batch_norm",
+    "bias",
+    "conv",
+    "conv_transpose",
+    "dense",
+    "dropout",
+    "elu",
+    "frozen_norm",
+    "gelu",
+    "global_avg_pool",
+    "group_norm",
+    "kl_divergence",
+    "l2",
+    "layer_norm",
+    "leaky_relu",
+    "log_softmax",
+    "max_pool",
+    "patches",
+    "relu",
+    "rnn",
+    "sigmoid",
+    "sigmoid_cross_entropy",
+    "silu",
+    "softmax",
+    "softmax_cross_entropy",
+    "softplus",
+    "squared_error",
+    "step",
+    "tanh",
+]

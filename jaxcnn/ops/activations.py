@@ -15,11 +15,14 @@
 | silu       | x·σ, σ = sigmoid x       | σ(1 + x(1 − σ))            | x         |             |
 | gelu       | x·Φ(x)                   | Φ(x) + x·φ(x)              | x         |             |
 
-Φ and φ are the normal distribution's cumulative and density; ``gelu(approximate=True)`` is x·(1 + tanh u)/2 with u = √(2/π)(x + 0.044715 x³). What is kept
-is an array that the neighbouring layer keeps too, so in a network an activation costs no memory of its own.
+Φ and φ are the normal distribution's cumulative and density; ``gelu(approximate=True)`` is x·(1 +
+tanh u)/2 with u = √(2/π)(x + 0.044715 x³). What is kept is an array that the neighbouring layer
+keeps too, so in a network an activation costs no memory of its own.
 
-Shapes: any, floating. All are finite, value and derivative, for every finite x whose value is; at ±∞ they are their limits, and NaN gives NaN. Raise TypeError for integers, ValueError for a slope or alpha
-below 0 (the sign of y would no longer tell that of x). Source: SEEDS.md S0.6, S1.5, S3.3, S3.4, S4.3.
+Shapes: any, floating. All are finite, value and derivative, for every finite x whose value is; at
+±∞ they are their limits, and NaN gives NaN. Raise TypeError for integers, ValueError for a slope or
+alpha below 0 (the sign of y would no longer tell that of x). Source: SEEDS.md S0.6, S1.5, S3.3,
+S3.4, S4.3.
 
 >>> import jax, jax.numpy as jnp
 >>> x = jnp.array([-1.0, 0.0, 2.0])
@@ -50,16 +53,38 @@ CASES = (
     Case("far out", (values([-30.0, -8.0, -1.0, 1.0, 8.0, 30.0]),)),
     Case("one number", (distinct(),), batched=()),
 )
-_BAD = Bad("dtype", (zeros(3, dtype="int32"),), "`x` must be a floating-point array", error=TypeError)
+_BAD = Bad(
+    "dtype", (zeros(3, dtype="int32"),), "`x` must be a floating-point array", error=TypeError
+)
 
 
 def _table(
-    name: str, forward: Any, backward: Any, reference: Any, equation: str, keeps: str, kinks: Any, **more: Any
+    name: str,
+    forward: Any,
+    backward: Any,
+    reference: Any,
+    equation: str,
+    keeps: str,
+    kinks: Any,
+    **more: Any,
 ) -> Op:
-    doc = f"{name}: {equation}, elementwise; keeps {keeps}. See the table in jaxcnn.ops.activations."
+    doc = (
+        f"{name}: {equation}, elementwise; keeps {keeps}. See the table in jaxcnn.ops.activations."
+    )
     cases = (*CASES, *more.pop("cases", ()))
     bad = (_BAD, *more.pop("bad", ()))
-    return Op(name, forward, backward, reference, cases, kinks, bad, equation=equation, keeps=keeps, doc=doc)
+    return Op(
+        name,
+        forward,
+        backward,
+        reference,
+        cases,
+        kinks,
+        bad,
+        equation=equation,
+        keeps=keeps,
+        doc=doc,
+    )
 
 
 def scalar(
@@ -71,9 +96,18 @@ def scalar(
     keeps: Literal["y", "x"],
     equation: str,
 ) -> Op:
-    """A smooth op from a row of the table; ``derivative`` reads what ``keeps`` names. All three are functions of a module, so that the op can be pickled."""
+    """A smooth op from a row of the table; ``derivative`` reads what ``keeps`` names. All three are
+    functions of a module, so that the op can be pickled."""
     forward = functools.partial(_scalar_forward, name, f, keeps)
-    return _table(name, forward, functools.partial(_scalar_backward, derivative), reference, equation, keeps, ())
+    return _table(
+        name,
+        forward,
+        functools.partial(_scalar_backward, derivative),
+        reference,
+        equation,
+        keeps,
+        (),
+    )
 
 
 def _scalar_forward(
@@ -138,13 +172,31 @@ def _silu_reference(x: Array) -> Array:
     return jax.nn.silu(x)
 
 
-sigmoid = scalar("sigmoid", lax.logistic, _sigmoid_derivative, _sigmoid_reference, keeps="y", equation="y = 1/(1 + e⁻ˣ)")  # fmt: skip
+sigmoid = scalar(
+    "sigmoid",
+    lax.logistic,
+    _sigmoid_derivative,
+    _sigmoid_reference,
+    keeps="y",
+    equation="y = 1/(1 + e⁻ˣ)",
+)
 tanh = scalar("tanh", lax.tanh, _tanh_derivative, _tanh_reference, keeps="y", equation="y = tanh x")
-softplus = scalar("softplus", _softplus, _softplus_derivative, _softplus_reference, keeps="y", equation="y = ln(1 + eˣ)")  # fmt: skip
-silu = scalar("silu", _silu, _silu_derivative, _silu_reference, keeps="x", equation="y = x/(1 + e⁻ˣ)")
+softplus = scalar(
+    "softplus",
+    _softplus,
+    _softplus_derivative,
+    _softplus_reference,
+    keeps="y",
+    equation="y = ln(1 + eˣ)",
+)
+silu = scalar(
+    "silu", _silu, _silu_derivative, _silu_reference, keeps="x", equation="y = x/(1 + e⁻ˣ)"
+)
 
 
-def relu_forward(x: Float[Array, "*n"], /, *, at_zero: float = 0.0) -> tuple[Float[Array, "*n"], Any]:
+def relu_forward(
+    x: Float[Array, "*n"], /, *, at_zero: float = 0.0
+) -> tuple[Float[Array, "*n"], Any]:
     check_floating("relu", x=x)
     if isinstance(at_zero, bool) or not isinstance(at_zero, int | float):
         raise setting_error("relu", "at_zero", "a number (the derivative at 0)", at_zero)
@@ -152,7 +204,9 @@ def relu_forward(x: Float[Array, "*n"], /, *, at_zero: float = 0.0) -> tuple[Flo
     return y, y if at_zero == 0 else jnp.sign(x).astype(jnp.int8)
 
 
-def relu_backward(kept: Any, dy: Float[Array, "*n"], /, *, at_zero: float = 0.0) -> tuple[Float[Array, "*n"]]:
+def relu_backward(
+    kept: Any, dy: Float[Array, "*n"], /, *, at_zero: float = 0.0
+) -> tuple[Float[Array, "*n"]]:
     dx = jnp.where(kept > 0, dy, 0)
     return (dx if at_zero == 0 else jnp.where(kept == 0, jnp.array(at_zero, dy.dtype) * dy, dx),)
 
@@ -172,15 +226,20 @@ def leaky_relu_backward(
     return (jnp.where(y > 0, dy, slope * dy),)
 
 
-def elu_forward(x: Float[Array, "*n"], /, *, alpha: float = 1.0) -> tuple[Float[Array, "*n"], Float[Array, "*n"]]:
+def elu_forward(
+    x: Float[Array, "*n"], /, *, alpha: float = 1.0
+) -> tuple[Float[Array, "*n"], Float[Array, "*n"]]:
     check_floating("elu", x=x)
     _check_not_negative("elu", "alpha", alpha)
-    below = alpha * jnp.expm1(jnp.where(x > 0, 0, x))  # the branch not taken must stay finite at second order too
+    # the branch not taken must stay finite at second order too
+    below = alpha * jnp.expm1(jnp.where(x > 0, 0, x))
     y = jnp.where(x > 0, x, below)
     return y, y
 
 
-def elu_backward(y: Float[Array, "*n"], dy: Float[Array, "*n"], /, *, alpha: float = 1.0) -> tuple[Float[Array, "*n"]]:
+def elu_backward(
+    y: Float[Array, "*n"], dy: Float[Array, "*n"], /, *, alpha: float = 1.0
+) -> tuple[Float[Array, "*n"]]:
     return (jnp.where(y > 0, dy, (y + alpha) * dy),)
 
 
@@ -209,10 +268,13 @@ def gelu_forward(
 def gelu_backward(
     x: Float[Array, "*n"], dy: Float[Array, "*n"], /, *, approximate: bool = False
 ) -> tuple[Float[Array, "*n"]]:
-    x = jnp.clip(x, -40, 40)  # beyond, the slope is 0 or 1 to the last bit, x³ may overflow, and ∞·0 is NaN
+    # beyond, the slope is 0 or 1 to the last bit, x³ may overflow, and ∞·0 is NaN
+    x = jnp.clip(x, -40, 40)
     if approximate:
         t = lax.tanh(_gelu_inner(x))
-        slope = (1 + t) / 2 + x * (1 - t * t) / 2 * math.sqrt(2 / math.pi) * (1 + 3 * 0.044715 * x * x)
+        slope = (1 + t) / 2 + x * (1 - t * t) / 2 * math.sqrt(2 / math.pi) * (
+            1 + 3 * 0.044715 * x * x
+        )
     else:
         slope = _normal_cumulative(x) + x * jnp.exp(-x * x / 2) / math.sqrt(2 * math.pi)
     return (slope * dy,)
@@ -223,7 +285,8 @@ def _gelu_inner(x: Array) -> Array:
 
 
 def _normal_cumulative(x: Array) -> Array:
-    return lax.erfc(-x / math.sqrt(2)) / 2  # erfc keeps its digits far below 0, where 1 + erf loses them
+    # erfc keeps its digits far below 0, where 1 + erf loses them
+    return lax.erfc(-x / math.sqrt(2)) / 2
 
 
 def relu_reference(x: Array, *, at_zero: float = 0.0) -> Array:
@@ -248,19 +311,44 @@ def gelu_reference(x: Array, *, approximate: bool = False) -> Array:
 
 _x = distinct(4, 5, scale=3.0)
 relu = _table(
-    "relu", relu_forward, relu_backward, relu_reference, "y = max(x, 0)", "y",
-    (_kink(0.0), _kink(1.0, at_zero=1.0), _kink(0.5, at_zero=0.5)), cases=(Case("chosen at 0", (_x,), {"at_zero": 1.0}),),
-)  # fmt: skip
+    "relu",
+    relu_forward,
+    relu_backward,
+    relu_reference,
+    "y = max(x, 0)",
+    "y",
+    (_kink(0.0), _kink(1.0, at_zero=1.0), _kink(0.5, at_zero=0.5)),
+    cases=(Case("chosen at 0", (_x,), {"at_zero": 1.0}),),
+)
 leaky_relu = _table(
-    "leaky_relu", leaky_relu_forward, leaky_relu_backward, leaky_relu_reference,
-    "y = x where x > 0, else slope·x", "y", (_kink(0.01), _kink(0.5, slope=0.5)), cases=(Case("steep", (_x,), {"slope": 0.5}),),
-    bad=(Bad("slope", (zeros(3),), "leaky_relu: setting `slope` must be a number ≥ 0", {"slope": -1.0}),),
-)  # fmt: skip
+    "leaky_relu",
+    leaky_relu_forward,
+    leaky_relu_backward,
+    leaky_relu_reference,
+    "y = x where x > 0, else slope·x",
+    "y",
+    (_kink(0.01), _kink(0.5, slope=0.5)),
+    cases=(Case("steep", (_x,), {"slope": 0.5}),),
+    bad=(
+        Bad(
+            "slope",
+            (zeros(3),),
+            "leaky_relu: setting `slope` must be a number ≥ 0",
+            {"slope": -1.0},
+        ),
+    ),
+)
 elu = _table(
-    "elu", elu_forward, elu_backward, elu_reference, "y = x where x > 0, else α(eˣ − 1)", "y",
-    (_kink(1.0), _kink(0.5, alpha=0.5)), cases=(Case("alpha", (_x,), {"alpha": 0.5}),),
+    "elu",
+    elu_forward,
+    elu_backward,
+    elu_reference,
+    "y = x where x > 0, else α(eˣ − 1)",
+    "y",
+    (_kink(1.0), _kink(0.5, alpha=0.5)),
+    cases=(Case("alpha", (_x,), {"alpha": 0.5}),),
     bad=(Bad("alpha", (zeros(3),), "elu: setting `alpha` must be a number ≥ 0", {"alpha": -1.0}),),
-)  # fmt: skip
+)
 step = _table(
     "step",
     step_forward,
@@ -271,6 +359,12 @@ step = _table(
     (_kink(0.0),),
 )
 gelu = _table(
-    "gelu", gelu_forward, gelu_backward, gelu_reference,
-    "y = x·Φ(x)", "x", (), cases=(Case("by tanh", (_x,), {"approximate": True}),),
-)  # fmt: skip
+    "gelu",
+    gelu_forward,
+    gelu_backward,
+    gelu_reference,
+    "y = x·Φ(x)",
+    "x",
+    (),
+    cases=(Case("by tanh", (_x,), {"approximate": True}),),
+)

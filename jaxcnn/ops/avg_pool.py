@@ -3,11 +3,13 @@
     y[n,p,c]  = 1/N[p] · Σ_k x[n, p·s + k·d − lo, c]
     dx[n,q,c] = Σ_{p,k : p·s + k − lo = q} dy[n,p,c] / N[p]
 
-n example, p place, k tap, c channel, q cell, s stride (default: the window), lo padding in front; x is 0 outside. N is the number of taps, or with
-``count_include_pad=False`` the number of taps that fall inside the image.
+n example, p place, k tap, c channel, q cell, s stride (default: the window), lo padding in front; x
+is 0 outside. N is the number of taps, or with ``count_include_pad=False`` the number of taps that
+fall inside the image.
 
-Shapes: x (n, *space, c) → (n, *places, c). Kept: nothing but the input's shape. No kinks. Raises ValueError for geometry that does not fit, and with
-``count_include_pad=False`` for a window that lies in the padding alone; TypeError for integers. Source: SEEDS.md S0.4.
+Shapes: x (n, *space, c) → (n, *places, c). Kept: nothing but the input's shape. No kinks. Raises
+ValueError for geometry that does not fit, and with ``count_include_pad=False`` for a window that
+lies in the padding alone; TypeError for integers. Source: SEEDS.md S0.4.
 
 >>> import jax.numpy as jnp
 >>> x = jnp.array([[31., 15., 28., 184.], [0., 100., 70., 38.], [12., 12., 7., 2.], [12., 12., 45., 6.]]).reshape(1, 4, 4, 1)
@@ -68,11 +70,14 @@ def _weights(over: Window, count_include_pad: bool, dtype: np.dtype) -> Array:
         ):
             start = np.arange(b) * s - lo
             inside = np.minimum(start + k, a) - np.maximum(start, 0)
-            count = count * inside.reshape([-1 if i == axis + 1 else 1 for i in range(count.ndim)]) / k
+            count = (
+                count * inside.reshape([-1 if i == axis + 1 else 1 for i in range(count.ndim)]) / k
+            )
         if (count <= 0).any():
             raise ValueError(
-                f"avg_pool: with count_include_pad=False every window must touch the input, but padding {over.padding} "
-                f"leaves some outside (input {over.cells}, window {over.taps}); use less padding"
+                "avg_pool: with count_include_pad=False every window must touch the input, but"
+                f" padding {over.padding} leaves some outside (input {over.cells}, window"
+                f" {over.taps}); use less padding"
             )
     return jnp.asarray(1 / count, dtype)
 
@@ -111,6 +116,13 @@ BAD = (
 )  # fmt: skip
 
 avg_pool = Op(
-    "avg_pool", forward, backward, reference, CASES, bad=BAD, doc=__doc__,
-    equation="y[p,c] = 1/N Σ_k x[p·s + k − lo, c]", keeps="nothing",
-)  # fmt: skip
+    "avg_pool",
+    forward,
+    backward,
+    reference,
+    CASES,
+    bad=BAD,
+    doc=__doc__,
+    equation="y[p,c] = 1/N Σ_k x[p·s + k − lo, c]",
+    keeps="nothing",
+)

@@ -4,8 +4,9 @@
     dx[…,c] = dy[…,c]
     db[c]   = Σ_… dy[…,c]
 
-… any leading axes, c channel. Shapes: x (…, c), b (c) → (…, c). Kept: nothing. No kinks. Raises ValueError for shapes that do not fit, TypeError
-for dtypes that differ. Source: SEEDS.md S3.7 (a bias is one more weight, on an input that is always 1).
+… any leading axes, c channel. Shapes: x (…, c), b (c) → (…, c). Kept: nothing. No kinks. Raises
+ValueError for shapes that do not fit, TypeError for dtypes that differ. Source: SEEDS.md S3.7 (a
+bias is one more weight, on an input that is always 1).
 
 >>> import jax.numpy as jnp
 >>> bias(jnp.zeros((2, 3)), jnp.array([1.0, 2.0, 3.0]))
@@ -24,7 +25,9 @@ from jaxcnn.op import Op
 from jaxcnn.wide import wide
 
 
-def forward(x: Float[Array, "*n c"], b: Float[Array, " c"], /) -> tuple[Float[Array, "*n c"], tuple[()]]:
+def forward(
+    x: Float[Array, "*n c"], b: Float[Array, " c"], /
+) -> tuple[Float[Array, "*n c"], tuple[()]]:
     check_same_dtype("bias", x=x, b=b)
     check_rank("bias", "x", x, "c", at_least=True)
     check_rank("bias", "b", b, "c")
@@ -32,7 +35,9 @@ def forward(x: Float[Array, "*n c"], b: Float[Array, " c"], /) -> tuple[Float[Ar
     return x + lax.broadcast_to_rank(b, x.ndim), ()
 
 
-def backward(residuals: tuple[()], dy: Float[Array, "*n c"], /) -> tuple[Float[Array, "*n c"], Float[Array, " c"]]:
+def backward(
+    residuals: tuple[()], dy: Float[Array, "*n c"], /
+) -> tuple[Float[Array, "*n c"], Float[Array, " c"]]:
     # dx[…,c] = dy[…,c]
     dx = dy
     # db[c] = Σ_… dy[…,c]
@@ -56,9 +61,18 @@ CASES = (
 )
 
 BAD = (
-    Bad("channels", (zeros(2, 3), zeros(2)), "bias: `b` must have c = 3 as `x` has channels, got 2 (b: (2,) c)"),
+    Bad(
+        "channels",
+        (zeros(2, 3), zeros(2)),
+        "bias: `b` must have c = 3 as `x` has channels, got 2 (b: (2,) c)",
+    ),
     Bad("rank", (zeros(2, 3), zeros(1, 3)), "bias: `b` must have 1 axes (c)"),
-    Bad("dtype", (zeros(2, 3), zeros(3, dtype="int32")), "bias: `b` must be a floating-point array", error=TypeError),
+    Bad(
+        "dtype",
+        (zeros(2, 3), zeros(3, dtype="int32")),
+        "bias: `b` must be a floating-point array",
+        error=TypeError,
+    ),
 )
 
 bias = Op(

@@ -4,12 +4,14 @@
     dx[n,q,i] = Σ_{k,o : p·s + k·d − lo = q} dy[n,p,o] w[k,i,o]
     dw[k,i,o] = Σ_{n,p} x[n, p·s + k·d − lo, i] dy[n,p,o]
 
-n example, p output place, q input cell, k tap, i and o channels, s stride, d dilation, lo padding in front; x is 0 outside. With ``groups`` = g
-the channels fall into g blocks that do not mix (w has i/g input channels; g = i is depthwise). ``flip=True`` reads the kernel backwards, which
-makes it the true convolution of mathematics; the default is cross-correlation, as in every CNN library.
+n example, p output place, q input cell, k tap, i and o channels, s stride, d dilation, lo padding
+in front; x is 0 outside. With ``groups`` = g the channels fall into g blocks that do not mix (w has
+i/g input channels; g = i is depthwise). ``flip=True`` reads the kernel backwards, which makes it
+the true convolution of mathematics; the default is cross-correlation, as in every CNN library.
 
-Shapes: x (n, *space, i), w (*taps, i/g, o) → (n, *places, o). Kept: x and w, both alive anyway. Linear in each input: no kinks.
-Accumulates in float32 for 16-bit inputs. Raises ValueError for channel counts or geometry that do not fit, TypeError for dtypes that differ.
+Shapes: x (n, *space, i), w (*taps, i/g, o) → (n, *places, o). Kept: x and w, both alive anyway.
+Linear in each input: no kinks. Accumulates in float32 for 16-bit inputs. Raises ValueError for
+channel counts or geometry that do not fit, TypeError for dtypes that differ.
 Source: SEEDS.md S0.1, S0.2, S1.6, S4.6–S4.8.
 
 >>> import jax.numpy as jnp
@@ -60,8 +62,17 @@ def forward(
             w=(w, axes("w", x.ndim)),
         )
     if w.shape[-1] % groups:
-        raise setting_error("conv", "groups", f"a divisor of the {w.shape[-1]} output channels of `w`", groups)
-    window = resolve("conv", x.shape[1:-1], window=w.shape[:-2], stride=stride, padding=padding, dilation=dilation)
+        raise setting_error(
+            "conv", "groups", f"a divisor of the {w.shape[-1]} output channels of `w`", groups
+        )
+    window = resolve(
+        "conv",
+        x.shape[1:-1],
+        window=w.shape[:-2],
+        stride=stride,
+        padding=padding,
+        dilation=dilation,
+    )
     return correlate(x, flip_taps(w) if flip else w, window, groups), (x, w)
 
 
@@ -77,7 +88,14 @@ def backward(
     flip: bool = False,
 ) -> tuple[Float[Array, "n *space i"], Float[Array, "*taps ig o"]]:
     x, w = residuals
-    window = resolve("conv", x.shape[1:-1], window=w.shape[:-2], stride=stride, padding=padding, dilation=dilation)
+    window = resolve(
+        "conv",
+        x.shape[1:-1],
+        window=w.shape[:-2],
+        stride=stride,
+        padding=padding,
+        dilation=dilation,
+    )
     # dx[n,q,i] = Σ_{k,o : p·s + k·d − lo = q} dy[n,p,o] w[k,i,o]
     dx = input_gradient(dy, flip_taps(w) if flip else w, window, groups)
     # dw[k,i,o] = Σ_{n,p} x[n, p·s + k·d − lo, i] dy[n,p,o]
@@ -90,7 +108,9 @@ def norms(
 ) -> tuple[None, Float[Array, " n"]]:
     x, w = residuals
     geometry.pop("flip")  # which does not change a norm
-    return None, weight_norms(x, dy, resolve("conv", x.shape[1:-1], window=w.shape[:-2], **geometry), groups)
+    return None, weight_norms(
+        x, dy, resolve("conv", x.shape[1:-1], window=w.shape[:-2], **geometry), groups
+    )
 
 
 def correlate(x: Array, w: Array, window: Window, groups: int) -> Array:
@@ -100,12 +120,16 @@ def correlate(x: Array, w: Array, window: Window, groups: int) -> Array:
 
 def input_gradient(dy: Array, w: Array, window: Window, groups: int) -> Array:
     """The adjoint of :func:`correlate` in x."""
-    return product("input_gradient", _input_gradient, dy, w, window, w.shape[-2] * groups, dy.shape[-1], groups)
+    return product(
+        "input_gradient", _input_gradient, dy, w, window, w.shape[-2] * groups, dy.shape[-1], groups
+    )
 
 
 def weight_gradient(x: Array, dy: Array, window: Window, groups: int) -> Array:
     """The adjoint of :func:`correlate` in w."""
-    return product("weight_gradient", _weight_gradient, x, dy, window, x.shape[-1], dy.shape[-1], groups)
+    return product(
+        "weight_gradient", _weight_gradient, x, dy, window, x.shape[-1], dy.shape[-1], groups
+    )
 
 
 def _correlate(x: Array, w: Array, *, window: Window, groups: int) -> Array:
@@ -123,8 +147,8 @@ def _correlate(x: Array, w: Array, *, window: Window, groups: int) -> Array:
 def _input_gradient(dy: Array, w: Array, *, window: Window, groups: int) -> Array:
     """Stretch dy by the stride, then correlate with the kernel turned round, its channels swapped.
 
-    The holes are zeros set by hand: on a CPU that is up to 30 times faster than asking the convolution to dilate its input.
-    """
+    The holes are zeros set by hand: on a CPU that is up to 30 times faster than asking the
+    convolution to dilate its input."""
     holes = [(0, 0, 0)]
     for a, e, s, b, (lo, _) in zip(
         window.cells, window.extent, window.stride, window.places, window.padding, strict=True
@@ -145,9 +169,10 @@ def _input_gradient(dy: Array, w: Array, *, window: Window, groups: int) -> Arra
 def _weight_gradient(x: Array, dy: Array, *, window: Window, groups: int) -> Array:
     """One more correlation, with channels as the batch and the batch as channels.
 
-    dy is the kernel, dilated by the stride; the places of the result are the taps, so stride and dilation change roles. On a CPU the axes are brought into their ordinary order by hand,
-    and held there: XLA does so in the main program, and inside of a loop or a condition takes a road that is 40 to 100 times as slow.
-    """
+    dy is the kernel, dilated by the stride; the places of the result are the taps, so stride and
+    dilation change roles. On a CPU the axes are brought into their ordinary order by hand, and held
+    there: XLA does so in the main program, and inside of a loop or a condition takes a road that is
+    40 to 100 times as slow."""
     crop = []
     for a, e, s, b, (lo, _) in zip(
         window.cells, window.extent, window.stride, window.places, window.padding, strict=True
@@ -155,7 +180,12 @@ def _weight_gradient(x: Array, dy: Array, *, window: Window, groups: int) -> Arr
         crop.append((lo, (b - 1) * s + e - a - lo))  # exactly the cells that a window touched
     spatial = "DHW"[-len(window.taps) :]
     names = "C" + spatial + "N", "I" + spatial + "O", spatial + "NC"
-    across = functools.partial(lax.conv_general_dilated, window_strides=window.dilation, padding=crop, rhs_dilation=window.stride)  # fmt: skip
+    across = functools.partial(
+        lax.conv_general_dilated,
+        window_strides=window.dilation,
+        padding=crop,
+        rhs_dilation=window.stride,
+    )
 
     def ordinary(x: Array, dy: Array) -> Array:
         held = lax.optimization_barrier
@@ -163,7 +193,11 @@ def _weight_gradient(x: Array, dy: Array, *, window: Window, groups: int) -> Arr
         return jnp.moveaxis(held(across(lhs, rhs, dimension_numbers=_dimensions(x.ndim))), 0, -2)
 
     as_it_is = functools.partial(across, dimension_numbers=names, batch_group_count=groups)
-    return as_it_is(x, dy) if groups > 1 else lax.platform_dependent(x, dy, cpu=ordinary, default=as_it_is)
+    return (
+        as_it_is(x, dy)
+        if groups > 1
+        else lax.platform_dependent(x, dy, cpu=ordinary, default=as_it_is)
+    )
 
 
 def weight_norms(x: Array, dy: Array, window: Window, groups: int) -> Array:
@@ -191,7 +225,8 @@ def check_inputs(op: str, x: Any, w: Any, groups: int) -> None:
     check_same_dtype(op, x=x, w=w)
     if x.ndim not in (3, 4, 5):
         raise ValueError(
-            f"{op}: `x` must have 3, 4 or 5 axes (n, 1 to 3 spatial, channels), got shape {tuple(x.shape)}"
+            f"{op}: `x` must have 3, 4 or 5 axes (n, 1 to 3 spatial, channels), got shape"
+            f" {tuple(x.shape)}"
         )
     check_rank(op, "w", w, axes("w", x.ndim))
     check_counts(op, groups=groups)
@@ -226,7 +261,14 @@ def reference(
     flip: bool = False,
 ) -> Array:
     """A sum over taps of matrix products, group by group."""
-    window = resolve("conv", x.shape[1:-1], window=w.shape[:-2], stride=stride, padding=padding, dilation=dilation)
+    window = resolve(
+        "conv",
+        x.shape[1:-1],
+        window=w.shape[:-2],
+        stride=stride,
+        padding=padding,
+        dilation=dilation,
+    )
     blocks = w.reshape(*w.shape[:-1], groups, -1)
     parts = []
     for tap, seen in taps_of(x, window):
@@ -272,6 +314,14 @@ BAD = (
 )  # fmt: skip
 
 conv = Op(
-    "conv", forward, backward, reference, CASES, bad=BAD, norms=norms, doc=__doc__,
-    equation="y[p,o] = Σ x[p·s + k·d − lo, i] w[k,i,o]", keeps="x, w",
-)  # fmt: skip
+    "conv",
+    forward,
+    backward,
+    reference,
+    CASES,
+    bad=BAD,
+    norms=norms,
+    doc=__doc__,
+    equation="y[p,o] = Σ x[p·s + k·d − lo, i] w[k,i,o]",
+    keeps="x, w",
+)

@@ -1,14 +1,17 @@
-"""Transposed convolution: exactly the input gradient of ``conv`` with the same kernel and settings, as an op.
+"""Transposed convolution: exactly the input gradient of ``conv`` with the same kernel and settings,
+as an op.
 
     y[n,q,i]  = Σ_{k,o : p·s + k·d − lo = q} x[n,p,o] w[k,i,o]
     dx[n,p,o] = Σ_{k,i} dy[n, p·s + k·d − lo, i] w[k,i,o]
     dw[k,i,o] = Σ_{n,p} dy[n, p·s + k·d − lo, i] x[n,p,o]
 
-The legend is that of ``conv``, whose places p are the input here and whose cells q the output: the backward of a transpose is the
-convolution itself. Several sizes of output have the same convolved size; ``output_size`` picks one (default: s·b for ``SAME``, else the least).
+The legend is that of ``conv``, whose places p are the input here and whose cells q the output: the
+backward of a transpose is the convolution itself. Several sizes of output have the same convolved
+size; ``output_size`` picks one (default: s·b for ``SAME``, else the least).
 
-Shapes: x (n, *places, o), w (*taps, i/g, o) → (n, *cells, i). Kept: x and w. No kinks. Accumulates in float32 for 16-bit inputs. Raises
-ValueError for channels, geometry or an ``output_size`` that do not fit, TypeError for dtypes that differ. Source: S0.1, S4.1.
+Shapes: x (n, *places, o), w (*taps, i/g, o) → (n, *cells, i). Kept: x and w. No kinks. Accumulates
+in float32 for 16-bit inputs. Raises ValueError for channels, geometry or an ``output_size`` that do
+not fit, TypeError for dtypes that differ. Source: S0.1, S4.1.
 
 >>> import jax.numpy as jnp
 >>> x, w = jnp.array([1., 2.]).reshape(1, 2, 1), jnp.array([1., 10., 100.]).reshape(3, 1, 1)
@@ -26,7 +29,14 @@ from jaxcnn.case import Bad, Case, normal, zeros
 from jaxcnn.contracts import Array, Float
 from jaxcnn.errors import setting_error, shape_error
 from jaxcnn.op import Op
-from jaxcnn.ops.conv import axes, check_inputs, correlate, input_gradient, weight_gradient, weight_norms
+from jaxcnn.ops.conv import (
+    axes,
+    check_inputs,
+    correlate,
+    input_gradient,
+    weight_gradient,
+    weight_norms,
+)
 from jaxcnn.window import Ints, Padding, Window, extent_of, pads_of, per_axis, resolve
 
 Residuals = tuple[Float[Array, "n *places o"], Float[Array, "*taps ig o"]]
@@ -52,7 +62,9 @@ def forward(
             w=(w, axes("w", x.ndim)),
         )
     if x.shape[-1] % groups:
-        raise setting_error("conv_transpose", "groups", f"a divisor of the {x.shape[-1]} channels of `x`", groups)
+        raise setting_error(
+            "conv_transpose", "groups", f"a divisor of the {x.shape[-1]} channels of `x`", groups
+        )
     window = geometry(x, w, stride, padding, dilation, output_size)
     return input_gradient(x, w, window, groups), (x, w)
 
@@ -84,7 +96,9 @@ def norms(
     return None, weight_norms(dy, x, geometry(x, w, **settings), groups)
 
 
-def geometry(x: Array, w: Array, stride: Ints, padding: Padding, dilation: Ints, output_size: Ints | None) -> Window:
+def geometry(
+    x: Array, w: Array, stride: Ints, padding: Padding, dilation: Ints, output_size: Ints | None
+) -> Window:
     """The window of the convolution that this op is the transpose of."""
     places, taps = x.shape[1:-1], w.shape[:-2]
     settings = {"window": taps, "stride": stride, "padding": padding, "dilation": dilation}
@@ -94,7 +108,9 @@ def geometry(x: Array, w: Array, stride: Ints, padding: Padding, dilation: Ints,
         usual = [b * s for b, s in zip(places, steps, strict=True)]
     else:
         extent = extent_of(taps, per_axis("conv_transpose", "dilation", dilation, len(places)))
-        ends = zip(places, steps, extent, pads_of("conv_transpose", padding, len(places)), strict=True)
+        ends = zip(
+            places, steps, extent, pads_of("conv_transpose", padding, len(places)), strict=True
+        )
         least = usual = [max((b - 1) * s + e - lo - hi, 1) for b, s, e, (lo, hi) in ends]
     cells = usual if output_size is None else output_size
     cells = [cells] * len(places) if not isinstance(cells, Sequence) else list(cells)
@@ -103,7 +119,10 @@ def geometry(x: Array, w: Array, stride: Ints, padding: Padding, dilation: Ints,
     if window is None or window.places != tuple(places):
         ranges = ", ".join(f"{low}…{low + s - 1}" for low, s in zip(least, steps, strict=True))
         raise setting_error(
-            "conv_transpose", "output_size", f"in {ranges} (one size for each spatial axis)", output_size
+            "conv_transpose",
+            "output_size",
+            f"in {ranges} (one size for each spatial axis)",
+            output_size,
         )
     return window
 
@@ -120,8 +139,12 @@ def reference(
 ) -> Array:
     """Each place adds its multiple of the kernel to the cells under it."""
     window = geometry(x, w, stride, padding, dilation, output_size)
-    padded = [max(a, (b - 1) * s + e) + lo + hi for a, b, s, e, (lo, hi) in zip(
-        window.cells, window.places, window.stride, window.extent, window.padding, strict=True)]  # fmt: skip
+    padded = [
+        max(a, (b - 1) * s + e) + lo + hi
+        for a, b, s, e, (lo, hi) in zip(
+            window.cells, window.places, window.stride, window.extent, window.padding, strict=True
+        )
+    ]
     blocks = w.reshape(*w.shape[:-1], groups, -1)
     by_group = x.reshape(*x.shape[:-1], groups, -1)
     y = jnp.zeros((x.shape[0], *padded, w.shape[-2] * groups), x.dtype)
@@ -154,6 +177,14 @@ BAD = (
 )  # fmt: skip
 
 conv_transpose = Op(
-    "conv_transpose", forward, backward, reference, CASES, bad=BAD, norms=norms, doc=__doc__,
-    equation="y[q,i] = Σ x[p,o] w[k,i,o] over p·s + k·d − lo = q", keeps="x, w",
-)  # fmt: skip
+    "conv_transpose",
+    forward,
+    backward,
+    reference,
+    CASES,
+    bad=BAD,
+    norms=norms,
+    doc=__doc__,
+    equation="y[q,i] = Σ x[p,o] w[k,i,o] over p·s + k·d − lo = q",
+    keeps="x, w",
+)

@@ -7,8 +7,9 @@
 
 … any leading axes (the batch), i input and o output features; without ``b`` the bias is left out.
 
-Shapes: x (…, i), w (i, o), b (o) → (…, o). Kept: x and w, both alive anyway. No kinks. Accumulates in float32 for 16-bit inputs. Raises
-ValueError for shapes that do not fit, TypeError for dtypes that differ. Source: SEEDS.md S0.5, S2.1, S3.7.
+Shapes: x (…, i), w (i, o), b (o) → (…, o). Kept: x and w, both alive anyway. No kinks. Accumulates
+in float32 for 16-bit inputs. Raises ValueError for shapes that do not fit, TypeError for dtypes
+that differ. Source: SEEDS.md S0.5, S2.1, S3.7.
 
 >>> import jax.numpy as jnp
 >>> dense(jnp.array([1.0, 2.0]), jnp.array([[1.0, 0.0], [0.0, 10.0]]), jnp.array([0.5, 0.5]))
@@ -38,8 +39,12 @@ def forward(
     check_rank("dense", "x", x, "i", at_least=True)
     check_rank("dense", "w", w, "i o")
     if x.shape[-1] != w.shape[0]:
-        raise shape_error("dense", f"`w` expects {w.shape[0]} input features but `x` has {x.shape[-1]}",
-                          x=(x, "… i"), w=(w, "i o"))  # fmt: skip
+        raise shape_error(
+            "dense",
+            f"`w` expects {w.shape[0]} input features but `x` has {x.shape[-1]}",
+            x=(x, "… i"),
+            w=(w, "i o"),
+        )
     y = product(x, w)
     if b is not None:
         check_rank("dense", "b", b, "o")
@@ -97,6 +102,14 @@ BAD = (
 )  # fmt: skip
 
 dense = Op(
-    "dense", forward, backward, reference, CASES, bad=BAD, norms=norms, doc=__doc__,
-    equation="y[o] = Σ x[i] w[i,o] + b[o]", keeps="x, w",
-)  # fmt: skip
+    "dense",
+    forward,
+    backward,
+    reference,
+    CASES,
+    bad=BAD,
+    norms=norms,
+    doc=__doc__,
+    equation="y[o] = Σ x[i] w[i,o] + b[o]",
+    keeps="x, w",
+)

@@ -3,8 +3,9 @@
     y[n,c]    = 1/Q Σ_q x[n,q,c]
     dx[n,q,c] = dy[n,c] / Q
 
-n example, q one of Q cells, c channel. Shapes: x (n, *space, c) → (n, c). Kept: nothing but the input's shape. No kinks. Accumulates in float32 for
-16-bit inputs. Raises ValueError for fewer than 3 axes, TypeError for integers. Source: SEEDS.md S0.4, over the whole image.
+n example, q one of Q cells, c channel. Shapes: x (n, *space, c) → (n, c). Kept: nothing but the
+input's shape. No kinks. Accumulates in float32 for 16-bit inputs. Raises ValueError for fewer than
+3 axes, TypeError for integers. Source: SEEDS.md S0.4, over the whole image.
 
 >>> import jax.numpy as jnp
 >>> global_avg_pool(jnp.arange(4.0).reshape(1, 2, 2, 1))
@@ -51,6 +52,13 @@ CASES = (
 BAD = (Bad("rank", (zeros(2, 3),), "global_avg_pool: `x` must have 3 or more axes (… n w c)"),)
 
 global_avg_pool = Op(
-    "global_avg_pool", forward, backward, reference, CASES, bad=BAD, doc=__doc__,
-    equation="y[c] = 1/Q Σ_q x[q,c]", keeps="nothing",
-)  # fmt: skip
+    "global_avg_pool",
+    forward,
+    backward,
+    reference,
+    CASES,
+    bad=BAD,
+    doc=__doc__,
+    equation="y[c] = 1/Q Σ_q x[q,c]",
+    keeps="nothing",
+)

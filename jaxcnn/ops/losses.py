@@ -1,4 +1,5 @@
-"""Losses: one value an example (the caller takes the mean or the sum), each with the gradient written on the scores.
+"""Losses: one value an example (the caller takes the mean or the sum), each with the gradient
+written on the scores.
 
 | op                    | loss of one example                          | cotangents (times d, the loss's own)              |
 |-----------------------|----------------------------------------------|---------------------------------------------------|
@@ -8,12 +9,16 @@
 | squared_error         | scale · Σ_k (y[k] − t[k])²                   | dy = 2·scale·(y − t),  dt = −dy                   |
 | l2                    | ½ Σ w²  (one number in all)                  | dw = w                                            |
 
-k runs along the last axis; all leading axes are examples. ``softmax_cross_entropy`` takes integer labels (shape of z without its last axis; a label outside
-[0, k) gives NaN) or rows t, which need not sum to 1. Targets of a floating dtype have a gradient too; integers have none. Safe for scores up to ±1e4 and beyond, value
-and gradient: no logarithm is taken of a number that can round to 0. Sums in float32 for 16-bit inputs.
+k runs along the last axis; all leading axes are examples. ``softmax_cross_entropy`` takes integer
+labels (shape of z without its last axis; a label outside [0, k) gives NaN) or rows t, which need
+not sum to 1. Targets of a floating dtype have a gradient too; integers have none. Safe for scores
+up to ±1e4 and beyond, value and gradient: no logarithm is taken of a number that can round to 0.
+Sums in float32 for 16-bit inputs.
 
-Kept: ln p (float32 for 16-bit scores: of many classes 16 bits would lose p = e^ln p) and the targets; σ's score and target; the difference y − t; w. Kinks: kl_divergence at p = 0, where 0·ln 0 counts as the constant 0. Raise ValueError for
-shapes that do not fit, TypeError for scores that are not floating. Source: SEEDS.md S1.1, S1.2, S2.2, S3.1.
+Kept: ln p (float32 for 16-bit scores: of many classes 16 bits would lose p = e^ln p) and the
+targets; σ's score and target; the difference y − t; w. Kinks: kl_divergence at p = 0, where 0·ln 0
+counts as the constant 0. Raise ValueError for shapes that do not fit, TypeError for scores that are
+not floating. Source: SEEDS.md S1.1, S1.2, S2.2, S3.1.
 
 >>> import jax, jax.numpy as jnp
 >>> z = jnp.log(jnp.array([[0.3, 0.7]]))
@@ -50,7 +55,9 @@ def _check_rows(op: str, first: str, scores: Array, second: str, targets: Array)
     check_rank(op, first, scores, "k", at_least=True)
     if targets.shape != scores.shape:
         raise shape_error(
-            op, f"`{second}` must have the shape of `{first}`", **{first: (scores, "… k"), second: (targets, "… k")}
+            op,
+            f"`{second}` must have the shape of `{first}`",
+            **{first: (scores, "… k"), second: (targets, "… k")},
         )
 
 
@@ -64,9 +71,12 @@ def softmax_cross_entropy_forward(
         _check_rows(op, "logits", logits, "labels", labels)
     elif labels.shape != logits.shape[:-1]:
         raise shape_error(
-            op, "integer `labels` must have the shape of `logits` without its last axis; for rows of probabilities pass floats",
-            logits=(logits, "… k"), labels=(labels, "…"),
-        )  # fmt: skip
+            op,
+            "integer `labels` must have the shape of `logits` without its last axis; for rows of"
+            " probabilities pass floats",
+            logits=(logits, "… k"),
+            labels=(labels, "…"),
+        )
     if not _is_floating(labels) and logits.shape[-1] == 0:
         raise shape_error(op, "integer `labels` need at least one class", logits=(logits, "… k"))
     log_p, _ = log_softmax.forward(wide(logits))
@@ -91,7 +101,8 @@ def softmax_cross_entropy_backward(
 
 
 def _weighted(p: Array, log_q: Array) -> Array:
-    """p ln q, and 0 where p = 0 even if q = 0: a class that is masked out (a score of −∞) costs nothing."""
+    """p ln q, and 0 where p = 0 even if q = 0: a class that is masked out (a score of −∞) costs
+    nothing."""
     finite = jnp.where((p == 0) & jnp.isinf(log_q), 0, log_q)
     return p * finite
 
@@ -119,10 +130,14 @@ def sigmoid_cross_entropy_backward(
     z, d = wide(logits), wide(dy)[..., None]
     # dz = σ(z) − t,  dt = −z
     dlogits = (lax.logistic(z) - labels.astype(z.dtype)) * d
-    return dlogits.astype(logits.dtype), (-z * d).astype(labels.dtype) if _is_floating(labels) else None
+    return dlogits.astype(logits.dtype), (
+        (-z * d).astype(labels.dtype) if _is_floating(labels) else None
+    )
 
 
-def kl_divergence_forward(logits: Scores, p: Scores, /) -> tuple[Float[Array, "*n"], tuple[Scores, Scores]]:
+def kl_divergence_forward(
+    logits: Scores, p: Scores, /
+) -> tuple[Float[Array, "*n"], tuple[Scores, Scores]]:
     check_floating("kl_divergence", p=p)
     _check_rows("kl_divergence", "logits", logits, "p", p)
     log_q, _ = log_softmax.forward(wide(logits))
@@ -131,7 +146,9 @@ def kl_divergence_forward(logits: Scores, p: Scores, /) -> tuple[Float[Array, "*
     return loss.astype(logits.dtype), (log_q, p)
 
 
-def kl_divergence_backward(residuals: tuple[Scores, Scores], dy: Float[Array, "*n"], /) -> tuple[Scores, Scores]:
+def kl_divergence_backward(
+    residuals: tuple[Scores, Scores], dy: Float[Array, "*n"], /
+) -> tuple[Scores, Scores]:
     log_q, given = residuals
     p, d = wide(given), wide(dy)[..., None]
     # dz = q·Σp − p,  dp = ln p + 1 − ln q
@@ -177,12 +194,18 @@ def l2_backward(w: Float[Array, "*n"], dy: Float[Array, ""], /) -> tuple[Float[A
 
 
 def softmax_cross_entropy_reference(logits: Array, labels: Array) -> Array:
-    t = labels if _is_floating(labels) else jax.nn.one_hot(labels, logits.shape[-1], dtype=logits.dtype)
+    t = (
+        labels
+        if _is_floating(labels)
+        else jax.nn.one_hot(labels, logits.shape[-1], dtype=logits.dtype)
+    )
     return -(t * (logits - jax.nn.logsumexp(logits, axis=-1, keepdims=True))).sum(-1)
 
 
 def sigmoid_cross_entropy_reference(logits: Array, labels: Array) -> Array:
-    return -(labels * jax.nn.log_sigmoid(logits) + (1 - labels) * jax.nn.log_sigmoid(-logits)).sum(-1)
+    return -(labels * jax.nn.log_sigmoid(logits) + (1 - labels) * jax.nn.log_sigmoid(-logits)).sum(
+        -1
+    )
 
 
 def kl_divergence_reference(logits: Array, p: Array) -> Array:
@@ -200,11 +223,16 @@ def l2_reference(w: Array) -> Array:
 _large = values([[1e4, -1e4, 0.0], [-1e4, 9999.0, 1e4]])
 _both: Any = {"batched": (0, 1)}
 _kl_zero = Kink(
-    "p = 0 has the gradient of ln q alone", (np.zeros((1, 2)), np.array([[0.0, 1.0]])), np.array([[0.5, -0.5]])
+    "p = 0 has the gradient of ln q alone",
+    (np.zeros((1, 2)), np.array([[0.0, 1.0]])),
+    np.array([[0.5, -0.5]]),
 )
 
 softmax_cross_entropy = Op(
-    "softmax_cross_entropy", softmax_cross_entropy_forward, softmax_cross_entropy_backward, softmax_cross_entropy_reference,
+    "softmax_cross_entropy",
+    softmax_cross_entropy_forward,
+    softmax_cross_entropy_backward,
+    softmax_cross_entropy_reference,
     (
         Case("integer labels", (normal(5, 4), integers(5, high=4)), **_both),
         Case("rows that sum to 1", (normal(5, 4), rows(5, 4)), **_both),
@@ -215,25 +243,56 @@ softmax_cross_entropy = Op(
         Case("one example", (normal(4), integers(high=4)), batched=()),
     ),
     bad=(
-        Bad("labels", (zeros(5, 4), zeros(4, dtype="int32")), "softmax_cross_entropy: integer `labels` must have the shape of `logits` without its last axis"),
-        Bad("rows", (zeros(5, 4), zeros(5)), "softmax_cross_entropy: `labels` must have the shape of `logits` (logits: (5, 4) … k; labels: (5,) … k)"),
-        Bad("logits", (zeros(5, 4, dtype="int32"), zeros(5, dtype="int32")), "`logits` must be a floating-point array", error=TypeError),
+        Bad(
+            "labels",
+            (zeros(5, 4), zeros(4, dtype="int32")),
+            "softmax_cross_entropy: integer `labels` must have the shape of `logits` without its"
+            " last axis",
+        ),
+        Bad(
+            "rows",
+            (zeros(5, 4), zeros(5)),
+            "softmax_cross_entropy: `labels` must have the shape of `logits` (logits: (5, 4) … k;"
+            " labels: (5,) … k)",
+        ),
+        Bad(
+            "logits",
+            (zeros(5, 4, dtype="int32"), zeros(5, dtype="int32")),
+            "`logits` must be a floating-point array",
+            error=TypeError,
+        ),
     ),
-    doc=__doc__, equation="−Σ_k t[k] ln softmax(z)[k]", keeps="ln p, labels",
-)  # fmt: skip
+    doc=__doc__,
+    equation="−Σ_k t[k] ln softmax(z)[k]",
+    keeps="ln p, labels",
+)
 sigmoid_cross_entropy = Op(
-    "sigmoid_cross_entropy", sigmoid_cross_entropy_forward, sigmoid_cross_entropy_backward, sigmoid_cross_entropy_reference,
+    "sigmoid_cross_entropy",
+    sigmoid_cross_entropy_forward,
+    sigmoid_cross_entropy_backward,
+    sigmoid_cross_entropy_reference,
     (
         Case("rows in [0, 1]", (normal(5, 3), rows(5, 3)), **_both),
         Case("integer labels", (normal(4, 3), integers(4, 3, high=2)), **_both),
         Case("scores of ±1e4", (_large, integers(2, 3, high=2)), **_both),
         Case("one example", (normal(4), rows(4)), batched=()),
     ),
-    bad=(Bad("labels", (zeros(5, 4), zeros(5)), "sigmoid_cross_entropy: `labels` must have the shape of `logits`"),),
-    doc=__doc__, equation="−Σ_k t ln σ(z) + (1 − t) ln(1 − σ(z))", keeps="logits, labels",
-)  # fmt: skip
+    bad=(
+        Bad(
+            "labels",
+            (zeros(5, 4), zeros(5)),
+            "sigmoid_cross_entropy: `labels` must have the shape of `logits`",
+        ),
+    ),
+    doc=__doc__,
+    equation="−Σ_k t ln σ(z) + (1 − t) ln(1 − σ(z))",
+    keeps="logits, labels",
+)
 kl_divergence = Op(
-    "kl_divergence", kl_divergence_forward, kl_divergence_backward, kl_divergence_reference,
+    "kl_divergence",
+    kl_divergence_forward,
+    kl_divergence_backward,
+    kl_divergence_reference,
     (
         Case("rows that sum to 1", (normal(5, 4), rows(5, 4)), **_both),
         Case("rows that sum to 2", (normal(3, 2), rows(3, 2, scale=2.0)), **_both),
@@ -243,12 +302,22 @@ kl_divergence = Op(
     (_kl_zero,),
     (
         Bad("p", (zeros(5, 4), zeros(5)), "kl_divergence: `p` must have the shape of `logits`"),
-        Bad("integers", (zeros(5, 4), zeros(5, 4, dtype="int32")), "`p` must be a floating-point array", error=TypeError),
+        Bad(
+            "integers",
+            (zeros(5, 4), zeros(5, 4, dtype="int32")),
+            "`p` must be a floating-point array",
+            error=TypeError,
+        ),
     ),
-    doc=__doc__, equation="Σ_k p ln(p / softmax(z))", keeps="ln q, p",
-)  # fmt: skip
+    doc=__doc__,
+    equation="Σ_k p ln(p / softmax(z))",
+    keeps="ln q, p",
+)
 squared_error = Op(
-    "squared_error", squared_error_forward, squared_error_backward, squared_error_reference,
+    "squared_error",
+    squared_error_forward,
+    squared_error_backward,
+    squared_error_reference,
     (
         Case("rows", (normal(5, 3), normal(5, 3)), **_both),
         Case("half", (normal(2, 3, 2), normal(2, 3, 2)), {"scale": 0.5}, **_both),
@@ -256,14 +325,41 @@ squared_error = Op(
         Case("one example", (normal(4), normal(4)), batched=()),
     ),
     bad=(
-        Bad("t", (zeros(5, 4), zeros(5)), "squared_error: `t` must have the shape of `y` (y: (5, 4) … k; t: (5,) … k)"),
-        Bad("scale", (zeros(5, 4), zeros(5, 4)), "squared_error: setting `scale` must be a number", {"scale": "mean"}),
+        Bad(
+            "t",
+            (zeros(5, 4), zeros(5)),
+            "squared_error: `t` must have the shape of `y` (y: (5, 4) … k; t: (5,) … k)",
+        ),
+        Bad(
+            "scale",
+            (zeros(5, 4), zeros(5, 4)),
+            "squared_error: setting `scale` must be a number",
+            {"scale": "mean"},
+        ),
     ),
-    doc=__doc__, equation="scale · Σ_k (y − t)²", keeps="y − t",
-)  # fmt: skip
+    doc=__doc__,
+    equation="scale · Σ_k (y − t)²",
+    keeps="y − t",
+)
 l2 = Op(
-    "l2", l2_forward, l2_backward, l2_reference,
-    (Case("matrix", (normal(4, 3),)), Case("kernel", (normal(3, 3, 2, 2),)), Case("one number", (normal(),), batched=())),
-    bad=(Bad("dtype", (zeros(3, dtype="int32"),), "l2: `w` must be a floating-point array", error=TypeError),),
-    doc=__doc__, equation="½ Σ w²", keeps="w",
-)  # fmt: skip
+    "l2",
+    l2_forward,
+    l2_backward,
+    l2_reference,
+    (
+        Case("matrix", (normal(4, 3),)),
+        Case("kernel", (normal(3, 3, 2, 2),)),
+        Case("one number", (normal(),), batched=()),
+    ),
+    bad=(
+        Bad(
+            "dtype",
+            (zeros(3, dtype="int32"),),
+            "l2: `w` must be a floating-point array",
+            error=TypeError,
+        ),
+    ),
+    doc=__doc__,
+    equation="½ Σ w²",
+    keeps="w",
+)

@@ -1,13 +1,16 @@
-"""The neighbourhood of every place, handed out: the way to any kernel function, not only a weighted sum.
+"""The neighbourhood of every place, handed out: the way to any kernel function, not only a weighted
+sum.
 
     y[n,p,k,c]  = x[n, p·s + k·d − lo, c]
     dx[n,q,c]   = Σ_{p,k : p·s + k·d − lo = q} dy[n,p,k,c]
 
-n example, p place, k tap, c channel, q cell, s stride, d dilation, lo padding in front; x is 0 outside.
+n example, p place, k tap, c channel, q cell, s stride, d dilation, lo padding in front; x is 0
+outside.
 
-Shapes: x (n, *space, c) → (n, *places, *window, c), so that ``patches(x, window=3).reshape(n, h, w, -1) @ w.reshape(-1, o)`` is a convolution and
-``jnp.median`` over the window axes is the median filter. Kept: nothing but the input's shape. No kinks. Raises ValueError for geometry that does not
-fit, TypeError for integers. Source: SEEDS.md S4.11.
+Shapes: x (n, *space, c) → (n, *places, *window, c), so that
+``patches(x, window=3).reshape(n, h, w, -1) @ w.reshape(-1, o)`` is a convolution and ``jnp.median``
+over the window axes is the median filter. Kept: nothing but the input's shape. No kinks. Raises
+ValueError for geometry that does not fit, TypeError for integers. Source: SEEDS.md S4.11.
 
 >>> import jax.numpy as jnp
 >>> patches(jnp.arange(4.0).reshape(1, 4, 1), window=2)[0, :, :, 0]
@@ -32,7 +35,13 @@ MOST_TAPS = 2**16
 
 
 def forward(
-    x: Float[Array, "n *space c"], /, *, window: Ints, stride: Ints = 1, padding: Padding = "VALID", dilation: Ints = 1
+    x: Float[Array, "n *space c"],
+    /,
+    *,
+    window: Ints,
+    stride: Ints = 1,
+    padding: Padding = "VALID",
+    dilation: Ints = 1,
 ) -> tuple[Float[Array, "n *patches c"], Static]:
     over = geometry("patches", x, window, stride, padding, dilation)
     stacked = jnp.stack([seen for _, seen in taps_of(x, over)], axis=-2)
@@ -56,18 +65,24 @@ def backward(
     return (add_taps(parts, over).astype(dy.dtype),)
 
 
-def geometry(op: str, x: Array, window: Ints, stride: Ints | None, padding: Padding, dilation: Ints) -> Window:
+def geometry(
+    op: str, x: Array, window: Ints, stride: Ints | None, padding: Padding, dilation: Ints
+) -> Window:
     """The window of a pooling-like op over x, checked; no ``stride`` means that windows touch."""
     check_floating(op, x=x)
     if x.ndim not in (3, 4, 5):
         raise ValueError(
-            f"{op}: `x` must have 3, 4 or 5 axes (n, 1 to 3 spatial, channels), got shape {tuple(x.shape)}"
+            f"{op}: `x` must have 3, 4 or 5 axes (n, 1 to 3 spatial, channels), got shape"
+            f" {tuple(x.shape)}"
         )
     steps = window if stride is None else stride
     taps = per_axis(op, "window", window, x.ndim - 2)
     if math.prod(taps) > MOST_TAPS:
         raise setting_error(
-            op, "window", f"of at most {MOST_TAPS} taps, each of which is a part of the program", window
+            op,
+            "window",
+            f"of at most {MOST_TAPS} taps, each of which is a part of the program",
+            window,
         )
     return resolve(op, x.shape[1:-1], window=taps, stride=steps, padding=padding, dilation=dilation)
 
@@ -102,12 +117,24 @@ CASES = (
 )  # fmt: skip
 
 BAD = (
-    Bad("window", (zeros(1, 3, 1),), "patches: the window covers 4 cells along spatial axis 0", {"window": 4}),
+    Bad(
+        "window",
+        (zeros(1, 3, 1),),
+        "patches: the window covers 4 cells along spatial axis 0",
+        {"window": 4},
+    ),
     Bad("no window", (zeros(1, 3, 1),), "patches: missing setting `window`", error=TypeError),
     Bad("rank", (zeros(3, 1),), "patches: `x` must have 3, 4 or 5 axes", {"window": 2}),
 )
 
 patches = Op(
-    "patches", forward, backward, reference, CASES, bad=BAD, doc=__doc__,
-    equation="y[p,k,c] = x[p·s + k·d − lo, c]", keeps="nothing",
-)  # fmt: skip
+    "patches",
+    forward,
+    backward,
+    reference,
+    CASES,
+    bad=BAD,
+    doc=__doc__,
+    equation="y[p,k,c] = x[p·s + k·d − lo, c]",
+    keeps="nothing",
+)

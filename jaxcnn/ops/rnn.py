@@ -6,11 +6,14 @@
     dh0   = δ[1] whᵀ
     dwx   = Σ_{n,t} x[t]ᵀ δ[t],   dwh = Σ_{n,t} h[t−1]ᵀ δ[t],   db = Σ_{n,t} δ[t]
 
-n example, i input, h hidden unit; f′ is written in terms of the output h[t], so f is one of tanh, sigmoid, relu, softplus. The products over x, and all three
-weight gradients, are one matrix product over all steps; only the recursion itself is sequential.
+n example, i input, h hidden unit; f′ is written in terms of the output h[t], so f is one of tanh,
+sigmoid, relu, softplus. The products over x, and all three weight gradients, are one matrix product
+over all steps; only the recursion itself is sequential.
 
-Shapes: x (n, t, i), h0 (n, h), wx (i, h), wh (h, h), b (h) → all states (n, t, h). Kept: x, h0, wx, wh and the states; no pre-activations. Kinks: those of f
-(relu: 0 at 0). The recursion and all sums are in float32 for 16-bit inputs. Raises ValueError for shapes or activations that do not fit, TypeError for dtypes that differ. Source: SEEDS.md S4.4.
+Shapes: x (n, t, i), h0 (n, h), wx (i, h), wh (h, h), b (h) → all states (n, t, h). Kept: x, h0, wx,
+wh and the states; no pre-activations. Kinks: those of f (relu: 0 at 0). The recursion and all sums
+are in float32 for 16-bit inputs. Raises ValueError for shapes or activations that do not fit,
+TypeError for dtypes that differ. Source: SEEDS.md S4.4.
 
 >>> import jax.numpy as jnp
 >>> one = jnp.ones((1, 1))
@@ -33,10 +36,15 @@ from jaxcnn.op import Op
 from jaxcnn.ops.activations import relu, sigmoid, softplus, tanh
 from jaxcnn.wide import product, wide
 
-ACTIVATIONS = {op.name: op for op in (tanh, sigmoid, relu, softplus)}  # those whose derivative reads the output alone
+# those whose derivative reads the output alone
+ACTIVATIONS = {op.name: op for op in (tanh, sigmoid, relu, softplus)}
 
 Residuals = tuple[
-    Float[Array, "n t i"], Float[Array, "n h"], Float[Array, "i h"], Float[Array, "h h"], Float[Array, "n t h"]
+    Float[Array, "n t i"],
+    Float[Array, "n h"],
+    Float[Array, "i h"],
+    Float[Array, "h h"],
+    Float[Array, "n t h"],
 ]
 
 
@@ -65,7 +73,13 @@ def forward(
 
 def backward(
     residuals: Residuals, dy: Float[Array, "n t h"], /, *, activation: str = "tanh"
-) -> tuple[Float[Array, "n t i"], Float[Array, "n h"], Float[Array, "i h"], Float[Array, "h h"], Float[Array, " h"]]:
+) -> tuple[
+    Float[Array, "n t i"],
+    Float[Array, "n h"],
+    Float[Array, "i h"],
+    Float[Array, "h h"],
+    Float[Array, " h"],
+]:
     x, _, wx, _, _ = residuals
     delta, before, dh0 = _through_time(residuals, dy, activation)
     in_wide = functools.partial(jnp.einsum, preferred_element_type=dh0.dtype)
@@ -125,14 +139,23 @@ def _check(x: Array, h0: Array, wx: Array, wh: Array, b: Array, activation: str)
     check_axis_size("rnn", "wh", wh, "h h", 1, hidden, "`h0` has units")
     check_axis_size("rnn", "b", b, "h", 0, hidden, "`h0` has units")
     if x.shape[1] == 0:
-        raise ValueError(f"rnn: `x` must have at least one step, got t = 0 (x: {tuple(x.shape)} n t i)")
+        raise ValueError(
+            f"rnn: `x` must have at least one step, got t = 0 (x: {tuple(x.shape)} n t i)"
+        )
     if activation not in ACTIVATIONS:
         raise setting_error("rnn", "activation", f"one of {', '.join(ACTIVATIONS)}", activation)
 
 
-def reference(x: Array, h0: Array, wx: Array, wh: Array, b: Array, *, activation: str = "tanh") -> Array:
+def reference(
+    x: Array, h0: Array, wx: Array, wh: Array, b: Array, *, activation: str = "tanh"
+) -> Array:
     """One step after the other."""
-    f = {"tanh": jnp.tanh, "sigmoid": jax.nn.sigmoid, "relu": jax.nn.relu, "softplus": jax.nn.softplus}[activation]
+    f = {
+        "tanh": jnp.tanh,
+        "sigmoid": jax.nn.sigmoid,
+        "relu": jax.nn.relu,
+        "softplus": jax.nn.softplus,
+    }[activation]
     h, states = h0, []
     for t in range(x.shape[1]):
         h = f(x[:, t] @ wx + h @ wh + jnp.broadcast_to(b, h.shape))
@@ -162,6 +185,14 @@ BAD = (
 )  # fmt: skip
 
 rnn = Op(
-    "rnn", forward, backward, reference, CASES, bad=BAD, norms=norms, doc=__doc__,
-    equation="h[t] = f(x[t] wx + h[t−1] wh + b)", keeps="x, h0, wx, wh, states",
-)  # fmt: skip
+    "rnn",
+    forward,
+    backward,
+    reference,
+    CASES,
+    bad=BAD,
+    norms=norms,
+    doc=__doc__,
+    equation="h[t] = f(x[t] wx + h[t−1] wh + b)",
+    keeps="x, h0, wx, wh, states",
+)

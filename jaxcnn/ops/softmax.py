@@ -3,8 +3,10 @@
     softmax:      y[k] = e^{x[k]} / Σ_j e^{x[j]}        dx[k] = y[k] (dy[k] − Σ_j y[j] dy[j])
     log_softmax:  y[k] = x[k] − ln Σ_j e^{x[j]}         dx[k] = dy[k] − e^{y[k]} Σ_j dy[j]
 
-k, j run along ``axis``; the first rule is the product with diag(y) − y yᵀ. The largest entry is subtracted first, so scores of any finite size are
-safe; −∞ masks a score out. +∞, scores that are all −∞, and NaN give NaN, as in ``jax.nn``. Shapes: any, the same out as in. Kept: y. No kinks. Sums in float32 for 16-bit inputs. Raise ValueError for an axis that is not there, TypeError for
+k, j run along ``axis``; the first rule is the product with diag(y) − y yᵀ. The largest entry is
+subtracted first, so scores of any finite size are safe; −∞ masks a score out. +∞, scores that are
+all −∞, and NaN give NaN, as in ``jax.nn``. Shapes: any, the same out as in. Kept: y. No kinks. Sums
+in float32 for 16-bit inputs. Raise ValueError for an axis that is not there, TypeError for
 integers. Source: SEEDS.md S0.5, S3.4, S4.5.
 
 >>> import jax.numpy as jnp
@@ -34,19 +36,25 @@ def _shifted(op: str, x: Array, axis: int) -> Array:
     return x - lax.stop_gradient(x.max(axis, keepdims=True))
 
 
-def softmax_forward(x: Float[Array, "*n"], /, *, axis: int = -1) -> tuple[Float[Array, "*n"], Float[Array, "*n"]]:
+def softmax_forward(
+    x: Float[Array, "*n"], /, *, axis: int = -1
+) -> tuple[Float[Array, "*n"], Float[Array, "*n"]]:
     weights = jnp.exp(_shifted("softmax", x, axis))
     y = (weights / weights.sum(axis, keepdims=True)).astype(x.dtype)
     return y, y
 
 
-def softmax_backward(y: Float[Array, "*n"], dy: Float[Array, "*n"], /, *, axis: int = -1) -> tuple[Float[Array, "*n"]]:
+def softmax_backward(
+    y: Float[Array, "*n"], dy: Float[Array, "*n"], /, *, axis: int = -1
+) -> tuple[Float[Array, "*n"]]:
     # dx[k] = y[k] (dy[k] − Σ_j y[j] dy[j])
     dtype, y, dy = y.dtype, wide(y), wide(dy)
     return ((y * (dy - (y * dy).sum(axis, keepdims=True))).astype(dtype),)
 
 
-def log_softmax_forward(x: Float[Array, "*n"], /, *, axis: int = -1) -> tuple[Float[Array, "*n"], Float[Array, "*n"]]:
+def log_softmax_forward(
+    x: Float[Array, "*n"], /, *, axis: int = -1
+) -> tuple[Float[Array, "*n"], Float[Array, "*n"]]:
     shifted = _shifted("log_softmax", x, axis)
     y = (shifted - jnp.log(jnp.exp(shifted).sum(axis, keepdims=True))).astype(x.dtype)
     return y, y
@@ -79,16 +87,40 @@ CASES = (
 
 def _bad(op: str) -> tuple[Bad, ...]:
     return (
-        Bad("axis", (zeros(2, 3),), f"{op}: setting `axis` must be an integer from -2 to 1", {"axis": 2}),
-        Bad("dtype", (zeros(3, dtype="int32"),), f"{op}: `x` must be a floating-point array", error=TypeError),
+        Bad(
+            "axis",
+            (zeros(2, 3),),
+            f"{op}: setting `axis` must be an integer from -2 to 1",
+            {"axis": 2},
+        ),
+        Bad(
+            "dtype",
+            (zeros(3, dtype="int32"),),
+            f"{op}: `x` must be a floating-point array",
+            error=TypeError,
+        ),
     )
 
 
 softmax = Op(
-    "softmax", softmax_forward, softmax_backward, softmax_reference, CASES, bad=_bad("softmax"), doc=__doc__,
-    equation="y[k] = e^x[k] / Σ_j e^x[j]", keeps="y",
-)  # fmt: skip
+    "softmax",
+    softmax_forward,
+    softmax_backward,
+    softmax_reference,
+    CASES,
+    bad=_bad("softmax"),
+    doc=__doc__,
+    equation="y[k] = e^x[k] / Σ_j e^x[j]",
+    keeps="y",
+)
 log_softmax = Op(
-    "log_softmax", log_softmax_forward, log_softmax_backward, log_softmax_reference, CASES, bad=_bad("log_softmax"),
-    doc=__doc__, equation="y[k] = x[k] − ln Σ_j e^x[j]", keeps="y",
-)  # fmt: skip
+    "log_softmax",
+    log_softmax_forward,
+    log_softmax_backward,
+    log_softmax_reference,
+    CASES,
+    bad=_bad("log_softmax"),
+    doc=__doc__,
+    equation="y[k] = x[k] − ln Σ_j e^x[j]",
+    keeps="y",
+)

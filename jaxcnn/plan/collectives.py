@@ -1,6 +1,7 @@
 """What chips say to each other in a compiled program, read off its text.
 
-The bytes of a collective are those of its whole arrays, on each chip: what an all-reduce sums, an all-gather puts together, a reduce-scatter takes apart.
+The bytes of a collective are those of its whole arrays, on each chip: what an all-reduce sums, an
+all-gather puts together, a reduce-scatter takes apart.
 
 >>> text = '''
 ...   %sum = f32[10]{0} all-reduce(%x), replica_groups={{0,1},{2,3}}, to_apply=%add
@@ -23,7 +24,8 @@ ARRAY = re.compile(r"([a-z]\w*)\[([\d,]*)\]")
 
 
 class Collective(NamedTuple):
-    """All collectives of a kind among so many chips: how many there are in the program, and the bytes of all of them together."""
+    """All collectives of a kind among so many chips: how many there are in the program, and the
+    bytes of all of them together."""
 
     kind: str
     chips: int
@@ -32,7 +34,8 @@ class Collective(NamedTuple):
 
 
 def collectives(text: str, devices: int) -> list[Collective]:
-    """Those in the text of a program (HLO, compiled) for so many devices. One in a loop counts once, and a pair of -start and -done is one."""
+    """Those in the text of a program (HLO, compiled) for so many devices. One in a loop counts
+    once, and a pair of -start and -done is one."""
     found: dict[tuple[str, int], tuple[int, int]] = {}
     for result, kind, start, rest in CALL.findall(text):
         chips = _chips(rest, devices)
@@ -42,17 +45,23 @@ def collectives(text: str, devices: int) -> list[Collective]:
 
 
 def _chips(rest: str, devices: int) -> int:
-    """How many take part in each: of the groups in the three forms that they are written in, all of one size."""
+    """How many take part in each: of the groups in the three forms that they are written in, all of
+    one size."""
     if pairs := re.search(r"source_target_pairs=\{((?:\{\d+,\d+\},?)+)\}", rest):
         return len(set(re.findall(r"\d+", pairs[1])))
     if listed := re.search(r"replica_groups=\{\{([\d,]+)\}", rest):
         return listed[1].count(",") + 1
     if iota := re.search(r"replica_groups=\[\d+,(\d+)\]", rest):
         return int(iota[1])
-    if mesh := re.search(r"replica_groups=\w*mesh\[(.*?)\](?:, device_ids=\(.*?\))? \{(.*?)\}", rest):
+    if mesh := re.search(
+        r"replica_groups=\w*mesh\[(.*?)\](?:, device_ids=\(.*?\))? \{(.*?)\}", rest
+    ):
         sizes = dict(re.findall(r"'(\w+)'=(\d+)", mesh[1]))
         # 'axis', or 'axis':(2)4, which is 4 of its devices
-        return math.prod(int(part or sizes[name]) for name, part in re.findall(r"'(\w+)'(?::\(\d+\)(\d+))?", mesh[2]))
+        return math.prod(
+            int(part or sizes[name])
+            for name, part in re.findall(r"'(\w+)'(?::\(\d+\)(\d+))?", mesh[2])
+        )
     return devices
 
 
@@ -62,7 +71,10 @@ def _bytes(kind: str, start: bool, result: str, chips: int) -> int:
         arrays = arrays[len(arrays) // 2 :]
     if start and kind == "collective-permute":  # (what is sent, what comes, flags)
         arrays = arrays[:1]
-    total = sum(_bits(dtype) * math.prod(int(length) for length in shape.split(",") if length) for dtype, shape in arrays)  # fmt: skip
+    total = sum(
+        _bits(dtype) * math.prod(int(length) for length in shape.split(",") if length)
+        for dtype, shape in arrays
+    )
     return total * (chips if kind == "reduce-scatter" else 1) // 8
 
 

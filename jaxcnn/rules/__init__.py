@@ -1,4 +1,5 @@
-"""Other ways back: ops with the same forward and another backward, to be put into a model with ``model.map_ops``.
+"""Other ways back: ops with the same forward and another backward, to be put into a model with
+``model.map_ops``.
 
 | rule                 | of            | dx                                                    | what for                                        |
 |----------------------|---------------|-------------------------------------------------------|-------------------------------------------------|
@@ -21,4 +22,11 @@ Array([[2., 0., 0.]], dtype=float32)
 from jaxcnn.rules.activation import deconvolution, guided, straight_through
 from jaxcnn.rules.feedback import feedback_alignment, fixed_weights, sign_symmetric
 
-__all__ = ["deconvolution", "feedback_alignment", "fixed_weights", "guided", "sign_symmetric", "straight_through"]
+__all__ = [
+    "deconvolution",
+    "feedback_alignment",
+    "fixed_weights",
+    "guided",
+    "sign_symmetric",
+    "straight_through",
+]

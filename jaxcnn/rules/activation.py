@@ -31,7 +31,8 @@ def _guided(op: Op, residuals: Any, dy: jax.Array, /, **settings: Any) -> tuple[
 
 
 def deconvolution(op: Op) -> Op:
-    """dx = dy where dy > 0, 0 elsewhere: the activation applied to what comes back, whatever it did on the way forward."""
+    """dx = dy where dy > 0, 0 elsewhere: the activation applied to what comes back, whatever it did
+    on the way forward."""
     return op.replace(backward=_deconvolution)
 
 
@@ -40,7 +41,8 @@ def _deconvolution(residuals: Any, dy: jax.Array, /, **settings: Any) -> tuple[j
 
 
 def straight_through(op: Op, *, within: float | None = None) -> Op:
-    """dx = dy, and 0 where |x| > ``within``, if that is given (a unit that is far off is left alone; then x is kept).
+    """dx = dy, and 0 where |x| > ``within``, if that is given (a unit that is far off is left
+    alone; then x is kept).
 
     Raises ValueError for ``within`` that is not a positive number.
     """
@@ -48,7 +50,9 @@ def straight_through(op: Op, *, within: float | None = None) -> Op:
         return op.replace(backward=_identity)
     if isinstance(within, bool) or not isinstance(within, int | float) or not within > 0:
         raise setting_error("straight_through", "within", "None or a number > 0", within)
-    return op.replace(forward=functools.partial(_keeping_x, op), backward=functools.partial(_within, within))
+    return op.replace(
+        forward=functools.partial(_keeping_x, op), backward=functools.partial(_within, within)
+    )
 
 
 def _identity(residuals: Any, dy: jax.Array, /, **settings: Any) -> tuple[jax.Array]:

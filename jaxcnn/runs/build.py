@@ -17,7 +17,12 @@ from jaxcnn.command import InputError
 from jaxcnn.data import augment
 from jaxcnn.runs.config import Config
 
-AUGMENTS = {"crop": augment.crop, "flip": augment.flip, "cutout": augment.cutout, "warp": augment.warp}
+AUGMENTS = {
+    "crop": augment.crop,
+    "flip": augment.flip,
+    "cutout": augment.cutout,
+    "warp": augment.warp,
+}
 POLICIES = {"bf16": train.Policy("bfloat16"), "f16": train.Policy("float16", loss_scale="dynamic")}
 
 
@@ -36,9 +41,13 @@ def check_takes(model: layers.Layer, shape: tuple[int, ...], name: str) -> None:
         jax.eval_shape(lambda: model.init(jax.random.key(0), shape))
     except (ValueError, TypeError) as error:
         # JAX adds notes of its own, about tracebacks
-        where = "; ".join(note for note in getattr(error, "__notes__", ()) if note.startswith("in layer"))
+        where = "; ".join(
+            note for note in getattr(error, "__notes__", ()) if note.startswith("in layer")
+        )
         size = "×".join(map(str, shape[:2]))
-        raise InputError(f"{name} does not take images of {size} pixels: {error} ({where})") from None
+        raise InputError(
+            f"{name} does not take images of {size} pixels: {error} ({where})"
+        ) from None
 
 
 def optimizer(config: Config, steps: int) -> optax.GradientTransformation:
@@ -54,13 +63,21 @@ def optimizer(config: Config, steps: int) -> optax.GradientTransformation:
     else:
         parts.append(optax.trace(config.momentum, nesterov=True))
     if config.weight_decay:
-        parts.append(optax.add_decayed_weights(config.weight_decay, mask=lambda params: jax.tree.map(lambda leaf: leaf.ndim > 1, params)))  # fmt: skip
+        parts.append(
+            optax.add_decayed_weights(
+                config.weight_decay,
+                mask=lambda params: jax.tree.map(lambda leaf: leaf.ndim > 1, params),
+            )
+        )
     return optax.chain(*parts, optax.scale_by_learning_rate(rate))
 
 
 def targets(config: Config, classes: int) -> Any:
-    """Labels (n,) to rows (n, classes), ``--label-smoothing`` of each spread over all classes, so that no score need grow without end."""
-    return lambda labels: optax.smooth_labels(jax.nn.one_hot(labels, classes), config.label_smoothing)
+    """Labels (n,) to rows (n, classes), ``--label-smoothing`` of each spread over all classes, so
+    that no score need grow without end."""
+    return lambda labels: optax.smooth_labels(
+        jax.nn.one_hot(labels, classes), config.label_smoothing
+    )
 
 
 def augmentation(config: Config) -> Any:
@@ -69,19 +86,29 @@ def augmentation(config: Config) -> Any:
 
 
 def layout(config: Config) -> train.Layout | None:
-    """The devices of ``--devices``. InputError where there are fewer, or they cannot share a batch evenly."""
+    """The devices of ``--devices``. InputError where there are fewer, or they cannot share a batch
+    evenly."""
     if config.devices is None and jax.process_count() == 1:
         return None
     there, count = jax.devices(), config.devices or len(jax.devices())
     if count > len(there):
-        raise InputError(f"--devices {count}: there {'is' if len(there) == 1 else 'are'} {len(there)} ({there[0].platform}); give at most that")  # fmt: skip
+        raise InputError(
+            f"--devices {count}: there {'is' if len(there) == 1 else 'are'} {len(there)}"
+            f" ({there[0].platform}); give at most that"
+        )
     if len({device.process_index for device in there[:count]}) < jax.process_count():
-        raise InputError(f"--devices {count}: leaves some of the {jax.process_count()} processes without one; give 0 for all {len(there)}")  # fmt: skip
+        raise InputError(
+            f"--devices {count}: leaves some of the {jax.process_count()} processes without one;"
+            f" give 0 for all {len(there)}"
+        )
     if config.batch_size % count:
         raise InputError(f"--batch-size {config.batch_size} is no multiple of the {count} devices")
     own = config.batch_size // count
     if config.microbatch and own > config.microbatch and own % config.microbatch:
-        raise InputError(f"--microbatch {config.microbatch} does not divide the {own} images that each of the {count} devices has of a batch")  # fmt: skip
+        raise InputError(
+            f"--microbatch {config.microbatch} does not divide the {own} images that each of the"
+            f" {count} devices has of a batch"
+        )
     mesh = jax.make_mesh((count,), ("data",), devices=there[:count])
     return train.Layout(mesh, cut="data" if config.cut else None)
 
@@ -90,7 +117,9 @@ def keys(config: Config) -> jax.Array:
     """One key, or one for each of ``--seeds``."""
     if config.seeds == 1:
         return jax.random.key(config.seed)
-    return jax.vmap(jax.random.key)(jnp.arange(config.seed, config.seed + config.seeds, dtype=np.uint32))
+    return jax.vmap(jax.random.key)(
+        jnp.arange(config.seed, config.seed + config.seeds, dtype=np.uint32)
+    )
 
 
 def policy(config: Config) -> train.Policy | None:

@@ -20,7 +20,8 @@ from jaxcnn.runs.roll import Roll
 from jaxcnn.runs.same import versions
 from jaxcnn.terminal import unheard
 
-OF_ONE = "out", "config", "coordinator", "processes", "process", "wait"  # what may differ between processes
+# what may differ between processes
+OF_ONE = "out", "config", "coordinator", "processes", "process", "wait"
 LONGEST = 86_400  # seconds
 BIND = "JAX_COORDINATOR_BIND_ADDRESS"
 Run: TypeAlias = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
@@ -31,13 +32,15 @@ class Train(Config):
     __doc__ = Config.__doc__
 
     config: Path | None = None
-    """Settings from a file, JSON or YAML (such as the config.json of another run); flags count more."""
+    """Settings from a file, JSON or YAML (such as the config.json of another run); flags count
+    more."""
     resume: bool = False
     """Go on with the run in --out, with its settings."""
     overwrite: bool = False
     """Begin anew where --out holds a run already."""
     coordinator: str | None = None
-    """HOST:PORT of process 0, for a run of several processes; on a TPU pod or under Slurm `auto`."""
+    """HOST:PORT of process 0, for a run of several processes; on a TPU pod or under Slurm
+    `auto`."""
     processes: int | None = None
     """How many processes there are."""
     process: int | None = None
@@ -48,7 +51,8 @@ class Train(Config):
 
 @dataclasses.dataclass(frozen=True)
 class Eval:
-    """Test a trained model: accuracy, class by class, on the images that its data set has for that."""
+    """Test a trained model: accuracy, class by class, on the images that its data set has for
+    that."""
 
     run: Run
     """Folder of a run, or a model file."""
@@ -76,14 +80,22 @@ class Predict:
 
 def main(command: str, arguments: Sequence[str]) -> int:
     """``train``, ``eval`` or ``predict``; the exit status, as :func:`jaxcnn.command.run` has it."""
-    return run({"train": lambda: _train(arguments), "eval": lambda: _eval(arguments), "predict": lambda: _predict(arguments)}[command])  # fmt: skip
+    return run(
+        {
+            "train": lambda: _train(arguments),
+            "eval": lambda: _eval(arguments),
+            "predict": lambda: _predict(arguments),
+        }[command]
+    )
 
 
 def _train(arguments: Sequence[str]) -> bool:
     order = read_flags(Train, arguments, "python -m jaxcnn train", before=lambda: _given(arguments))
     order.check()
     if order.resume and order.overwrite:
-        raise InputError("--resume and --overwrite exclude each other: go on with the run, or begin anew")
+        raise InputError(
+            "--resume and --overwrite exclude each other: go on with the run, or begin anew"
+        )
     _check_processes(order)
     new = not order.out.exists()
     claim_folder("--out", order.out)
@@ -93,7 +105,9 @@ def _train(arguments: Sequence[str]) -> bool:
             return _begin(order, stack)
     except KeyboardInterrupt:
         begun = (order.out / CONFIG).exists()
-        raise KeyboardInterrupt(f"interrupted; {go_on(order.out) if begun else 'nothing was begun'}") from None
+        raise KeyboardInterrupt(
+            f"interrupted; {go_on(order.out) if begun else 'nothing was begun'}"
+        ) from None
     finally:
         if new:
             with contextlib.suppress(OSError):  # where there is something in it
@@ -110,11 +124,21 @@ def _begin(order: Train, stack: contextlib.ExitStack) -> bool:
     at: Callable[[str], None] = lambda what: None  # noqa: E731
     address = None if order.coordinator == "auto" else order.coordinator
     if address is not None and order.processes is not None and order.process is not None:
-        at = stack.enter_context(Roll(address, order.processes, order.process, folder=order.out, told=told, wait=order.wait)).at  # fmt: skip
+        at = stack.enter_context(
+            Roll(
+                address,
+                order.processes,
+                order.process,
+                folder=order.out,
+                told=told,
+                wait=order.wait,
+            )
+        ).at
     if order.coordinator != "auto" and not order.process:
         stack.enter_context(claimed(order.out))
     if order.coordinator is not None:
-        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # what XLA says of a process that is no more is said here
+        # what XLA says of a process that is no more is said here
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     jax = load_jax(begin=False)
     if order.coordinator is not None:
         limits: dict[str, Any] = {
@@ -124,14 +148,26 @@ def _begin(order: Train, stack: contextlib.ExitStack) -> bool:
         own = os.environ.get(BIND) if address else None
         if own and order.process == 0:  # where it cannot listen, the process may end from within
             listen(parts(BIND, own), f"{BIND}={own}").close()
-        with reading(f"--coordinator {order.coordinator}", "HOST:PORT, at which process 0 can listen", InputError):
-            jax.distributed.initialize(address, order.processes, order.process, coordinator_bind_address=own or address, **limits)  # fmt: skip
+        with reading(
+            f"--coordinator {order.coordinator}",
+            "HOST:PORT, at which process 0 can listen",
+            InputError,
+        ):
+            jax.distributed.initialize(
+                address,
+                order.processes,
+                order.process,
+                coordinator_bind_address=own or address,
+                **limits,
+            )
     load_jax()
     if order.coordinator == "auto" and jax.process_index() == 0:
         stack.enter_context(claimed(order.out))
     from jaxcnn.runs import work
 
-    return work.run(work.of(order), resume=order.resume, overwrite=order.overwrite, at=at, told=told)
+    return work.run(
+        work.of(order), resume=order.resume, overwrite=order.overwrite, at=at, told=told
+    )
 
 
 def _given(arguments: Sequence[str]) -> list[str]:
@@ -148,17 +184,23 @@ def _given(arguments: Sequence[str]) -> list[str]:
     if chosen.config is not None:
         return as_flags(settings_of(chosen.config))
     # a run that goes on is where it was found, wherever it was when it began
-    return as_flags({name: value for name, value in kept_settings(chosen.out).items() if name != "out"})
+    return as_flags(
+        {name: value for name, value in kept_settings(chosen.out).items() if name != "out"}
+    )
 
 
 def _check_processes(order: Train) -> None:
     """InputError where the settings of several processes do not go together."""
-    expect(1 <= order.wait <= LONGEST, "--wait", f"a number of seconds from 1 to {LONGEST}", order.wait)
+    expect(
+        1 <= order.wait <= LONGEST, "--wait", f"a number of seconds from 1 to {LONGEST}", order.wait
+    )
     address, count, number = order.coordinator, order.processes, order.process
     if address in (None, "auto") and count is None and number is None:
         return
     if address is None or address == "auto" or count is None or number is None:
-        raise InputError("--coordinator, --processes and --process go together (or --coordinator auto alone)")
+        raise InputError(
+            "--coordinator, --processes and --process go together (or --coordinator auto alone)"
+        )
     parts("--coordinator", address, "HOST:PORT with a port from 1 to 65535, or auto")
     expect(0 <= number < count, "--process", f"an integer in [0, {count})", number)
 
@@ -180,7 +222,9 @@ def _predict(arguments: Sequence[str]) -> bool:
     load_jax()
     from jaxcnn.runs import using
 
-    found, bad = using.answers(chosen.run, chosen.images, chosen.top, chosen.json, resize=chosen.resize)
+    found, bad = using.answers(
+        chosen.run, chosen.images, chosen.top, chosen.json, resize=chosen.resize
+    )
     if found:
         print(printable_lines(found))
     for line in bad:

@@ -1,4 +1,5 @@
-"""The settings of a run: every default in one place, what is refused before any work, and the file that they are kept in.
+"""The settings of a run: every default in one place, what is refused before any work, and the file
+that they are kept in.
 
 >>> config = Config(epochs=3)
 >>> read_settings(config.text(), "config.json")["epochs"]
@@ -24,20 +25,32 @@ from jaxcnn.outside import opened, printable, reading
 
 CONFIG = "config.json"
 LARGEST = 100_000  # bytes of a file of settings
-FREE = {"out", "data", "checkpoint_every", "keep", "watch_every", "tensorboard", "patience", "devices", "cut"}
-"""What may differ from the stored settings when a run goes on: it changes no number but by rounding (the data is known by its content)."""
+FREE = {
+    "out",
+    "data",
+    "checkpoint_every",
+    "keep",
+    "watch_every",
+    "tensorboard",
+    "patience",
+    "devices",
+    "cut",
+}
+"""What may differ from the stored settings when a run goes on: it changes no number but by rounding
+(the data is known by its content)."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Config:
     """Train a model on images, with hand-written gradients.
 
-    Writes into --out: config.json, metrics.jsonl, checkpoints, model.safetensors, result.json, learning_curves.png. Ctrl-C saves and leaves; --resume goes on, and ends as if
-    nothing had been.
+    Writes into --out: config.json, metrics.jsonl, checkpoints, model.safetensors, result.json,
+    learning_curves.png. Ctrl-C saves and leaves; --resume goes on, and ends as if nothing had been.
     """
 
     data: str = "mnist"
-    """mnist, fashion_mnist, kmnist or cifar10; or a folder of IDX files, of CIFAR-10's files, or of images (train/CLASS/*.png, test/CLASS/*.png); or an .npz file."""
+    """mnist, fashion_mnist, kmnist or cifar10; or a folder of IDX files, of CIFAR-10's files, or of
+    images (train/CLASS/*.png, test/CLASS/*.png); or an .npz file."""
     model: Literal["lenet", "vgg6", "resnet20", "resnet50", "mlp"] = "lenet"
     """Which network."""
     out: Path = Path("runs/train")
@@ -67,13 +80,15 @@ class Config:
     dropout: float = 0.5
     """Share of hidden numbers silenced (lenet only)."""
     augment: tuple[Literal["crop", "flip", "cutout", "warp"], ...] = ()
-    """What is done to the images anew in each step, in this order: shifts, mirroring, a hole, small turns and sizes."""
+    """What is done to the images anew in each step, in this order: shifts, mirroring, a hole, small
+    turns and sizes."""
     average: float | None = None
     """Test and keep a moving average of the parameters with this memory, such as 0.999."""
     microbatch: int | None = None
     """So many images at a time, their gradients summed: less memory."""
     precision: Literal["f32", "bf16", "f16"] = "f32"
-    """What the network computes in; parameters stay in float32. f16 has a dynamic loss scale. For GPUs and TPUs: a CPU computes in float32 and only rounds."""
+    """What the network computes in; parameters stay in float32. f16 has a dynamic loss scale. For
+    GPUs and TPUs: a CPU computes in float32 and only rounds."""
     devices: int | None = None
     """So many devices share each batch; 0 for all, of all processes."""
     cut: bool = False
@@ -93,11 +108,13 @@ class Config:
     patience: int | None = None
     """Stop after so many looks at the test set (one an epoch) without a better accuracy."""
     watch_every: int | None = None
-    """Steps between two measurements of the norms of gradients, weights and δ of every layer, drawn as heat maps."""
+    """Steps between two measurements of the norms of gradients, weights and δ of every layer, drawn
+    as heat maps."""
     tensorboard: bool = False
     """Write TensorBoard's event files into --out/tensorboard."""
     not_finite: Literal["stop", "skip"] = "stop"
-    """What to do about a NaN or infinity in a loss or gradient: stop, saying where it came from, or leave that step out."""
+    """What to do about a NaN or infinity in a loss or gradient: stop, saying where it came from, or
+    leave that step out."""
 
     def check(self) -> None:
         """Raise InputError for a value out of range, or one that does not go with another."""
@@ -108,31 +125,77 @@ class Config:
             expect(value is None or value >= 1, flag(name), "an integer ≥ 1", value)
         expect(self.seeds <= LARGEST_SEED, "--seeds", f"at most {LARGEST_SEED}", self.seeds)
         for name in ("data", "out"):
-            expect("\0" not in str(getattr(self, name)), flag(name), "a name without a NUL", getattr(self, name))
-        expect(0 < self.learning_rate < math.inf, "--learning-rate", "a number > 0", self.learning_rate)
+            expect(
+                "\0" not in str(getattr(self, name)),
+                flag(name),
+                "a name without a NUL",
+                getattr(self, name),
+            )
+        expect(
+            0 < self.learning_rate < math.inf, "--learning-rate", "a number > 0", self.learning_rate
+        )
         expect(self.clip is None or 0 < self.clip < math.inf, "--clip", "a number > 0", self.clip)
-        expect(0 <= self.weight_decay < math.inf, "--weight-decay", "a number ≥ 0", self.weight_decay)
+        expect(
+            0 <= self.weight_decay < math.inf, "--weight-decay", "a number ≥ 0", self.weight_decay
+        )
         expect(0 < self.warmup < 1, "--warmup", "a number between 0 and 1", self.warmup)
         for name in ("momentum", "beta2", "label_smoothing", "dropout"):
-            expect(0 <= getattr(self, name) < 1, flag(name), "a number in [0, 1)", getattr(self, name))
-        expect(self.average is None or 0 <= self.average < 1, "--average", "a number in [0, 1)", self.average)
-        expect(0 <= self.seed <= LARGEST_SEED - self.seeds, "--seed", f"an integer in [0, {LARGEST_SEED - self.seeds}]", self.seed)  # fmt: skip
-        expect(self.devices is None or self.devices >= 0, "--devices", "an integer ≥ 0 (0: all)", self.devices)
+            expect(
+                0 <= getattr(self, name) < 1, flag(name), "a number in [0, 1)", getattr(self, name)
+            )
         expect(
-            self.image_size is None or min(self.image_size) >= 1, "--image-size", "two integers ≥ 1", self.image_size
+            self.average is None or 0 <= self.average < 1,
+            "--average",
+            "a number in [0, 1)",
+            self.average,
+        )
+        expect(
+            0 <= self.seed <= LARGEST_SEED - self.seeds,
+            "--seed",
+            f"an integer in [0, {LARGEST_SEED - self.seeds}]",
+            self.seed,
+        )
+        expect(
+            self.devices is None or self.devices >= 0,
+            "--devices",
+            "an integer ≥ 0 (0: all)",
+            self.devices,
+        )
+        expect(
+            self.image_size is None or min(self.image_size) >= 1,
+            "--image-size",
+            "two integers ≥ 1",
+            self.image_size,
         )
         if self.model != "lenet" and self.dropout != Config.dropout:
-            raise InputError(f"--dropout has no effect on --model {self.model}; leave it out, or take --model lenet")
+            raise InputError(
+                f"--dropout has no effect on --model {self.model}; leave it out, or take --model"
+                " lenet"
+            )
         if self.cut and self.devices is None:
             raise InputError("--cut needs several devices; say how many with --devices (0: all)")
         if self.seeds > 1 and (self.devices is not None or self.stream or self.watch_every):
-            raise InputError("--seeds runs side by side on one device; leave out --devices, --stream and --watch-every")
+            raise InputError(
+                "--seeds runs side by side on one device; leave out --devices, --stream and"
+                " --watch-every"
+            )
         if self.microbatch and self.batch_size % self.microbatch:
-            raise InputError(f"--microbatch {self.microbatch} does not divide --batch-size {self.batch_size}")
+            raise InputError(
+                f"--microbatch {self.microbatch} does not divide --batch-size {self.batch_size}"
+            )
 
     def text(self) -> str:
         """As JSON."""
-        return to_json({name: str(value) if isinstance(value, Path) else value for name, value in dataclasses.asdict(self).items()}, indent=2) + "\n"  # fmt: skip
+        return (
+            to_json(
+                {
+                    name: str(value) if isinstance(value, Path) else value
+                    for name, value in dataclasses.asdict(self).items()
+                },
+                indent=2,
+            )
+            + "\n"
+        )
 
 
 def go_on(out: Path) -> str:
@@ -141,7 +204,8 @@ def go_on(out: Path) -> str:
 
 
 def read_settings(text: str, name: str) -> dict[str, Any]:
-    """The settings in the text of a file of that name, JSON or YAML. InputError where it is neither, or has others than those of :class:`Config`."""
+    """The settings in the text of a file of that name, JSON or YAML. InputError where it is
+    neither, or has others than those of :class:`Config`."""
     form = "JSON" if name.endswith(".json") else "YAML"
     with reading(name, f"settings by name, in {form}", InputError):
         if len(text) > LARGEST:
@@ -153,7 +217,11 @@ def read_settings(text: str, name: str) -> dict[str, Any]:
 
             found = read_yaml(text)
         if not isinstance(found, dict):
-            raise InputError(printable(f"{name}: must hold settings by name, such as `epochs: 3`; got {found!r:.60}"))
+            raise InputError(
+                printable(
+                    f"{name}: must hold settings by name, such as `epochs: 3`; got {found!r:.60}"
+                )
+            )
         known = get_type_hints(Config)
         for key, value in found.items():
             if key not in known:
@@ -161,7 +229,9 @@ def read_settings(text: str, name: str) -> dict[str, Any]:
                 hint = f"did you mean `{near[0]}`?" if near else f"there is {', '.join(known)}"
                 raise InputError(f"{name}: there is no setting `{printable(key, 60)}`; {hint}")
             if not _takes(known[key], value):
-                raise InputError(printable(f"{name}: `{key}` must be {_wanted(known[key])}, got {value!r:.60}"))
+                raise InputError(
+                    printable(f"{name}: `{key}` must be {_wanted(known[key])}, got {value!r:.60}")
+                )
         return found
 
 
@@ -170,8 +240,13 @@ def _json(text: str) -> Any:
         return from_json(text)
     except ValueError as error:
         if twice := re.match(r"`(\w+)` is there twice", str(error)):
-            lines = [str(text.count("\n", 0, place.start()) + 1) for place in re.finditer(rf'"{twice[1]}"\s*:', text)]
-            raise ValueError(f"{error}, in lines {' and '.join(lines)}" if len(lines) > 1 else str(error)) from None
+            lines = [
+                str(text.count("\n", 0, place.start()) + 1)
+                for place in re.finditer(rf'"{twice[1]}"\s*:', text)
+            ]
+            raise ValueError(
+                f"{error}, in lines {' and '.join(lines)}" if len(lines) > 1 else str(error)
+            ) from None
         raise
 
 
@@ -185,7 +260,8 @@ def settings_of(path: Path) -> dict[str, Any]:
 
 
 def kept_settings(out: Path) -> dict[str, Any]:
-    """The settings of the run in ``out``. InputError where there is none, or where they cannot be read."""
+    """The settings of the run in ``out``. InputError where there is none, or where they cannot be
+    read."""
     path = out / CONFIG
     if not os.path.lexists(path):
         raise InputError(f"--resume: there is no run in {out}; leave --resume out to begin one")
@@ -215,8 +291,12 @@ def _takes(kind: Any, value: Any) -> bool:
     if origin is UnionType:
         return any(_takes(part, value) for part in parts)
     if origin is tuple:
-        parts = parts[:1] * len(value) if isinstance(value, list) and parts[-1] is Ellipsis else parts
-        return isinstance(value, list) and len(value) == len(parts) and all(map(_takes, parts, value))
+        parts = (
+            parts[:1] * len(value) if isinstance(value, list) and parts[-1] is Ellipsis else parts
+        )
+        return (
+            isinstance(value, list) and len(value) == len(parts) and all(map(_takes, parts, value))
+        )
     if origin is Literal:
         return value in parts
     if kind is float and isinstance(value, str):  # as YAML reads 2e-3
@@ -235,10 +315,15 @@ def _wanted(kind: Any) -> str:
     if origin is UnionType:
         return " or ".join(map(_wanted, parts))
     if origin is tuple:
-        return f"a list, {'each' if parts[-1] is Ellipsis else f'{len(parts)} times'} {_wanted(parts[0])}"
+        return (
+            f"a list, {'each' if parts[-1] is Ellipsis else f'{len(parts)} times'}"
+            f" {_wanted(parts[0])}"
+        )
     if origin is Literal:
         return f"one of {', '.join(parts)}"
-    return {int: "an integer", float: "a number", bool: "true or false", NoneType: "null"}.get(kind, "text")
+    return {int: "an integer", float: "a number", bool: "true or false", NoneType: "null"}.get(
+        kind, "text"
+    )
 
 
 def flag(name: str) -> str:

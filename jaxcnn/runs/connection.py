@@ -32,7 +32,8 @@ class Connection:
             self._socket.sendall(json.dumps(message).encode() + b"\n")
 
     def hear(self, timeout: float | None) -> dict[str, Any] | None:
-        """The next object; None where it does not come in time, is none, or the connection is broken."""
+        """The next object; None where it does not come in time, is none, or the connection is
+        broken."""
         end = None if timeout is None else time.monotonic() + timeout
         try:
             while b"\n" not in self._rest:

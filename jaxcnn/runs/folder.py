@@ -1,4 +1,5 @@
-"""The folder of a run: one run at a time in it, and a list of what was written there, as nothing else is ever deleted.
+"""The folder of a run: one run at a time in it, and a list of what was written there, as nothing
+else is ever deleted.
 
 >>> import tempfile
 >>> with tempfile.TemporaryDirectory() as name, claimed(Path(name)):
@@ -28,10 +29,11 @@ KIND = "jaxcnn's list of what a run wrote"
 
 @contextlib.contextmanager
 def claimed(path: Path) -> Iterator[None]:
-    """The folder ``path``, which no other run has meanwhile. InputError that names the one that has it.
+    """The folder ``path``, which no other run has meanwhile. InputError that names the one that has
+    it.
 
-    The claim is a lock on a file, which the system takes back from a process that ends, however it ends.
-    """
+    The claim is a lock on a file, which the system takes back from a process that ends, however it
+    ends."""
     try:
         import fcntl
     except ImportError:  # a system without such locks
@@ -44,9 +46,15 @@ def claimed(path: Path) -> Iterator[None]:
         except BlockingIOError:
             owner = printable(os.read(handle, 200).decode(errors="replace")) or "it has just begun"
             os.close(handle)
-            raise InputError(f"--out {path} holds a run that goes on just now ({owner}); wait for its end, or give another --out") from None  # fmt: skip
+            raise InputError(
+                f"--out {path} holds a run that goes on just now ({owner}); wait for its end, or"
+                " give another --out"
+            ) from None
         except OSError as error:
-            print(f"--out {path} cannot be locked ({error.strerror}); see that no other run uses it", file=sys.stderr)
+            print(
+                f"--out {path} cannot be locked ({error.strerror}); see that no other run uses it",
+                file=sys.stderr,
+            )
         with contextlib.suppress(FileNotFoundError):
             if os.path.sameopenfile(handle, own := os.open(path / LOCK, os.O_RDONLY)):
                 break
@@ -55,7 +63,11 @@ def claimed(path: Path) -> Iterator[None]:
     os.close(own)
     try:
         os.truncate(handle, 0)
-        os.write(handle, f"process {os.getpid()} on {platform.node()}, since {time.strftime('%Y-%m-%d %H:%M:%S')}".encode())  # fmt: skip
+        os.write(
+            handle,
+            f"process {os.getpid()} on {platform.node()}, since"
+            f" {time.strftime('%Y-%m-%d %H:%M:%S')}".encode(),
+        )
         yield
     finally:
         with contextlib.suppress(OSError):
@@ -64,7 +76,8 @@ def claimed(path: Path) -> Iterator[None]:
 
 
 def listed(path: Path) -> set[str]:
-    """What is on the list in the folder ``path``. OutsideError where it cannot be read, or has a name of something outside of that folder."""
+    """What is on the list in the folder ``path``. OutsideError where it cannot be read, or has a
+    name of something outside of that folder."""
     with reading(path / MANIFEST, "a list of the names of files in that folder"):
         return _names_below(read_sealed(path / MANIFEST, KIND)["written"])
 
@@ -73,21 +86,27 @@ class RunFolder:
     """The files of a run below ``path``, by their names there ("tensorboard/events…").
 
     Args:
-        folders: those that keep lists of their own, by name, each with what deletes all that is on it.
+        folders: those that keep lists of their own, by name, each with what deletes all that is on
+            it.
 
     Raises InputError where the list is damaged.
     """
 
-    def __init__(self, path: Path, folders: Mapping[str, Callable[[Path], None]] | None = None) -> None:
+    def __init__(
+        self, path: Path, folders: Mapping[str, Callable[[Path], None]] | None = None
+    ) -> None:
         self.path, self._folders, self.written = path, folders or {}, set[str]()
         if os.path.lexists(path / MANIFEST):
             try:
                 self.written = listed(path)
             except OutsideError as error:
-                raise InputError(f"{error}; it lists what may be deleted here: give another --out") from None
+                raise InputError(
+                    f"{error}; it lists what may be deleted here: give another --out"
+                ) from None
 
     def will_write(self, *names: str) -> None:
-        """Put names on the list, before the files are there, so that a killed run leaves none that is not on it.
+        """Put names on the list, before the files are there, so that a killed run leaves none that
+        is not on it.
 
         InputError where there is something of that name that no run wrote.
         """
@@ -98,7 +117,10 @@ class RunFolder:
         """InputError where there is something of one of the names that no run wrote."""
         for name in sorted(set(names) - self.written):
             if os.path.lexists(self.path / name):
-                raise InputError(f"--out {self.path} has something called {name} that is on no list of what a run wrote there; move it away, or give another --out")  # fmt: skip
+                raise InputError(
+                    f"--out {self.path} has something called {name} that is on no list of what a"
+                    " run wrote there; move it away, or give another --out"
+                )
 
     def wrote(self, *names: str) -> None:
         """Put names on the list, of files whose names are known only when they are there."""
@@ -107,14 +129,21 @@ class RunFolder:
 
     def there(self) -> list[str]:
         """What runs have written and what is still there, in order."""
-        return sorted(name for name in self.written if os.path.lexists(self.path / name) and self._is_own(name))
+        return sorted(
+            name
+            for name in self.written
+            if os.path.lexists(self.path / name) and self._is_own(name)
+        )
 
     def _is_own(self, name: str) -> bool:
         """Whether no link leads to somewhere else on the way there."""
-        return (self.path / name).parent.resolve() == self.path.resolve() / PurePosixPath(name).parent
+        return (self.path / name).parent.resolve() == self.path.resolve() / PurePosixPath(
+            name
+        ).parent
 
     def clear(self) -> None:
-        """Delete all that runs have written; what else is in one of their folders stays, and with it that folder."""
+        """Delete all that runs have written; what else is in one of their folders stays, and with
+        it that folder."""
         for name in reversed(self.there()):  # what is in a folder comes before the folder
             path = self.path / name
             if name in self._folders:
@@ -132,9 +161,12 @@ class RunFolder:
 
 
 def _names_below(names: list[str]) -> set[str]:
-    """ValueError unless it is a list in which each names something below a folder, and in one way."""
+    """ValueError unless it is a list in which each names something below a folder, and in one
+    way."""
     for name in names if isinstance(names, list) else [None]:
-        parts = PurePosixPath(name).parts if name and isinstance(name, str) and "\0" not in name else ()
+        parts = (
+            PurePosixPath(name).parts if name and isinstance(name, str) and "\0" not in name else ()
+        )
         if not parts or "/".join(parts) != name or {"/", ".."} & set(parts):
             raise ValueError(f"{name!r:.60} is no name of a file in that folder")
     return set(names)

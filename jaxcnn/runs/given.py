@@ -37,29 +37,59 @@ class Given(NamedTuple):
 def load(config: Config) -> Given:
     """What ``--data`` names. InputError where it cannot be used."""
     if (config.stream or config.image_size) and not (Path(config.data) / "train").is_dir():
-        raise InputError(f"--data {config.data}: --stream and --image-size are for a folder with train/CLASS/IMAGE and test/CLASS/IMAGE")  # fmt: skip
+        raise InputError(
+            f"--data {config.data}: --stream and --image-size are for a folder with"
+            " train/CLASS/IMAGE and test/CLASS/IMAGE"
+        )
     try:
         if config.stream:
             return _stream(config)
-        found = sets.load_image_folder(config.data, size=config.image_size) if config.image_size else sets.load(config.data)  # fmt: skip
+        found = (
+            sets.load_image_folder(config.data, size=config.image_size)
+            if config.image_size
+            else sets.load(config.data)
+        )
         scale = standardiser(found.train_images, config.data)
     except sets.DataError as error:
         raise InputError(f"--data {error}") from None
     if len(found.train_images) < config.batch_size:
-        raise InputError(f"--batch-size {config.batch_size} is more than the {len(found.train_images)} training images")
+        raise InputError(
+            f"--batch-size {config.batch_size} is more than the {len(found.train_images)} training"
+            " images"
+        )
     return Given(
-        found.name, (found.train_images, found.train_labels), (found.test_images, found.test_labels), found.classes, found.names, scale,
-        len(found.train_images) // config.batch_size, checksum(found.train_images, found.train_labels, found.test_images, found.test_labels),
-    )  # fmt: skip
+        found.name,
+        (found.train_images, found.train_labels),
+        (found.test_images, found.test_labels),
+        found.classes,
+        found.names,
+        scale,
+        len(found.train_images) // config.batch_size,
+        checksum(found.train_images, found.train_labels, found.test_images, found.test_labels),
+    )
 
 
 def _stream(config: Config) -> Given:
     folder = sets.ImageFolder(Path(config.data) / "train", size=config.image_size)
     other = sets.ImageFolder(Path(config.data) / "test", like=folder)
     if len(folder) < config.batch_size:
-        raise InputError(f"--batch-size {config.batch_size} is more than the {len(folder)} training images")
-    images, labels = (np.stack(part) for part in zip(*(other[number] for number in range(len(other))), strict=True))
+        raise InputError(
+            f"--batch-size {config.batch_size} is more than the {len(folder)} training images"
+        )
+    images, labels = (
+        np.stack(part)
+        for part in zip(*(other[number] for number in range(len(other))), strict=True)
+    )
     some = np.random.default_rng(0).permutation(len(folder))[:SAMPLE]
     scale = standardiser(np.stack([folder[number][0] for number in some]), config.data)
     mark = checksum(images, labels, folder.listing.encode())
-    return Given(Path(config.data).name, folder, (images, labels.astype(np.int32)), len(folder.names), folder.names, scale, len(folder) // config.batch_size, mark)  # fmt: skip
+    return Given(
+        Path(config.data).name,
+        folder,
+        (images, labels.astype(np.int32)),
+        len(folder.names),
+        folder.names,
+        scale,
+        len(folder) // config.batch_size,
+        mark,
+    )

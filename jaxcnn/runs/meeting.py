@@ -1,4 +1,5 @@
-"""How the processes of a run meet: process 0 listens, the others call, and nobody begins before all were told the same and see one folder.
+"""How the processes of a run meet: process 0 listens, the others call, and nobody begins before all
+were told the same and see one folder.
 
 others → 0    {"jaxcnn": 1, "process": 1, "of": 2, "told": {"--seed": "0", …}}
 0 → others    {"look": NAME}, of a file in the run's folder
@@ -25,8 +26,11 @@ TICK = 1.0
 STRANGER = "what listens there is no run of jaxcnn; give a free port of process 0's host"
 
 
-def parts(said: str, address: str, wanted: str = "HOST:PORT with a port from 1 to 65535") -> tuple[str, int]:
-    """Host and port. InputError, in which it is called ``said``, where ``address`` is not HOST:PORT.
+def parts(
+    said: str, address: str, wanted: str = "HOST:PORT with a port from 1 to 65535"
+) -> tuple[str, int]:
+    """Host and port. InputError, in which it is called ``said``, where ``address`` is not
+    HOST:PORT.
 
     >>> parts("--coordinator", "[::1]:8476")
     ('::1', 8476)
@@ -47,20 +51,33 @@ def listen(address: tuple[str, int], said: str, backlog: int = 1) -> socket.sock
             getattr(error, "errno", None) or 0
         )  # negative where a name means nothing, which the system has no words for
         why = os.strerror(number) if number > 0 else error
-        raise InputError(f"{said}: cannot listen there ({why}); give an address and a free port of process 0's host") from None  # fmt: skip
+        raise InputError(
+            f"{said}: cannot listen there ({why}); give an address and a free port of process 0's"
+            " host"
+        ) from None
 
 
 class Meeting:
     """One process's part in it; the arguments are those of :class:`jaxcnn.runs.roll.Roll`."""
 
-    def __init__(self, address: str, count: int, number: int, *, folder: Path, told: Mapping[str, str], wait: float) -> None:  # fmt: skip
+    def __init__(
+        self,
+        address: str,
+        count: int,
+        number: int,
+        *,
+        folder: Path,
+        told: Mapping[str, str],
+        wait: float,
+    ) -> None:
         self._address, self._count, self._number = parts("--coordinator", address), count, number
         self._folder, self._told, self._wait = folder, dict(told), wait
         self._peers: dict[int, Connection] = {}
         self._until, self._said = time.monotonic() + wait, False
 
     def meet(self) -> dict[int, Connection]:
-        """Connections to the others, by their numbers; of process 0 to all, of each other to process 0. Raises as :class:`jaxcnn.runs.roll.Roll` says."""
+        """Connections to the others, by their numbers; of process 0 to all, of each other to
+        process 0. Raises as :class:`jaxcnn.runs.roll.Roll` says."""
         try:
             if self._number == 0:
                 self._gather()
@@ -77,7 +94,8 @@ class Meeting:
 
     def _gather(self) -> None:
         """Process 0: until all others have called and said the same."""
-        door = listen(self._address, f"--coordinator {shown(self._address)}", self._count)  # JAX listens there next
+        # JAX listens there next
+        door = listen(self._address, f"--coordinator {shown(self._address)}", self._count)
         with door:
             name = f".jaxcnn-{secrets.token_hex(8)}"
             (self._folder / name).touch()
@@ -104,7 +122,11 @@ class Meeting:
     def _admit(self, line: Connection, name: str) -> None:
         """What a caller says is compared; one that says nothing of ours is left alone."""
         hello = line.hear(LATE)
-        if not isinstance(hello, dict) or hello.get("jaxcnn") != 1 or not isinstance(hello.get("told"), dict):
+        if (
+            not isinstance(hello, dict)
+            or hello.get("jaxcnn") != 1
+            or not isinstance(hello.get("told"), dict)
+        ):
             line.close()
             return
         number, count = hello.get("process"), hello.get("of")
@@ -112,7 +134,9 @@ class Meeting:
         if count != self._count:
             problem = f"process {number} has --processes {count}, process 0 {self._count}"
         elif not isinstance(number, int) or not 0 < number < self._count or number in self._peers:
-            problem = f"two processes have --process {number}; number them from 0 to {self._count - 1}"
+            problem = (
+                f"two processes have --process {number}; number them from 0 to {self._count - 1}"
+            )
         else:
             problem = difference(0, self._told, number, hello["told"])
         if not problem:
@@ -122,7 +146,10 @@ class Meeting:
                 line.close()
                 return
             if answer.get("sees") is not True:
-                problem = f"process {number} has another --out {self._folder} than process 0; give all one folder, on a disk that they share"
+                problem = (
+                    f"process {number} has another --out {self._folder} than process 0; give all"
+                    " one folder, on a disk that they share"
+                )
         if problem or not isinstance(number, int):
             self._peers[-1] = line  # to be told with the others
             raise InputError(problem)
@@ -163,15 +190,21 @@ class Meeting:
             try:
                 return Connection(socket.create_connection(self._address, timeout=TICK))
             except socket.gaierror as error:
-                raise InputError(f"--coordinator {shown(self._address)}: the host is not known ({error.strerror})") from None  # fmt: skip
+                raise InputError(
+                    f"--coordinator {shown(self._address)}: the host is not known"
+                    f" ({error.strerror})"
+                ) from None
             except OverflowError as error:
-                raise InputError(f"--coordinator {shown(self._address)}: is no address ({error})") from None
+                raise InputError(
+                    f"--coordinator {shown(self._address)}: is no address ({error})"
+                ) from None
             except OSError:
                 self._patience(f"process 0 at {shown(self._address)}", "; start it")
                 time.sleep(TICK / 5)
 
     def _sees(self, name: str) -> bool:
-        """Whether a file that process 0 has made is in this one's folder, too; shared disks take a moment, for which the others wait."""
+        """Whether a file that process 0 has made is in this one's folder, too; shared disks take a
+        moment, for which the others wait."""
         for _ in range(max(1, int(min(LATE / 2, self._wait / 4) / (TICK / 4)))):
             if name in os.listdir(self._folder):
                 return True

@@ -1,8 +1,10 @@
 """The processes of one run, in touch from before JAX is loaded until the run has ended.
 
-Process 0 listens at the address that JAX's coordinator will have, and nowhere else; the others call. What they were told to do is compared, and whether all see one folder, before any of
-them begins. The connections stay: one that breaks tells at once of a process that is no more, and one that is silent of a process that is stopped. JAX alone would wait for minutes,
-and then end the process from within.
+Process 0 listens at the address that JAX's coordinator will have, and nowhere else; the others
+call. What they were told to do is compared, and whether all see one folder, before any of them
+begins. The connections stay: one that breaks tells at once of a process that is no more, and one
+that is silent of a process that is stopped. JAX alone would wait for minutes, and then end the
+process from within.
 
     both ways     {"at": {"1": ["step 50", 7, 0.2]}}, each second: what a process does, the how-manieth thing it is, seconds since it was heard of
                   {"ended": 1}, {"gone": "process 2 …"}
@@ -41,11 +43,21 @@ class Roll:
         RunError: another process does not come.
     """
 
-    def __init__(self, address: str, count: int, number: int, *, folder: Path, told: Mapping[str, str], wait: float) -> None:  # fmt: skip
+    def __init__(
+        self,
+        address: str,
+        count: int,
+        number: int,
+        *,
+        folder: Path,
+        told: Mapping[str, str],
+        wait: float,
+    ) -> None:
         self._meeting = Meeting(address, count, number, folder=folder, told=told, wait=wait)
         self._number, self._wait = number, wait
         self._peers: dict[int, Connection] = {}
-        self._table: dict[int, tuple[str, int, float]] = {}  # what each does, the how-manieth, when that was heard
+        # what each does, the how-manieth, when that was heard
+        self._table: dict[int, tuple[str, int, float]] = {}
         self._doing, self._since = ("beginning", 0), time.monotonic()
         self._changed, self._over = threading.Condition(), threading.Event()
         self._said_of: set[tuple[int, int]] = set()
@@ -58,17 +70,24 @@ class Roll:
         threading.Thread(target=self._tick, daemon=True).start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:  # fmt: skip
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         unexplained = isinstance(error, Exception) and (
             not isinstance(error, OutsideError | RunError) or _from_jax(error)
         )
         if unexplained:
-            with self._changed:  # what JAX says of a peer that is gone may come before the connection breaks
+            # what JAX says of a peer that is gone may come before the connection breaks
+            with self._changed:
                 self._changed.wait_for(lambda: bool(self.gone), 2.0)
         self._over.set()
         failed = error is not None
         self._tell({"ended": int(failed)})
-        if failed and self._number == 0:  # JAX ends the others from within as soon as process 0 is no more
+        # JAX ends the others from within as soon as process 0 is no more
+        if failed and self._number == 0:
             end = time.monotonic() + GRACE + TICK
             while self._peers and time.monotonic() < end:
                 time.sleep(0.05)
@@ -95,16 +114,23 @@ class Roll:
     def _tick(self) -> None:
         while not self._over.wait(TICK):
             now = time.monotonic()
-            table = {str(number): [what, count, now - when] for number, (what, count, when) in self._table.items()}
+            table = {
+                str(number): [what, count, now - when]
+                for number, (what, count, when) in self._table.items()
+            }
             own = {str(self._number): [*self._doing, 0.0]}
             self._tell({"at": own if self._number else table | own})
             for number, (what, count, when) in list(self._table.items()):
                 silent, behind = now - when, now - self._since if count < self._doing[1] else 0.0
                 waited = max(silent, behind)
-                why = f"process {number} ({printable(what, 80)}; {'it is silent: stopped, or cut off' if silent > LATE else 'this one is ahead'})"
+                why = (
+                    f"process {number} ({printable(what, 80)};"
+                    f" {'it is silent: stopped, or cut off' if silent > LATE else 'this one is ahead'})"
+                )
                 if waited > self._wait:
                     _leave(
-                        f"error: waited {self._wait:g} s (--wait) for {why}; the checkpoints that were whole still are"
+                        f"error: waited {self._wait:g} s (--wait) for {why}; the checkpoints that"
+                        " were whole still are"
                     )
                 if waited > LATE and (number, count) not in self._said_of:
                     self._said_of.add((number, count))
@@ -130,10 +156,14 @@ class Roll:
         self._peers.pop(number, None)
         self._table.pop(number, None)
         # without process 0 JAX ends this process from within, at once
-        self._lose(f"process {number} is gone: it was killed, or its host went down", 0.0 if number == 0 else GRACE)
+        self._lose(
+            f"process {number} is gone: it was killed, or its host went down",
+            0.0 if number == 0 else GRACE,
+        )
 
     def _lose(self, gone: str, grace: float) -> None:
-        """A process is no more, so that the others cannot go on, if they have not ended themselves."""
+        """A process is no more, so that the others cannot go on, if they have not ended
+        themselves."""
         if self._over.is_set():
             return
         with self._changed:
@@ -162,9 +192,17 @@ def _skip_goodbyes(status: int) -> None:
 
 
 def _from_jax(error: BaseException | None) -> bool:
-    """Whether it began with what JAX's runtime says, in words of its own, of a process that is no more."""
+    """Whether it began with what JAX's runtime says, in words of its own, of a process that is no
+    more."""
     jax = sys.modules.get("jax")
-    return jax is not None and error is not None and (isinstance(error, jax.errors.JaxRuntimeError) or _from_jax(error.__cause__ or error.__context__))  # fmt: skip
+    return (
+        jax is not None
+        and error is not None
+        and (
+            isinstance(error, jax.errors.JaxRuntimeError)
+            or _from_jax(error.__cause__ or error.__context__)
+        )
+    )
 
 
 def _leave(text: str) -> None:

@@ -1,4 +1,5 @@
-"""What must be the same in all processes of a run, or they would train together what none of them was asked for."""
+"""What must be the same in all processes of a run, or they would train together what none of them
+was asked for."""
 
 import importlib.metadata
 import os
@@ -14,7 +15,8 @@ NUMERIC = "JAX_ENABLE_X64", "JAX_DEFAULT_PRNG_IMPL", "JAX_DEFAULT_MATMUL_PRECISI
 
 
 def versions() -> dict[str, str]:
-    """Of what computes the numbers, and the switches of JAX that change them, read without loading it."""
+    """Of what computes the numbers, and the switches of JAX that change them, read without loading
+    it."""
     found = {"Python": ".".join(platform.python_version_tuple()[:2])}
     for name in PACKAGES:
         try:
@@ -33,5 +35,8 @@ def difference(first: int, told: Mapping[str, Any], second: int, other: Mapping[
     for name in [*told, *(name for name in other if name not in told)]:
         mine, theirs = told.get(name), other.get(name)
         if mine != theirs:
-            return f"process {second} has {printable(name, 80)} {printable(theirs, 100)}, process {first} has {printable(mine, 100)}; give all processes the same"
+            return (
+                f"process {second} has {printable(name, 80)} {printable(theirs, 100)}, process"
+                f" {first} has {printable(mine, 100)}; give all processes the same"
+            )
     return ""

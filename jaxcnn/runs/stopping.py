@@ -1,4 +1,5 @@
-"""Ctrl-C and SIGTERM, as a callback: the run ends after the steps that are being computed, and is saved; a second one ends it at once.
+"""Ctrl-C and SIGTERM, as a callback: the run ends after the steps that are being computed, and is
+saved; a second one ends it at once.
 
 >>> import os, signal
 >>> with Stop() as stop:
@@ -24,7 +25,8 @@ SHOW_CURSOR = b"\x1b[?25h"
 
 
 class Stop:
-    """A context manager that takes the signals, and a callback of :func:`jaxcnn.train.fit` that says whether one has come, to any of the processes."""
+    """A context manager that takes the signals, and a callback of :func:`jaxcnn.train.fit` that
+    says whether one has come, to any of the processes."""
 
     heard, agreed = False, False  # a signal of one's own; of any process
 
@@ -34,7 +36,9 @@ class Stop:
         return self.heard or self.agreed
 
     def __enter__(self) -> "Stop":
-        self._before = {number: signal.signal(number, self._take) for number in (signal.SIGINT, signal.SIGTERM)}
+        self._before = {
+            number: signal.signal(number, self._take) for number in (signal.SIGINT, signal.SIGTERM)
+        }
         self._gone = threading.Event()
         self._ear, self._mouth = os.pipe()
         os.set_blocking(self._mouth, False)
@@ -43,7 +47,12 @@ class Stop:
         self._listener.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:  # fmt: skip
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self._gone.set()
         for number, handler in self._before.items():
             signal.signal(number, handler)
@@ -67,7 +76,8 @@ class Stop:
         self.heard = True
 
     def _listen(self) -> None:
-        """Python takes signals only between two programs of XLA, which may be a minute apart; this thread hears of them at once."""
+        """Python takes signals only between two programs of XLA, which may be a minute apart; this
+        thread hears of them at once."""
         taken = 0
         while number := os.read(self._ear, 1):
             if number[0] not in self._before:
@@ -76,7 +86,10 @@ class Stop:
             if taken == 1:
                 _write(b"\nstopping after these steps, and saving; once more to leave at once\n")
             elif not self._gone.wait(PATIENCE):
-                _write((SHOW_CURSOR if os.isatty(2) else b"") + b"\nleft at once; the checkpoints that were whole still are\n")  # fmt: skip
+                _write(
+                    (SHOW_CURSOR if os.isatty(2) else b"")
+                    + b"\nleft at once; the checkpoints that were whole still are\n"
+                )
                 os._exit(INTERRUPTED)
 
 

@@ -1,4 +1,5 @@
-"""YAML as settings need it: plain values, each name once, and nothing that stands for more than is written there.
+"""YAML as settings need it: plain values, each name once, and nothing that stands for more than is
+written there.
 
 >>> read_yaml("epochs: 3\\naugment: [crop, flip]")
 {'epochs': 3, 'augment': ['crop', 'flip']}
@@ -18,7 +19,8 @@ from jaxcnn.files import LARGEST_INTEGER
 
 
 def read_yaml(text: str) -> Any:
-    """What ``text`` holds. Any exception where it cannot be read, as PyYAML's constructors raise any."""
+    """What ``text`` holds. Any exception where it cannot be read, as PyYAML's constructors raise
+    any."""
     return yaml.load(text, _Loader)
 
 
@@ -26,7 +28,10 @@ class _Loader(yaml.SafeLoader):
     def compose_node(self, parent: Any, index: Any) -> Any:
         if self.check_event(yaml.AliasEvent):
             event = self.peek_event()
-            raise ValueError(f"line {event.start_mark.line + 1}: *{event.anchor:.60} stands for what is written elsewhere; write it out")  # fmt: skip
+            raise ValueError(
+                f"line {event.start_mark.line + 1}: *{event.anchor:.60} stands for what is written"
+                " elsewhere; write it out"
+            )
         return super().compose_node(parent, index)
 
     def construct_mapping(self, node: Any, deep: bool = False) -> Any:
@@ -41,7 +46,9 @@ class _Loader(yaml.SafeLoader):
     def construct_yaml_int(self, node: Any) -> int:
         found = super().construct_yaml_int(node)
         if abs(found) >= LARGEST_INTEGER:
-            raise ValueError(f"line {node.start_mark.line + 1}: an integer beyond what 64 bits can hold")
+            raise ValueError(
+                f"line {node.start_mark.line + 1}: an integer beyond what 64 bits can hold"
+            )
         return found
 
     def flatten_mapping(self, node: Any) -> None:

@@ -1,7 +1,8 @@
-"""Training: pure pieces around a model, a loss and an optax optimizer, and :func:`fit`, a run made of them.
+"""Training: pure pieces around a model, a loss and an optax optimizer, and :func:`fit`, a run made
+of them.
 
-Schedules, clipping and weight decay are optax's: ``optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(optax.cosine_onecycle_schedule(steps, 1e-3)))``. Label smoothing is
-``prepare_target=lambda labels: optax.smooth_labels(jax.nn.one_hot(labels, classes), 0.1)``; gradient accumulation is ``microbatch``.
+Schedules, clipping and weight decay are optax's:
+``optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(optax.cosine_onecycle_schedule(steps, 1e-3)))``. Label smoothing is ``prepare_target=lambda labels: optax.smooth_labels(jax.nn.one_hot(labels, classes), 0.1)``; gradient accumulation is ``microbatch``.
 """
 
 from jaxcnn.precision import Policy

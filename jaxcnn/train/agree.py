@@ -19,7 +19,10 @@ def each_says(text: str) -> list[str]:
     said = np.zeros(WORDS, np.uint8)
     own = np.frombuffer(text.encode(errors="backslashreplace")[:WORDS], np.uint8)
     said[: len(own)] = own
-    return [bytes(row).rstrip(b"\0").decode(errors="replace") for row in multihost_utils.process_allgather(said)]
+    return [
+        bytes(row).rstrip(b"\0").decode(errors="replace")
+        for row in multihost_utils.process_allgather(said)
+    ]
 
 
 def first_problem(own: str) -> str:

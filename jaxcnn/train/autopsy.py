@@ -28,7 +28,9 @@ from jaxcnn.train.names import named
 
 
 class Finding(NamedTuple):
-    """``stage`` is input, target, parameters, forward, loss or backward; ``layer`` and ``ops`` say who made it, "" before the first layer; ``bad`` of ``size`` numbers of ``what`` are not finite."""
+    """``stage`` is input, target, parameters, forward, loss or backward; ``layer`` and ``ops`` say
+    who made it, "" before the first layer; ``bad`` of ``size`` numbers of ``what`` are not
+    finite."""
 
     stage: str
     layer: str
@@ -42,15 +44,29 @@ class Finding(NamedTuple):
 
 
 def autopsy(
-    model: Layer, loss: Op, params: Any, state: Any, x: Any, target: Any, key: jax.Array | None = None, *, train: bool = True, policy: Policy | None = None, scale: Any = 1.0
-) -> Finding | None:  # fmt: skip
-    """The first array of a step, in the order in which it is computed, that has a NaN or an infinity; None if all are finite.
+    model: Layer,
+    loss: Op,
+    params: Any,
+    state: Any,
+    x: Any,
+    target: Any,
+    key: jax.Array | None = None,
+    *,
+    train: bool = True,
+    policy: Policy | None = None,
+    scale: Any = 1.0,
+) -> Finding | None:
+    """The first array of a step, in the order in which it is computed, that has a NaN or an
+    infinity; None if all are finite.
 
-    Takes what the step took; δ starts ``scale`` times as large, as under a loss scale. Forward it is a layer's output, back it is δ below the layer whose backward made it, or the gradient of a parameter.
-    """
+    Takes what the step took; δ starts ``scale`` times as large, as under a loss scale. Forward it
+    is a layer's output, back it is δ below the layer whose backward made it, or the gradient of a
+    parameter."""
     if policy is not None:
         params, x = policy.to_compute(params), policy.to_compute(x)
-    for stage, layer, ops, what, array in _in_turn(model, loss, params, state, x, target, key, train, policy, scale):
+    for stage, layer, ops, what, array in _in_turn(
+        model, loss, params, state, x, target, key, train, policy, scale
+    ):
         if jnp.issubdtype(jnp.result_type(array), jnp.floating):
             bad = int((~jnp.isfinite(array)).sum())
             if bad:
@@ -88,7 +104,10 @@ def _in_turn(
             "backward",
             above,
             ops,
-            f"δ at the output of `{name}`, made by the backward of {f'layer `{above}`' if above else 'the loss'}{_told(ops)},",
+            (
+                f"δ at the output of `{name}`, made by the backward of"
+                f" {f'layer `{above}`' if above else 'the loss'}{_told(ops)},"
+            ),
             delta,
         )
         above, ops = name, inside.get(name, ())

@@ -22,12 +22,15 @@ from jaxcnn.train.step import TrainState
 
 
 class EarlyStopping:
-    """Ends a run whose test score has not become better for ``patience`` looks; ``best_state`` is a copy of the train state that had the best.
+    """Ends a run whose test score has not become better for ``patience`` looks; ``best_state`` is a
+    copy of the train state that had the best.
 
-    Raises ValueError for a ``patience`` that is no integer ≥ 1; when called, KeyError for a ``score`` that is not measured.
-    """
+    Raises ValueError for a ``patience`` that is no integer ≥ 1; when called, KeyError for a
+    ``score`` that is not measured."""
 
-    def __init__(self, score: str, *, patience: int = 3, mode: Literal["max", "min"] = "max") -> None:
+    def __init__(
+        self, score: str, *, patience: int = 3, mode: Literal["max", "min"] = "max"
+    ) -> None:
         check_counts("EarlyStopping", patience=patience)
         self.score, self.patience, self._sign = score, patience, 1 if mode == "max" else -1
         self.best, self.best_step, self.best_state = math.nan, -1, None
@@ -37,9 +40,16 @@ class EarlyStopping:
         if report.scores is None:
             return False
         if self.score not in report.scores:
-            raise KeyError(f"EarlyStopping: there is no score `{self.score}`; there is {', '.join(report.scores)}")
+            raise KeyError(
+                f"EarlyStopping: there is no score `{self.score}`; there is"
+                f" {', '.join(report.scores)}"
+            )
         score = report.scores[self.score]
-        if self.best_step < 0 or self._sign * score > self._sign * self.best or (math.isnan(self.best) and not math.isnan(score)):  # fmt: skip
+        if (
+            self.best_step < 0
+            or self._sign * score > self._sign * self.best
+            or (math.isnan(self.best) and not math.isnan(score))
+        ):
             self.best, self.best_step, self._since = score, report.step, 0
             self.best_state = jax.tree.map(jnp.copy, state)
         else:

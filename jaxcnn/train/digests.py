@@ -1,4 +1,5 @@
-"""The SHA-256 of every file in a folder, kept in it: what is read there is what was written, and nothing else is deleted.
+"""The SHA-256 of every file in a folder, kept in it: what is read there is what was written, and
+nothing else is deleted.
 
 >>> import pathlib, tempfile
 >>> with tempfile.TemporaryDirectory() as name:
@@ -28,13 +29,15 @@ CHUNK = 1 << 20  # bytes
 
 
 def write_digests(folder: Path, *, later: tuple[str, ...] = ()) -> None:
-    """Write the sums of all files in ``folder``, of which those called ``later`` are still to come."""
+    """Write the sums of all files in ``folder``, of which those called ``later`` are still to
+    come."""
     files = {name: _sum(folder / name) for name in _files(folder) if name not in later}
     write_sealed(folder / LIST, KIND, {"files": files, "later": list(later)})
 
 
 def check_digests(folder: Path, *, below: str = "", part: int = 0, of: int = 1) -> None:
-    """Read the files of ``folder``, or those ``below`` a part of it, and compare; ``part`` of ``of`` where processes share the work. OutsideError that names the first that differs."""
+    """Read the files of ``folder``, or those ``below`` a part of it, and compare; ``part`` of
+    ``of`` where processes share the work. OutsideError that names the first that differs."""
     sums = {name: sum_ for name, sum_ in _listed(folder)[0].items() if name.startswith(below)}
     for name in sorted(sums)[part::of]:
         if _sum(folder / name) != sums[name]:
@@ -42,7 +45,8 @@ def check_digests(folder: Path, *, below: str = "", part: int = 0, of: int = 1) 
 
 
 def foreign(folder: Path) -> list[str]:
-    """The files in ``folder`` that were not written with its sums; all of them, where it has none."""
+    """The files in ``folder`` that were not written with its sums; all of them, where it has
+    none."""
     try:
         files, later = _listed(folder)
     except OutsideError:
@@ -51,7 +55,8 @@ def foreign(folder: Path) -> list[str]:
 
 
 def remove(folder: Path) -> None:
-    """Delete what was written with the sums of ``folder``; it stays where something else is in it."""
+    """Delete what was written with the sums of ``folder``; it stays where something else is in
+    it."""
     others = {*foreign(folder)}
     for name in list(_files(folder)):
         if name not in others:

@@ -24,11 +24,15 @@ from jaxcnn.train.step import Metrics, TrainState
 
 
 def make_steps(step: jax.stages.Wrapped) -> jax.stages.Wrapped:
-    """A compiled ``steps(train_state, x, target, rows, key, count=None) -> (train_state, {"loss": (steps,)})``: the ``step`` of :func:`jaxcnn.train.make_step` for each row of ``rows``.
+    """A compiled
+    ``steps(train_state, x, target, rows, key, count=None) -> (train_state, {"loss": (steps,)})``:
+    the ``step`` of :func:`jaxcnn.train.make_step` for each row of ``rows``.
 
-    ``x`` and ``target`` hold all examples, and ``rows`` (steps, batch) says which of them make up each batch, so that a part of an epoch can be run between two looks at
-    a progress bar. A step may hand on something else than a train state, as :mod:`jaxcnn.train.halt` does. Only the first ``count`` rows are taken, if that is given; it may differ from call to call without compiling anew. The metrics of the others are 0.
-    """
+    ``x`` and ``target`` hold all examples, and ``rows`` (steps, batch) says which of them make up
+    each batch, so that a part of an epoch can be run between two looks at a progress bar. A step
+    may hand on something else than a train state, as :mod:`jaxcnn.train.halt` does. Only the first
+    ``count`` rows are taken, if that is given; it may differ from call to call without compiling
+    anew. The metrics of the others are 0."""
 
     def steps(
         train_state: Any, x: Any, target: Any, rows: jax.Array, key: jax.Array, count: Any = None
@@ -41,35 +45,47 @@ def make_steps(step: jax.stages.Wrapped) -> jax.stages.Wrapped:
 
         def advance(number: Any, at: tuple[Any, Metrics]) -> tuple[Any, Metrics]:
             train_state, metrics = one(at[0], rows[number])
-            return train_state, {name: at[1][name].at[number].set(value) for name, value in metrics.items()}
+            return train_state, {
+                name: at[1][name].at[number].set(value) for name, value in metrics.items()
+            }
 
         _, metrics = jax.eval_shape(one, train_state, rows[0])
-        nothing = {name: jnp.zeros((len(rows), *value.shape), value.dtype) for name, value in metrics.items()}
+        nothing = {
+            name: jnp.zeros((len(rows), *value.shape), value.dtype)
+            for name, value in metrics.items()
+        }
         return lax.fori_loop(0, count, advance, (train_state, nothing))
 
     return jax.jit(steps, donate_argnums=0)
 
 
 def make_epoch(step: jax.stages.Wrapped, batch_size: int) -> jax.stages.Wrapped:
-    """A compiled ``epoch(train_state, x, target, key) -> (train_state, {"loss": (steps,)})`` over all of ``x``, in an order drawn from ``key`` and the step's number.
+    """A compiled ``epoch(train_state, x, target, key) -> (train_state, {"loss": (steps,)})`` over
+    all of ``x``, in an order drawn from ``key`` and the step's number.
 
     The examples that do not fill a last batch are left out; they are others every time.
 
     Raises:
-        ValueError: for a ``batch_size`` that is no integer ≥ 1, or (when called) more than the examples.
+        ValueError: for a ``batch_size`` that is no integer ≥ 1, or (when called) more than the
+            examples.
     """
     check_counts("make_epoch", batch_size=batch_size)
     steps = make_steps(step)
 
-    def epoch(train_state: TrainState, x: Any, target: Any, key: jax.Array) -> tuple[TrainState, Metrics]:
-        order, inside = jax.random.split(jax.random.fold_in(threefry("epoch", key), train_state.step))
+    def epoch(
+        train_state: TrainState, x: Any, target: Any, key: jax.Array
+    ) -> tuple[TrainState, Metrics]:
+        order, inside = jax.random.split(
+            jax.random.fold_in(threefry("epoch", key), train_state.step)
+        )
         return steps(train_state, x, target, shuffled(order, len(x), batch_size), inside)
 
     return jax.jit(epoch, donate_argnums=0)
 
 
 def shuffled(key: jax.Array, examples: int, batch_size: int) -> jax.Array:
-    """Rows (steps, batch_size) of different numbers below ``examples``, in random order: an epoch without the examples that do not fill a batch.
+    """Rows (steps, batch_size) of different numbers below ``examples``, in random order: an epoch
+    without the examples that do not fill a batch.
 
     >>> import jax
     >>> shuffled(jax.random.key(0), 7, 3).shape
@@ -77,5 +93,9 @@ def shuffled(key: jax.Array, examples: int, batch_size: int) -> jax.Array:
     """
     count = examples // batch_size
     if count == 0:
-        raise setting_error("shuffled", "batch_size", f"at most the number of examples, {examples}", batch_size)
-    return jax.random.permutation(threefry("shuffled", key), examples)[: count * batch_size].reshape(count, batch_size)
+        raise setting_error(
+            "shuffled", "batch_size", f"at most the number of examples, {examples}", batch_size
+        )
+    return jax.random.permutation(threefry("shuffled", key), examples)[
+        : count * batch_size
+    ].reshape(count, batch_size)

@@ -1,4 +1,5 @@
-"""Ends a run at its first bad step, whose train state is then at hand, though the program that it stands in goes on to its end.
+"""Ends a run at its first bad step, whose train state is then at hand, though the program that it
+stands in goes on to its end.
 
 >>> import jax.numpy as jnp
 >>> step = jax.jit(lambda state, x, target, key: (state + x, {"finite": jnp.isfinite(x)}))
@@ -20,9 +21,12 @@ from jaxcnn.train.step import Metrics, TrainState
 
 
 def until_bad(step: jax.stages.Wrapped) -> jax.stages.Wrapped:
-    """The step of (train state, whether all went well so far): one that is not finite, and all after it, leave the train state as it was before."""
+    """The step of (train state, whether all went well so far): one that is not finite, and all
+    after it, leave the train state as it was before."""
 
-    def held(carry: tuple[Any, Any], x: Any, target: Any, key: Any) -> tuple[tuple[Any, Any], Metrics]:
+    def held(
+        carry: tuple[Any, Any], x: Any, target: Any, key: Any
+    ) -> tuple[tuple[Any, Any], Metrics]:
         before, fine = carry
         after, metrics = step(before, x, target, key)
         fine = fine & metrics["finite"]
@@ -31,7 +35,9 @@ def until_bad(step: jax.stages.Wrapped) -> jax.stages.Wrapped:
     return jax.jit(held, donate_argnums=0)
 
 
-def halting(source: Shuffled | Together | Batches, step: jax.stages.Wrapped, runs: tuple[int, ...]) -> Run:
+def halting(
+    source: Shuffled | Together | Batches, step: jax.stages.Wrapped, runs: tuple[int, ...]
+) -> Run:
     """The steps of a source, each run (of the shape ``runs``) until its first bad one."""
     run = source.runner(until_bad(step))
 

@@ -1,4 +1,5 @@
-"""What orbax's and tensorstore's threads print of errors that are raised, too, is kept off the terminal."""
+"""What orbax's and tensorstore's threads print of errors that are raised, too, is kept off the
+terminal."""
 
 import contextlib
 import gc
@@ -14,13 +15,18 @@ STILL = 0.25  # seconds
 
 @contextlib.contextmanager
 def hush(told: Callable[[], Any] = lambda: None) -> Iterator[None]:
-    """Drops the tracebacks of orbax's threads, as their errors are raised, too; and of tensorstore's, which report to an event loop that orbax has closed by then; ``told()`` of these."""
+    """Drops the tracebacks of orbax's threads, as their errors are raised, too; and of
+    tensorstore's, which report to an event loop that orbax has closed by then; ``told()`` of
+    these."""
     log, before = logging.getLogger("absl"), sys.unraisablehook
 
     def hook(unraisable: Any) -> None:
         told()
-        code = getattr(unraisable.object, "cr_code", None)  # of a coroutine that ends when nobody waits for it
-        if str(unraisable.exc_value) != "Event loop is closed" and "orbax" not in getattr(code, "co_filename", ""):
+        # of a coroutine that ends when nobody waits for it
+        code = getattr(unraisable.object, "cr_code", None)
+        if str(unraisable.exc_value) != "Event loop is closed" and "orbax" not in getattr(
+            code, "co_filename", ""
+        ):
             before(unraisable)
 
     def of_others(record: logging.LogRecord) -> bool:
@@ -39,7 +45,8 @@ def hush(told: Callable[[], Any] = lambda: None) -> Iterator[None]:
 
 
 def _end_all(error: BaseException | None) -> None:
-    """End the coroutines that an error of orbax has left behind, and that its frames hold, before somebody hears of them."""
+    """End the coroutines that an error of orbax has left behind, and that its frames hold, before
+    somebody hears of them."""
     while error is not None:
         traceback.clear_frames(error.__traceback__)
         error = error.__context__
@@ -48,7 +55,8 @@ def _end_all(error: BaseException | None) -> None:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Drops what orbax logs of a damaged checkpoint, as the error says it, and what its threads still have to say of it."""
+    """Drops what orbax logs of a damaged checkpoint, as the error says it, and what its threads
+    still have to say of it."""
     log, last = logging.getLogger("absl"), time.monotonic()
     level = log.level
 

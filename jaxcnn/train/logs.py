@@ -40,10 +40,16 @@ def _rows(value: Any) -> bool:
 
 
 FORMS: dict[str, tuple[Callable[[Any], bool], str]] = {
-    "losses": (lambda value: isinstance(value, list) and all(map(_number, value)), "a list of numbers"),
+    "losses": (
+        lambda value: isinstance(value, list) and all(map(_number, value)),
+        "a list of numbers",
+    ),
     "seconds": (lambda value: value is not None and _number(value), "a number"),
     "scores": (_row, "numbers by name"),
-    "each": (lambda value: isinstance(value, list) and all(map(_row, value)), "a list of numbers by name"),
+    "each": (
+        lambda value: isinstance(value, list) and all(map(_row, value)),
+        "a list of numbers by name",
+    ),
     "norms": (_rows, f"numbers by name, for each of {', '.join(KINDS)}"),
 }
 
@@ -56,12 +62,16 @@ def check_line(line: Mapping[str, Any]) -> None:
 
 
 class JsonLines(Log):
-    """A callback that writes a line for every report, and is a :class:`jaxcnn.lines.Log` for whatever else is to be kept.
+    """A callback that writes a line for every report, and is a :class:`jaxcnn.lines.Log` for
+    whatever else is to be kept.
 
     Args:
-        resume_at: the step from which a run goes on. Lines of later steps, and a last line that is only half there, are dropped; "seconds" go on from the last line kept.
-        batch_size: for "images_per_second", counted from report to report with all that the run does in between, in the first also compiling.
-        norms: what it measured for this report's step is written, too; give it to the run before the log.
+        resume_at: the step from which a run goes on. Lines of later steps, and a last line that is
+            only half there, are dropped; "seconds" go on from the last line kept.
+        batch_size: for "images_per_second", counted from report to report with all that the run
+            does in between, in the first also compiling.
+        norms: what it measured for this report's step is written, too; give it to the run before
+            the log.
 
     Raises ValueError for a setting out of range, or a file that is no such log.
     """
@@ -69,8 +79,13 @@ class JsonLines(Log):
     form = staticmethod(check_line)
 
     def __init__(
-        self, path: str | Path, *, resume_at: int | None = None, batch_size: int | None = None, norms: Norms | None = None
-    ) -> None:  # fmt: skip
+        self,
+        path: str | Path,
+        *,
+        resume_at: int | None = None,
+        batch_size: int | None = None,
+        norms: Norms | None = None,
+    ) -> None:
         if batch_size is not None:
             check_counts("JsonLines", batch_size=batch_size)
         super().__init__(path, resume_at=resume_at)
@@ -85,7 +100,10 @@ class JsonLines(Log):
         if self._batch_size is not None:
             line["images_per_second"] = round(len(report.losses) * self._batch_size / passed, 1)
         if self._norms is not None and report.step in self._norms.rows:
-            line["norms"] = {k: {n: _short(v) for n, v in row.items()} for k, row in self._norms.rows[report.step].items()}  # fmt: skip
+            line["norms"] = {
+                k: {n: _short(v) for n, v in row.items()}
+                for k, row in self._norms.rows[report.step].items()
+            }
         self.write(**line)
 
 
@@ -101,18 +119,32 @@ def missing(lines: Iterable[Mapping[str, Any]], at: int) -> np.ndarray:
     for line in lines:
         if "losses" in line:
             step, losses = line.get("step"), line["losses"]
-            if type(step) is not int or not isinstance(losses, list) or not losses or step - len(losses) < last:
+            if (
+                type(step) is not int
+                or not isinstance(losses, list)
+                or not losses
+                or step - len(losses) < last
+            ):
                 raise ValueError(f"the line after step {last} is not of the steps that follow")
             known[step - len(losses) : step], last = True, step
     return np.flatnonzero(~known) + 1
 
 
 def as_line(report: Report) -> dict[str, Any]:
-    """What is in a report, as JSON: "scores" only where there are some, and "each", a list, where they are means over several runs."""
-    line = {"step": report.step, "steps": report.steps, "epoch": report.epoch, "loss": _short(report.loss), "losses": [_short(loss) for loss in report.losses]}  # fmt: skip
+    """What is in a report, as JSON: "scores" only where there are some, and "each", a list, where
+    they are means over several runs."""
+    line = {
+        "step": report.step,
+        "steps": report.steps,
+        "epoch": report.epoch,
+        "loss": _short(report.loss),
+        "losses": [_short(loss) for loss in report.losses],
+    }
     if report.scores is not None:
         line["scores"] = dict(report.scores)
-        line |= {} if report.each is None else {"each": [dict(own.scores or {}) for own in report.each]}
+        line |= (
+            {} if report.each is None else {"each": [dict(own.scores or {}) for own in report.each]}
+        )
     return line
 
 

@@ -31,7 +31,8 @@ REFRESH = 2  # times a second; each costs milliseconds that the training does no
 
 
 class Plain(Console):
-    """A console to which text is only text: no markup, no codes of emoji, nothing that a terminal would obey.
+    """A console to which text is only text: no markup, no codes of emoji, nothing that a terminal
+    would obey.
 
     >>> import io
     >>> lines = io.StringIO()
@@ -43,14 +44,17 @@ class Plain(Console):
     def render_str(self, text: str, **settings: Any) -> Text:
         """As the base class has it, of what is printable_lines."""
         return super().render_str(
-            printable_lines(text), **{**settings, "markup": False, "emoji": False, "highlight": False}
+            printable_lines(text),
+            **{**settings, "markup": False, "emoji": False, "highlight": False},
         )
 
 
 class Progress:
-    """A callback of :func:`jaxcnn.train.fit`, and a context manager: steps, loss, the last scores, images a second, their share of the peak, and the time that is left.
+    """A callback of :func:`jaxcnn.train.fit`, and a context manager: steps, loss, the last scores,
+    images a second, their share of the peak, and the time that is left.
 
-    On a terminal a bar moves; elsewhere there is one line for every look at the test set. Images a second count from report to report, but for those with a look at the test set (if there are
+    On a terminal a bar moves; elsewhere there is one line for every look at the test set. Images a
+    second count from report to report, but for those with a look at the test set (if there are
     others), and the first, in which the program is compiled.
 
     Args:
@@ -59,25 +63,55 @@ class Progress:
         console: rich's; stderr, if not given.
         clock: seconds that pass.
 
-    Raises ValueError for a setting out of range, or one of ``flops_per_step`` and ``peak`` without the other.
-    """
+    Raises ValueError for a setting out of range, or one of ``flops_per_step`` and ``peak`` without
+    the other."""
 
     def __init__(
-        self, steps: int, batch_size: int, flops_per_step: float | None = None, peak: float | None = None, *,
-        console: Console | None = None, clock: Callable[[], float] = time.monotonic,
-    ) -> None:  # fmt: skip
+        self,
+        steps: int,
+        batch_size: int,
+        flops_per_step: float | None = None,
+        peak: float | None = None,
+        *,
+        console: Console | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         check_counts("Progress", steps=steps, batch_size=batch_size)
         for name, value in (("flops_per_step", flops_per_step), ("peak", peak)):
             if value is not None and not 0 < value < math.inf:
                 raise setting_error("Progress", name, "None or a number > 0", value)
         if (flops_per_step is None) != (peak is None):
-            raise ValueError(f"Progress: give both `flops_per_step` and `peak`, or neither; got {flops_per_step} and {peak}")  # fmt: skip
-        self._batch_size, self._share = batch_size, flops_per_step / peak if flops_per_step and peak else None
+            raise ValueError(
+                f"Progress: give both `flops_per_step` and `peak`, or neither; got {flops_per_step}"
+                f" and {peak}"
+            )
+        self._batch_size, self._share = (
+            batch_size,
+            flops_per_step / peak if flops_per_step and peak else None,
+        )
         self._console = Plain(stderr=True) if console is None else console
-        columns = bars.BarColumn(bar_width=16), bars.MofNCompleteColumn(), bars.TextColumn("{task.description}", markup=False), bars.TimeRemainingColumn(), bars.TextColumn("left")  # fmt: skip
-        self._bars = bars.Progress(*columns, console=self._console, disable=not self._console.is_terminal, get_time=clock, refresh_per_second=REFRESH)  # fmt: skip
+        columns = (
+            bars.BarColumn(bar_width=16),
+            bars.MofNCompleteColumn(),
+            bars.TextColumn("{task.description}", markup=False),
+            bars.TimeRemainingColumn(),
+            bars.TextColumn("left"),
+        )
+        self._bars = bars.Progress(
+            *columns,
+            console=self._console,
+            disable=not self._console.is_terminal,
+            get_time=clock,
+            refresh_per_second=REFRESH,
+        )
         self._task = self._bars.add_task("compiling …", total=steps)
-        self._clock, self._at, self._rate, self._without_looks, self._scores = clock, -math.inf, 0.0, False, {}
+        self._clock, self._at, self._rate, self._without_looks, self._scores = (
+            clock,
+            -math.inf,
+            0.0,
+            False,
+            {},
+        )
 
     def __call__(self, report: Report, state: Any = None) -> None:
         """Show where the run is."""
@@ -92,12 +126,18 @@ class Progress:
         self._bars.update(self._task, completed=report.step, description=told)
         if report.scores is not None and not self._console.is_terminal:
             self._console.print(
-                f"step {report.step}/{report.steps}  {told}", markup=False, highlight=False, soft_wrap=True
+                f"step {report.step}/{report.steps}  {told}",
+                markup=False,
+                highlight=False,
+                soft_wrap=True,
             )
 
     def _told(self, report: Report) -> list[str]:
         parts = [] if math.isnan(report.epoch) else [f"epoch {report.epoch:.3g}"]
-        parts += [f"loss {report.loss:.4f}", *(f"{name} {score:.4f}" for name, score in self._scores.items())]
+        parts += [
+            f"loss {report.loss:.4f}",
+            *(f"{name} {score:.4f}" for name, score in self._scores.items()),
+        ]
         if self._rate:
             parts.append(f"{self._rate * self._batch_size:,.0f} images/s")
             parts += [f"{self._rate * self._share:.1%} of peak"] if self._share else []
@@ -107,5 +147,10 @@ class Progress:
         self._bars.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:  # fmt: skip
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self._bars.stop()

@@ -20,10 +20,11 @@ from jaxcnn.errors import check_counts, setting_error
 
 
 def flops(step: jax.stages.Wrapped, *args: Any) -> float:
-    """The floating-point operations in the products (matrix products, convolutions) of a call of a compiled function with these arguments (arrays, or ``jax.ShapeDtypeStruct``).
+    """The floating-point operations in the products (matrix products, convolutions) of a call of a
+    compiled function with these arguments (arrays, or ``jax.ShapeDtypeStruct``).
 
-    Loops of known length count as often as they run; XLA's own count takes them once. Nothing is compiled.
-    """
+    Loops of known length count as often as they run; XLA's own count takes them once. Nothing is
+    compiled."""
     return float(_products(step.trace(*args).jaxpr.jaxpr))
 
 
@@ -39,7 +40,11 @@ def _products(jaxpr: Any) -> int:
             kernel, numbers = equation.invars[1].aval.shape, equation.params["dimension_numbers"]
             total += 2 * out * math.prod(kernel) // kernel[numbers.rhs_spec[0]]
         inside = sum(_products(getattr(part, "jaxpr", part)) for part in _jaxprs(equation.params))
-        total += inside * equation.params.get("length", 1) if equation.primitive.name == "scan" else inside
+        total += (
+            inside * equation.params.get("length", 1)
+            if equation.primitive.name == "scan"
+            else inside
+        )
     return total
 
 
@@ -50,12 +55,17 @@ def _jaxprs(params: dict[str, Any]) -> list[Any]:
 
 
 def measure_peak(*, size: int = 2048, seconds: float = 1.0, dtype: Any = jnp.float32) -> float:
-    """Operations a second of a ``size`` × ``size`` product of ``dtype``, the best of about ``seconds`` seconds, on the first device.
+    """Operations a second of a ``size`` × ``size`` product of ``dtype``, the best of about
+    ``seconds`` seconds, on the first device.
 
     Raises ValueError for a ``size`` that is no integer ≥ 1, or ``seconds`` that are no number > 0.
     """
     check_counts("measure_peak", size=size)
-    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds < math.inf:
+    if (
+        isinstance(seconds, bool)
+        or not isinstance(seconds, int | float)
+        or not 0 < seconds < math.inf
+    ):
         raise setting_error("measure_peak", "seconds", "a number > 0", seconds)
     a = jnp.full((size, size), 1 / size, dtype)
     product = jax.jit(jnp.dot)

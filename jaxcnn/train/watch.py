@@ -34,7 +34,8 @@ KINDS: tuple[Kind, ...] = ("gradient", "weight", "delta")
 
 
 class Table(NamedTuple):
-    """Norms in the course of a run: ``values`` (steps, names), the first layer first; NaN where one was not finite."""
+    """Norms in the course of a run: ``values`` (steps, names), the first layer first; NaN where one
+    was not finite."""
 
     steps: np.ndarray
     names: list[str]
@@ -42,15 +43,25 @@ class Table(NamedTuple):
 
 
 def make_norms(
-    model: Layer, loss: Op, prepare: Prepare | None = None, prepare_target: Prepare | None = None, *, train: bool = True
+    model: Layer,
+    loss: Op,
+    prepare: Prepare | None = None,
+    prepare_target: Prepare | None = None,
+    *,
+    train: bool = True,
 ) -> jax.stages.Wrapped:
-    """A compiled ``norms(params, state, x, target, key=None) -> {"gradient": {name: ‖·‖}, "weight": {name: ‖·‖}, "delta": {layer: ‖δ‖}}``, from one forward and one backward.
+    """A compiled
+    ``norms(params, state, x, target, key=None) -> {"gradient": {name: ‖·‖}, "weight": {name: ‖·‖}, "delta": {layer: ‖δ‖}}``, from one forward and one backward.
 
-    ‖·‖ is the root of the sum of squares of all numbers: of a parameter, of its gradient, of δ = ∂(mean loss)/∂(output of the layer) for the whole batch. It is not divided by how many
-    they are: a layer that neither shrinks nor stretches (an orthogonal one) keeps ‖δ‖, whatever its size. Squares neither vanish nor overflow on the way.
+    ‖·‖ is the root of the sum of squares of all numbers: of a parameter, of its gradient, of δ =
+    ∂(mean loss)/∂(output of the layer) for the whole batch. It is not divided by how many they are:
+    a layer that neither shrinks nor stretches (an orthogonal one) keeps ‖δ‖, whatever its size.
+    Squares neither vanish nor overflow on the way.
 
-    Names are those of :func:`jaxcnn.deltas`, parameters "conv1.kernel"; the first layer comes first. A layer of ``repeat`` has δ of its own for each time, but one row for its stacked
-    parameters. All is computed in float32 at least, whatever the run's policy, so that what vanishes there is seen here.
+    Names are those of :func:`jaxcnn.deltas`, parameters "conv1.kernel"; the first layer comes
+    first. A layer of ``repeat`` has δ of its own for each time, but one row for its stacked
+    parameters. All is computed in float32 at least, whatever the run's policy, so that what
+    vanishes there is seen here.
 
     Raises TypeError for a ``loss`` that is no Op.
     """
@@ -65,17 +76,23 @@ def make_norms(
         dy, *_ = loss.pull(saved, jnp.full_like(losses, 1 / max(losses.size, 1)))
         found, (grads, _) = collect(model.walk(residuals, dy))
         deltas = OrderedDict(("/".join(path), of_all(delta)) for path, delta in reversed(found))
-        by_parameter = [{name: of_all(array) for name, array in named(tree).items()} for tree in (grads, params)]
-        gradients, weights = (OrderedDict((n, norm[n]) for n in _in_order(norm, deltas)) for norm in by_parameter)
+        by_parameter = [
+            {name: of_all(array) for name, array in named(tree).items()} for tree in (grads, params)
+        ]
+        gradients, weights = (
+            OrderedDict((n, norm[n]) for n in _in_order(norm, deltas)) for norm in by_parameter
+        )
         return OrderedDict(gradient=gradients, weight=weights, delta=deltas)
 
     return jax.jit(norms)
 
 
 class Norms:
-    """A callback of :func:`jaxcnn.train.fit` that measures :func:`make_norms` about every ``every`` steps, after the first report and at the end, always on the batch ``x``, ``target``.
+    """A callback of :func:`jaxcnn.train.fit` that measures :func:`make_norms` about every ``every``
+    steps, after the first report and at the end, always on the batch ``x``, ``target``.
 
-    ``rows`` holds {step: {kind: {name: norm}}}. A run that goes on gets the earlier ones from its log, by :meth:`restore`.
+    ``rows`` holds {step: {kind: {name: norm}}}. A run that goes on gets the earlier ones from its
+    log, by :meth:`restore`.
 
     Args:
         prepare, prepare_target: as for the run.
@@ -96,39 +113,69 @@ class Norms:
     """
 
     def __init__(
-        self, model: Layer, loss: Op, x: Any, target: Any, *, every: int = 100,
-        prepare: Prepare | None = None, prepare_target: Prepare | None = None, key: jax.Array | None = None, train: bool = True,
-    ) -> None:  # fmt: skip
+        self,
+        model: Layer,
+        loss: Op,
+        x: Any,
+        target: Any,
+        *,
+        every: int = 100,
+        prepare: Prepare | None = None,
+        prepare_target: Prepare | None = None,
+        key: jax.Array | None = None,
+        train: bool = True,
+    ) -> None:
         check_counts("Norms", every=every)
         if len(x) != len(target) or len(x) == 0:
-            raise ValueError(f"Norms: x and target must be as many, and at least one; got {len(x)} and {len(target)}")
-        self._norms, self._every = make_norms(model, loss, prepare, prepare_target, train=train), every
-        self._batch = *jax.tree.map(jnp.asarray, (x, target)), jax.random.key(0) if key is None else key
+            raise ValueError(
+                f"Norms: x and target must be as many, and at least one; got {len(x)} and"
+                f" {len(target)}"
+            )
+        self._norms, self._every = (
+            make_norms(model, loss, prepare, prepare_target, train=train),
+            every,
+        )
+        self._batch = (
+            *jax.tree.map(jnp.asarray, (x, target)),
+            jax.random.key(0) if key is None else key,
+        )
         self.rows: dict[int, dict[str, dict[str, float]]] = {}
 
     def __call__(self, report: Report, state: TrainState) -> None:
         """Measure where it is time to."""
         last = max(self.rows, default=None)
-        if last is None or report.step == report.steps or report.step // self._every > last // self._every:
+        if (
+            last is None
+            or report.step == report.steps
+            or report.step // self._every > last // self._every
+        ):
             self.measure(report.step, state)
 
     def measure(self, step: int, state: TrainState) -> dict[str, dict[str, float]]:
         """Measure now; step 0 is before the first."""
         found = jax.device_get(self._norms(state.params, state.state, *self._batch))
-        self.rows[step] = {kind: {name: float(norm) for name, norm in row.items()} for kind, row in found.items()}
+        self.rows[step] = {
+            kind: {name: float(norm) for name, norm in row.items()} for kind, row in found.items()
+        }
         return self.rows[step]
 
     def restore(self, lines: Iterable[Mapping[str, Any]]) -> None:
         """What was measured before, from the lines of a log (:func:`jaxcnn.lines.read_lines`)."""
         for line in lines:
             for kind, row in line.get("norms", {}).items():
-                norms = {name: math.nan if norm is None else float(norm) for name, norm in row.items()}
+                norms = {
+                    name: math.nan if norm is None else float(norm) for name, norm in row.items()
+                }
                 self.rows.setdefault(line["step"], {})[kind] = norms
 
     def table(self, kind: Kind) -> Table:
-        """All that was measured of "gradient", "weight" or "delta". Raises ValueError for another kind, and where nothing was measured."""
+        """All that was measured of "gradient", "weight" or "delta". Raises ValueError for another
+        kind, and where nothing was measured."""
         if kind not in KINDS or not self.rows:
-            raise ValueError(f"Norms: there is no table of {kind!r}; " + (f"there is {', '.join(KINDS)}" if self.rows else "nothing was measured so far"))  # fmt: skip
+            raise ValueError(
+                f"Norms: there is no table of {kind!r}; "
+                + (f"there is {', '.join(KINDS)}" if self.rows else "nothing was measured so far")
+            )
         steps = sorted(self.rows)
         names = list(self.rows[steps[-1]][kind])
         values = [[self.rows[step][kind].get(name, math.nan) for name in names] for step in steps]
@@ -141,7 +188,8 @@ def _wide(leaf: Any) -> Any:
 
 
 def _in_order(names: Iterable[str], layers: Iterable[str]) -> list[str]:
-    """Names of parameters in the order of their layers. In a ``repeat`` the names of the layers have a number more."""
+    """Names of parameters in the order of their layers. In a ``repeat`` the names of the layers
+    have a number more."""
     paths = [layer.split("/") for layer in layers]
 
     def place(name: str) -> int:

@@ -8,9 +8,12 @@ if TYPE_CHECKING:
     from jaxcnn.verify.checking import CHECKS, check, prove
     from jaxcnn.verify.report import Failure, Mismatch, Report, Verdict
 else:
-    __getattr__, __dir__ = on_demand(__name__, {
-        **dict.fromkeys(("CHECKS", "check", "prove"), "jaxcnn.verify.checking"),
-        **dict.fromkeys(("Failure", "Mismatch", "Report", "Verdict"), "jaxcnn.verify.report"),
-    })  # fmt: skip
+    __getattr__, __dir__ = on_demand(
+        __name__,
+        {
+            **dict.fromkeys(("CHECKS", "check", "prove"), "jaxcnn.verify.checking"),
+            **dict.fromkeys(("Failure", "Mismatch", "Report", "Verdict"), "jaxcnn.verify.report"),
+        },
+    )
 
 __all__ = ["CHECKS", "Failure", "Mismatch", "Report", "Verdict", "check", "prove"]

@@ -13,7 +13,8 @@ from jaxcnn.outside import printable, printable_lines
 from jaxcnn.verify.report import Report, Verdict
 from jaxcnn.verify.tasks import Task
 
-MARKS = {"FAILED": "✗", "undecided": "?", "holds": "✓", "skipped": "–"}  # the worst first: it stands for all
+# the worst first: it stands for all
+MARKS = {"FAILED": "✗", "undecided": "?", "holds": "✓", "skipped": "–"}
 COLOURS = {"✗": "bold red", "?": "yellow", "✓": "green", "–": "dim"}
 GROUP = 5  # signs without a gap
 MARGIN = 9  # lines of a terminal that are not for rows
@@ -21,7 +22,8 @@ MARGIN = 9  # lines of a terminal that are not for rows
 
 @dataclasses.dataclass
 class Row:
-    """What is known of one op: how many of its tasks are done, what each check said, and the worst error as a part of what was allowed."""
+    """What is known of one op: how many of its tasks are done, what each check said, and the worst
+    error as a part of what was allowed."""
 
     name: str
     total: int
@@ -31,7 +33,8 @@ class Row:
     statuses: dict[str, set[str]] = dataclasses.field(default_factory=dict)
 
     def add(self, report: Report, column: str = "") -> None:
-        """Count a report; ``column`` stands for all its checks, where they are not worth a column each."""
+        """Count a report; ``column`` stands for all its checks, where they are not worth a column
+        each."""
         self.done += 1
         self.seconds += report.seconds
         for v in report.verdicts:
@@ -54,17 +57,24 @@ class Row:
 
     def __str__(self) -> str:
         counts = Counter(self.mark(check) for check in self.statuses)
-        said = ", ".join(f"{counts[MARKS[s]]} {s}" for s in MARKS if s != "FAILED" and counts[MARKS[s]])
+        said = ", ".join(
+            f"{counts[MARKS[s]]} {s}" for s in MARKS if s != "FAILED" and counts[MARKS[s]]
+        )
         verdict = f"FAILED: {', '.join(self.failed)}; " if self.failed else ""
         error = f"; worst {self.error} of allowed" if self.error else ""
-        return f"{self.name:<22} {self.done}/{self.total}  {verdict}{said}{error}; {self.seconds:.1f} s"
+        return (
+            f"{self.name:<22} {self.done}/{self.total}  {verdict}{said}{error};"
+            f" {self.seconds:.1f} s"
+        )
 
 
 class Board:
     """The rows, in the order of the tasks."""
 
     def __init__(self, tasks: Iterable[Task]) -> None:
-        self.rows = {name: Row(name, total) for name, total in Counter(task.row for task in tasks).items()}
+        self.rows = {
+            name: Row(name, total) for name, total in Counter(task.row for task in tasks).items()
+        }
 
     @property
     def checks(self) -> list[str]:
@@ -80,12 +90,22 @@ class Board:
         checks, started = self.checks, [row for row in self.rows.values() if row.done]
         starts = range(1, len(checks) + 1, GROUP)
         grid = Table(box=None, pad_edge=False, header_style="dim")
-        for column in ("op", "done", "".join(f"{start:<{GROUP + 1}}" for start in starts).rstrip(), "of allowed", "s"):
-            grid.add_column(column, justify="right" if column in ("of allowed", "s") else "left", no_wrap=True)
+        for column in (
+            "op",
+            "done",
+            "".join(f"{start:<{GROUP + 1}}" for start in starts).rstrip(),
+            "of allowed",
+            "s",
+        ):
+            grid.add_column(
+                column, justify="right" if column in ("of allowed", "s") else "left", no_wrap=True
+            )
         for row in started if most is None else started[-max(most, 1) :]:
             marks = Text()
             for number, mark in enumerate(row.mark(check) or " " for check in checks):
-                marks.append(" " * (number > 0 and number % GROUP == 0)).append(mark, COLOURS.get(mark))
+                marks.append(" " * (number > 0 and number % GROUP == 0)).append(
+                    mark, COLOURS.get(mark)
+                )
             name = Text(printable(row.name), "bold red" if row.failed else "")
             grid.add_row(name, f"{row.done}/{row.total}", marks, row.error, f"{row.seconds:.1f}")
         legend = "  ".join(f"{number} {check}" for number, check in enumerate(checks, 1))
@@ -115,9 +135,14 @@ def _live(board: Board) -> Iterator[Callable[[str], None]]:
 
     console = Console()
     bar = Progress(
-        BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.description}", markup=False)
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("{task.description}", markup=False),
     )
-    number = bar.add_task("starting the workers", total=sum(row.total for row in board.rows.values()))
+    number = bar.add_task(
+        "starting the workers", total=sum(row.total for row in board.rows.values())
+    )
     with Live(bar, console=console, transient=True) as live:
 
         def tell(name: str) -> None:

@@ -10,7 +10,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxcnn.verify import basics, derivatives, differences, kinks, rounding, second, sharding, transforms
+from jaxcnn.verify import (
+    basics,
+    derivatives,
+    differences,
+    kinks,
+    rounding,
+    second,
+    sharding,
+    transforms,
+)
 from jaxcnn.verify.probe import Broken, Probe, Skip, Undecided
 from jaxcnn.verify.report import Failure, Report, Verdict
 from jaxcnn.verify.subject import Subject, as_arrays, differentiable
@@ -52,17 +61,22 @@ def check(
     strict_kinks: bool = True,
     **settings: Any,
 ) -> Report:
-    """Prove the gradient of ``f`` at ``args``: in float64 whatever the process is set to, and then in float32.
+    """Prove the gradient of ``f`` at ``args``: in float64 whatever the process is set to, and then
+    in float32.
 
     Args:
-        f: any JAX function of pytrees of arrays, wired with a hand-written rule or not. Floating-point and complex leaves are differentiated; integers, keys, strings and
-            the like are carried along (Python floats too, where ``f`` does not take arrays for them).
-        reference: the same function written plainly. Its ``jax.vjp`` is then the oracle, elementwise; without one, finite differences decide.
+        f: any JAX function of pytrees of arrays, wired with a hand-written rule or not.
+            Floating-point and complex leaves are differentiated; integers, keys, strings and the
+            like are carried along (Python floats too, where ``f`` does not take arrays for them).
+        reference: the same function written plainly. Its ``jax.vjp`` is then the oracle,
+            elementwise; without one, finite differences decide.
         seed: for the random cotangents and directions.
         only, skip: names of checks (``verify.CHECKS``) to make, or to leave out.
         dtypes: in which the rounding of value and gradient is judged against the float64 answer.
-        bits: the relative difference that two equal calls may show (for sums without an order, as on a GPU).
-        strict_kinks: at a kink the rule must give what the reference gives, not just anything between the one-sided slopes.
+        bits: the relative difference that two equal calls may show (for sums without an order, as
+            on a GPU).
+        strict_kinks: at a kink the rule must give what the reference gives, not just anything
+            between the one-sided slopes.
         settings: handed to ``f`` and ``reference`` as keywords (``stride=2``).
 
     Returns:
@@ -82,7 +96,10 @@ def check(
     asked = _names(only, seed_of=dtypes)
     left_out = _names(skip, seed_of=dtypes)
     if settings:
-        f, reference = functools.partial(f, **settings), reference and functools.partial(reference, **settings)
+        f, reference = (
+            functools.partial(f, **settings),
+            reference and functools.partial(reference, **settings),
+        )
     real = jnp.result_type(float)
     with jax.enable_x64(True):
         for leaf in filter(differentiable, jax.tree.leaves(args)):
@@ -94,7 +111,15 @@ def check(
             subject = Subject(
                 f, as_arrays(args, None), reference
             )  # floats that the function does not take as arrays: settings
-        return prove(subject, seed=seed, only=asked, skip=left_out, dtypes=dtypes, bits=bits, strict_kinks=strict_kinks)
+        return prove(
+            subject,
+            seed=seed,
+            only=asked,
+            skip=left_out,
+            dtypes=dtypes,
+            bits=bits,
+            strict_kinks=strict_kinks,
+        )
 
 
 def prove(
@@ -110,17 +135,24 @@ def prove(
     """:func:`check` for a :class:`Subject`, with x64 on."""
     if not subject.leaves:
         raise ValueError(
-            f"check: no argument holds a floating-point array, so there is no gradient to prove; got {_shapes(subject)}"
+            "check: no argument holds a floating-point array, so there is no gradient to prove;"
+            f" got {_shapes(subject)}"
         )
     given = subject
     subject = _widest(given)
     probe = Probe(subject, given, seed, bits, strict_kinks)
     runs = dict(CHECKS)
-    for dtype in dict.fromkeys([*dtypes, *(str(leaf.dtype) for leaf in given.leaves if leaf.dtype.itemsize < 4)]):
+    for dtype in dict.fromkeys(
+        [*dtypes, *(str(leaf.dtype) for leaf in given.leaves if leaf.dtype.itemsize < 4)]
+    ):
         runs[f"in {jnp.dtype(dtype).name}"] = functools.partial(rounding.in_dtype, dtype=dtype)
     verdicts = []
     for name, run in runs.items():
-        if (only and name not in only) or name in skip or (subject.reference is None and name == "gradient"):
+        if (
+            (only and name not in only)
+            or name in skip
+            or (subject.reference is None and name == "gradient")
+        ):
             continue
         verdict = _run(probe, name, run)
         if verdict.status == "FAILED":
@@ -160,7 +192,11 @@ def _run(probe: Probe, name: str, run: Callable[[Probe], list[Failure]]) -> Verd
     except Exception as problem:  # a rule that raises is a wrong rule: say where
         text = str(problem).strip().split("\n\n")[0][:400]
         found = [Failure(name, "f", f"raised {type(problem).__name__}: {text}")]
-    code = f"verify.check({basics.describe(probe.subject.f)}, *args{', reference=reference' if probe.subject.reference else ''}, seed={probe.seed}, only={name!r})"
+    code = (
+        f"verify.check({basics.describe(probe.subject.f)},"
+        f" *args{', reference=reference' if probe.subject.reference else ''}, seed={probe.seed},"
+        f" only={name!r})"
+    )
     found = [dataclasses.replace(failure, code=failure.code or code) for failure in found]
     return verdict("FAILED" if found else "holds", found)
 
@@ -188,14 +224,18 @@ def _widest(given: Subject) -> Subject:
             raised = problem
     assert raised is not None
     raised.add_note(
-        "check: the function (or its reference) itself raised this at the arguments given, before any derivative was taken"
+        "check: the function (or its reference) itself raised this at the arguments given, before"
+        " any derivative was taken"
     )
     raise raised
 
 
 def _names(names: str | Collection[str], seed_of: Sequence[Any]) -> tuple[str, ...]:
     chosen = (names,) if isinstance(names, str) else tuple(names)
-    known = [*CHECKS, *(f"in {jnp.dtype(d).name}" for d in ("float32", "bfloat16", "float16", *seed_of))]
+    known = [
+        *CHECKS,
+        *(f"in {jnp.dtype(d).name}" for d in ("float32", "bfloat16", "float16", *seed_of)),
+    ]
     for name in chosen:
         if name not in known:
             raise ValueError(f"check: there is no check {name!r}; choose from {', '.join(known)}")
@@ -205,8 +245,8 @@ def _names(names: str | Collection[str], seed_of: Sequence[Any]) -> tuple[str, .
 def _shapes(subject: Subject) -> dict[str, str]:
     paths, _ = jax.tree_util.tree_flatten_with_path(subject.args)
     return {
-        f"args{jax.tree_util.keystr(path)}": f"{leaf.dtype}{list(np.shape(leaf))}"
-        if hasattr(leaf, "dtype")
-        else repr(leaf)[:40]
+        f"args{jax.tree_util.keystr(path)}": (
+            f"{leaf.dtype}{list(np.shape(leaf))}" if hasattr(leaf, "dtype") else repr(leaf)[:40]
+        )
         for path, leaf in paths
     }

@@ -34,30 +34,78 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """The options of the command."""
     add = parser.add_argument
     add("--op", action="append", metavar="NAME", help="prove this op alone (may be repeated)")
-    add("--full", action="store_true", help="every check on every case; else the first two of each op get all of them")
-    add("--json", type=Path, metavar="FILE", help="write the reports there")
-    add("--html", type=Path, metavar="FILE", help="write a page there, with pictures of what is wrong")
-    add("--dtype", action="append", choices=["float32", "float64", "bfloat16"],
-        help="look for rounding errors in this dtype (may be repeated; default: float32 and bfloat16)")  # fmt: skip
-    add("--seed", type=int, default=0, metavar="N", help="draw inputs and cotangents from this seed (default: 0)")
-    add("--jobs", type=int, default=min(os.cpu_count() or 1, MOST_JOBS), metavar="N",
-        help="so many processes (default: %(default)s)")  # fmt: skip
-    add("--platform", choices=["cpu", "default"], default="cpu",
-        help=f"cpu: {DEVICES} simulated devices (the default); default: what JAX would choose")  # fmt: skip
-    own = parser.add_argument_group("a function of your own")
-    own.add_argument("--module", metavar="PACKAGE.MODULE:FUNCTION", help="prove this function instead of the ops")
-    own.add_argument("--shapes", metavar="SHAPES",
-                     help="its arguments: '8,28,28,3;5,5,3,16', '()' for a scalar, 'int32:8', 'key'")  # fmt: skip
-    own.add_argument(
-        "--high", type=int, default=HIGH, metavar="N", help="integers are drawn below N (default: %(default)s)"
+    add(
+        "--full",
+        action="store_true",
+        help="every check on every case; else the first two of each op get all of them",
     )
-    own.add_argument("--reference", metavar="PACKAGE.MODULE:FUNCTION", help="the same function, written plainly")
-    own.add_argument("--setting", action="append", default=[], metavar="NAME=VALUE",
-                     help="a keyword for both, such as stride=2 or \"padding='SAME'\" (may be repeated)")  # fmt: skip
+    add("--json", type=Path, metavar="FILE", help="write the reports there")
+    add(
+        "--html",
+        type=Path,
+        metavar="FILE",
+        help="write a page there, with pictures of what is wrong",
+    )
+    add(
+        "--dtype",
+        action="append",
+        choices=["float32", "float64", "bfloat16"],
+        help=(
+            "look for rounding errors in this dtype (may be repeated; default: float32 and"
+            " bfloat16)"
+        ),
+    )
+    add(
+        "--seed",
+        type=int,
+        default=0,
+        metavar="N",
+        help="draw inputs and cotangents from this seed (default: 0)",
+    )
+    add(
+        "--jobs",
+        type=int,
+        default=min(os.cpu_count() or 1, MOST_JOBS),
+        metavar="N",
+        help="so many processes (default: %(default)s)",
+    )
+    add(
+        "--platform",
+        choices=["cpu", "default"],
+        default="cpu",
+        help=f"cpu: {DEVICES} simulated devices (the default); default: what JAX would choose",
+    )
+    own = parser.add_argument_group("a function of your own")
+    own.add_argument(
+        "--module", metavar="PACKAGE.MODULE:FUNCTION", help="prove this function instead of the ops"
+    )
+    own.add_argument(
+        "--shapes",
+        metavar="SHAPES",
+        help="its arguments: '8,28,28,3;5,5,3,16', '()' for a scalar, 'int32:8', 'key'",
+    )
+    own.add_argument(
+        "--high",
+        type=int,
+        default=HIGH,
+        metavar="N",
+        help="integers are drawn below N (default: %(default)s)",
+    )
+    own.add_argument(
+        "--reference", metavar="PACKAGE.MODULE:FUNCTION", help="the same function, written plainly"
+    )
+    own.add_argument(
+        "--setting",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="a keyword for both, such as stride=2 or \"padding='SAME'\" (may be repeated)",
+    )
 
 
 def run(chosen: argparse.Namespace, ops: Sequence[Any], where: str) -> int:
-    """Do what the options say; ``where`` names ``ops`` for the workers: ``package.module:attribute``. Returns the exit status."""
+    """Do what the options say; ``where`` names ``ops`` for the workers:
+    ``package.module:attribute``. Returns the exit status."""
     return command.run(lambda: _prove(chosen, ops, where))
 
 
@@ -68,7 +116,9 @@ def _prove(chosen: argparse.Namespace, ops: Sequence[Any], where: str) -> int:
     if chosen.jobs < 1:
         raise UsageError(f"--jobs {chosen.jobs}: expected 1 or more")
     if not 0 <= chosen.seed <= command.LARGEST_SEED:
-        raise UsageError(f"--seed {chosen.seed}: expected an integer in [0, {command.LARGEST_SEED}]")
+        raise UsageError(
+            f"--seed {chosen.seed}: expected an integer in [0, {command.LARGEST_SEED}]"
+        )
     setup = {"ops": "" if chosen.module else where, "platform": chosen.platform, "devices": DEVICES}
     done, stopped = _work(tasks, setup, min(chosen.jobs, len(tasks)))
     rows = [row for _, row in done]
@@ -76,8 +126,13 @@ def _prove(chosen: argparse.Namespace, ops: Sequence[Any], where: str) -> int:
     seconds = time.perf_counter() - start
     ok = stopped is None and all(reports)
     if chosen.json:
-        found = {"ok": ok, "complete": len(rows) == len(tasks), "seconds": round(seconds, 3),
-                 "jax": importlib.metadata.version("jax"), "reports": [wire.without_arrays(row) for row in rows]}  # fmt: skip
+        found = {
+            "ok": ok,
+            "complete": len(rows) == len(tasks),
+            "seconds": round(seconds, 3),
+            "jax": importlib.metadata.version("jax"),
+            "reports": [wire.without_arrays(row) for row in rows],
+        }
         write_file(chosen.json, to_json(found, indent=1) + "\n")
     if chosen.html:
         write_file(chosen.html, show.html_page(reports))
@@ -90,8 +145,11 @@ def _prove(chosen: argparse.Namespace, ops: Sequence[Any], where: str) -> int:
     return INTERRUPTED if stopped else HOLDS if ok else FAILED
 
 
-def _work(tasks: list[Task], setup: dict[str, Any], jobs: int) -> tuple[list[Done], BaseException | None]:
-    """The tasks that were done, in their order, with their packed reports, and what put an end to it before its time."""
+def _work(
+    tasks: list[Task], setup: dict[str, Any], jobs: int
+) -> tuple[list[Done], BaseException | None]:
+    """The tasks that were done, in their order, with their packed reports, and what put an end to
+    it before its time."""
     board, rows, stopped = Board(tasks), {}, None
     try:
         with shown(board) as tell, contextlib.closing(pool.answers(tasks, setup, jobs)) as stream:
@@ -100,7 +158,8 @@ def _work(tasks: list[Task], setup: dict[str, Any], jobs: int) -> tuple[list[Don
                     raise UsageError(answer["usage"])
                 rows[id(task)] = answer["report"]
                 board.rows[task.row].add(
-                    wire.unpack(answer["report"]), column="declared kinks" * (task.order["do"] == "kinks")
+                    wire.unpack(answer["report"]),
+                    column="declared kinks" * (task.order["do"] == "kinks"),
                 )
                 tell(task.row)
     except (KeyboardInterrupt, OSError) as reason:  # Ctrl-C, or an output that takes no more
@@ -135,9 +194,24 @@ def _function(chosen: argparse.Namespace) -> list[Task]:
         raise UsageError(f"--high {chosen.high}: expected 1 or more")
     draws.parse(chosen.shapes)
     settings = dict(_setting(text) for text in chosen.setting)
-    order = {"do": "function", "function": chosen.module, "reference": chosen.reference, "shapes": chosen.shapes, "high": chosen.high,
-             "settings": settings, "seed": chosen.seed, "dtypes": _dtypes(chosen)}  # fmt: skip
-    return [Task(chosen.module, chosen.shapes, order, f"--module {chosen.module} --shapes '{chosen.shapes}'")]
+    order = {
+        "do": "function",
+        "function": chosen.module,
+        "reference": chosen.reference,
+        "shapes": chosen.shapes,
+        "high": chosen.high,
+        "settings": settings,
+        "seed": chosen.seed,
+        "dtypes": _dtypes(chosen),
+    }
+    return [
+        Task(
+            chosen.module,
+            chosen.shapes,
+            order,
+            f"--module {chosen.module} --shapes '{chosen.shapes}'",
+        )
+    ]
 
 
 def _setting(text: str) -> tuple[str, str]:
@@ -163,7 +237,9 @@ def check_files(**paths: Path | None) -> None:
             claim_file(f"--{flag}", path, make_folder=False)
 
 
-def _summary(chosen: argparse.Namespace, tasks: list[Task], done: list[Done], seconds: float) -> list[str]:
+def _summary(
+    chosen: argparse.Namespace, tasks: list[Task], done: list[Done], seconds: float
+) -> list[str]:
     """What came out, and what to do next."""
     failed = list(dict.fromkeys(task.row for task, row in done if not row["ok"]))
     count = len({task.row for task in tasks})
@@ -174,7 +250,8 @@ def _summary(chosen: argparse.Namespace, tasks: list[Task], done: list[Done], se
         lines.append(f"FAILED: {', '.join(failed)} ({len(failed)} of {count}; {seconds:.0f} s)")
         pictures = [] if chosen.html else ["--html", "failures.html"]
         lines.append(
-            f"again{', with pictures' if pictures else ''}: {ME} {shlex.join(_again(chosen, failed) + pictures)}"
+            f"again{', with pictures' if pictures else ''}: {ME}"
+            f" {shlex.join(_again(chosen, failed) + pictures)}"
         )
     elif len(done) == len(tasks):
         what = chosen.module or f"{count} op{'s' * (count != 1)}, {len(done)} reports"

@@ -1,7 +1,8 @@
-"""The gradient against finite differences: along random directions, element by element where the input is small, and the whole Jacobian where it is tiny.
+"""The gradient against finite differences: along random directions, element by element where the
+input is small, and the whole Jacobian where it is tiny.
 
-A disagreement is followed to single elements before anything is said, since at a kink a finite difference is not the derivative (see kinks.py).
-"""
+A disagreement is followed to single elements before anything is said, since at a kink a finite
+difference is not the derivative (see kinks.py)."""
 
 import math
 
@@ -9,12 +10,21 @@ import numpy as np
 
 from jaxcnn.verify import kinks, slopes
 from jaxcnn.verify.compare import Tolerance, compare
-from jaxcnn.verify.local import contract, direction_of, element, relative, size_of_terms, slope_along, slope_at
+from jaxcnn.verify.local import (
+    contract,
+    direction_of,
+    element,
+    relative,
+    size_of_terms,
+    slope_along,
+    slope_at,
+)
 from jaxcnn.verify.probe import Broken, Probe, Undecided
 from jaxcnn.verify.report import Failure
 from jaxcnn.verify.subject import Arrays, is_complex, like, pairing, wide
 
-# Up to so many elements are looked at one by one from the start; up to so many once something is wrong
+# Up to so many elements are looked at one by one from the start; up to so many once something is
+# wrong
 FEW, MANY = 64, 400
 OUTPUTS = 64
 
@@ -41,7 +51,10 @@ def against_differences(probe: Probe) -> list[Failure]:
         found, unclear = _judge(probe, number, suspects)
         if found and probe.subject.reference is not None:
             probe.surrogate = True
-            probe.notes["finite differences"] = ("the reference's own gradient is not the derivative of its value (stop_gradient, straight-through?); the rule agrees with it")  # fmt: skip
+            probe.notes["finite differences"] = (
+                "the reference's own gradient is not the derivative of its value (stop_gradient,"
+                " straight-through?); the rule agrees with it"
+            )
             continue
         failures += found
         if not decided or (suspects and len(unclear) == len(suspects)):
@@ -54,21 +67,31 @@ def against_differences(probe: Probe) -> list[Failure]:
 
 
 def _agrees(probe: Probe, number: int, v: np.ndarray) -> bool:
-    """Whether one quick difference confirms the gradient along ``v``; False says only that a closer look is needed."""
+    """Whether one quick difference confirms the gradient along ``v``; False says only that a closer
+    look is needed."""
     scale = probe.scale(number)
     g = wide(probe.compiled[1][number])
     analytic = float(np.real(np.sum(g * v)))
     numeric = (
         float(
-            slopes.quick(lambda t: np.array(contract(probe.u, probe.moved({number: scale * v})(t), probe.compiled[0])))
+            slopes.quick(
+                lambda t: np.array(
+                    contract(probe.u, probe.moved({number: scale * v})(t), probe.compiled[0])
+                )
+            )
         )
         / scale
     )
-    slack = 64 * probe.tolerance.eps * size_of_terms(probe.u, probe.compiled[0]) / (slopes.LADDER[2] * scale)
-    size = float(np.abs(g * v).sum())
-    return math.isfinite(numeric) and abs(numeric - analytic) <= max(1e-7, 100 * probe.tolerance.eps) * size + min(
-        slack, 1e-4 * (size + 1e-300)
+    slack = (
+        64
+        * probe.tolerance.eps
+        * size_of_terms(probe.u, probe.compiled[0])
+        / (slopes.LADDER[2] * scale)
     )
+    size = float(np.abs(g * v).sum())
+    return math.isfinite(numeric) and abs(numeric - analytic) <= max(
+        1e-7, 100 * probe.tolerance.eps
+    ) * size + min(slack, 1e-4 * (size + 1e-300))
 
 
 def _along(probe: Probe, number: int, k: int) -> bool | None:
@@ -88,7 +111,8 @@ def _along(probe: Probe, number: int, k: int) -> bool | None:
 
 
 def _search(probe: Probe, number: int) -> list[int]:
-    """The elements (by flat index) that may be wrong: all that a quick look does not clear, or a bisection's worth of them."""
+    """The elements (by flat index) that may be wrong: all that a quick look does not clear, or a
+    bisection's worth of them."""
     x = probe.subject.leaves[number]
     if is_complex(x):
         return [-1]
@@ -118,7 +142,8 @@ def _search(probe: Probe, number: int) -> list[int]:
 
 
 def _judge(probe: Probe, number: int, suspects: list[int]) -> tuple[list[Failure], list[int]]:
-    """A closer look at each suspect: wrong, a kink (left to the check of kinks), or not to be told."""
+    """A closer look at each suspect: wrong, a kink (left to the check of kinks), or not to be
+    told."""
     x = probe.subject.leaves[number]
     g = wide(probe.compiled[1][number])
     name = probe.subject.names[number]
@@ -127,7 +152,8 @@ def _judge(probe: Probe, number: int, suspects: list[int]) -> tuple[list[Failure
             Failure(
                 "finite differences",
                 name,
-                "the slope along random complex directions is not the gradient's (JAX pairs without conjugation)",
+                "the slope along random complex directions is not the gradient's (JAX pairs without"
+                " conjugation)",
             )
         ], []
     want, slack, unclear = g.copy().ravel(), np.zeros(g.size), []
@@ -137,7 +163,9 @@ def _judge(probe: Probe, number: int, suspects: list[int]) -> tuple[list[Failure
         certain = math.isfinite(s.error) and s.error <= 0.02 * max(abs(a), abs(float(s.value)))
         if (
             abs(float(s.value) - a)
-            <= 10 * s.error + 1e-6 * abs(a) + probe.tolerance.caution * probe.noise[1][number].ravel()[flat]
+            <= 10 * s.error
+            + 1e-6 * abs(a)
+            + probe.tolerance.caution * probe.noise[1][number].ravel()[flat]
         ):
             if not certain:
                 unclear.append(flat)
@@ -149,30 +177,67 @@ def _judge(probe: Probe, number: int, suspects: list[int]) -> tuple[list[Failure
         else:
             unclear.append(flat)
     tolerance = Tolerance(1e-7, 0.0, probe.tolerance.eps)
-    return compare("finite differences", [name], [g], [want.reshape(g.shape)], tolerance, cause=probe.downcast(g, want.reshape(g.shape)), noise=lambda _: slack.reshape(g.shape) / tolerance.caution, inputs=[wide(x)],
-                   numeric=lambda _, index: float(want.reshape(g.shape)[index])), unclear  # fmt: skip
+    return (
+        compare(
+            "finite differences",
+            [name],
+            [g],
+            [want.reshape(g.shape)],
+            tolerance,
+            cause=probe.downcast(g, want.reshape(g.shape)),
+            noise=lambda _: slack.reshape(g.shape) / tolerance.caution,
+            inputs=[wide(x)],
+            numeric=lambda _, index: float(want.reshape(g.shape)[index]),
+        ),
+        unclear,
+    )
 
 
 def _jacobian(probe: Probe) -> list[Failure]:
-    """Row by row, where there are few outputs and inputs: each one-hot cotangent's gradient along a random direction."""
+    """Row by row, where there are few outputs and inputs: each one-hot cotangent's gradient along a
+    random direction."""
     values = probe.compiled[0]
     outputs = sum(np.size(y) for y in values)
-    if outputs > OUTPUTS or probe.complex or sum(np.size(x) for x in probe.subject.leaves) > FEW or probe.kinked:
+    if (
+        outputs > OUTPUTS
+        or probe.complex
+        or sum(np.size(x) for x in probe.subject.leaves) > FEW
+        or probe.kinked
+    ):
         return []
     for number, name in enumerate(probe.subject.names):
         v = relative(probe, number)
         if v.size == 0:
             continue
         at = probe.moved({number: v})
-        middle = np.concatenate([np.real(wide(y)).ravel() for y in values]) if values else np.zeros(0)
-        every = slopes.slope(lambda t, at=at: np.concatenate([np.real(wide(y)).ravel() for y in at(t)]), eps=probe.tolerance.eps, floor=np.abs(middle).max(initial=0))  # fmt: skip
+        middle = (
+            np.concatenate([np.real(wide(y)).ravel() for y in values]) if values else np.zeros(0)
+        )
+        every = slopes.slope(
+            lambda t, at=at: np.concatenate([np.real(wide(y)).ravel() for y in at(t)]),
+            eps=probe.tolerance.eps,
+            floor=np.abs(middle).max(initial=0),
+        )
         for k in range(outputs):
             g = probe.f(probe.subject.arrays, _one_hot(probe.u, k))[1][number]
             analytic, size = pairing([g], [v]), float(np.abs(wide(g) * v).sum())
             numeric, allowed = float(every.value[k]), 10 * float(every.error[k]) + 1e-6 * size
-            if abs(numeric - analytic) > allowed and float(every.error[k]) <= 0.02 * max(abs(numeric), abs(analytic)):
-                cause = "one row of the Jacobian is wrong, though all of them together looked right: terms that cancel"
-                return [Failure("finite differences", name, f"output element {k}: the slope along a random direction is {numeric:.10g}, the rule says {analytic:.10g}", cause)]  # fmt: skip
+            if abs(numeric - analytic) > allowed and float(every.error[k]) <= 0.02 * max(
+                abs(numeric), abs(analytic)
+            ):
+                cause = (
+                    "one row of the Jacobian is wrong, though all of them together looked right:"
+                    " terms that cancel"
+                )
+                return [
+                    Failure(
+                        "finite differences",
+                        name,
+                        f"output element {k}: the slope along a random direction is {numeric:.10g},"
+                        f" the rule says {analytic:.10g}",
+                        cause,
+                    )
+                ]
     return []
 
 

@@ -1,4 +1,5 @@
-"""Arguments as one writes them on a command line: ``8,28,28,3;int32:8;key``, one between semicolons.
+"""Arguments as one writes them on a command line: ``8,28,28,3;int32:8;key``, one between
+semicolons.
 
 >>> parse("8,28,28,3; int32:8; key; ()")
 (Argument(dtype='float32', shape=(8, 28, 28, 3)), Argument(dtype='int32', shape=(8,)), Argument(dtype='key', shape=()), Argument(dtype='float32', shape=()))
@@ -32,7 +33,8 @@ class Argument:
 
 
 def parse(text: str) -> tuple[Argument, ...]:
-    """The arguments that ``text`` describes; nothing, or ``()``, between two semicolons is a scalar."""
+    """The arguments that ``text`` describes; nothing, or ``()``, between two semicolons is a
+    scalar."""
     return tuple(_argument(part.strip()) for part in text.split(";"))
 
 
@@ -40,9 +42,13 @@ def _argument(part: str) -> Argument:
     dtype, _, lengths = ("key", "", "") if part == "key" else part.rpartition(":")
     dtype = dtype.strip() or "float32"
     if dtype not in (*FLOATS, *COMPLEX, *INTEGERS, "key"):
-        raise UsageError(f"dtype {dtype!r}: expected one of {', '.join((*FLOATS, *COMPLEX, *INTEGERS))}, or key")
+        raise UsageError(
+            f"dtype {dtype!r}: expected one of {', '.join((*FLOATS, *COMPLEX, *INTEGERS))}, or key"
+        )
     try:
-        shape = tuple(int(length) for length in lengths.strip().strip("()").split(",") if length.strip())
+        shape = tuple(
+            int(length) for length in lengths.strip().strip("()").split(",") if length.strip()
+        )
     except ValueError:
         shape = (-1,)
     if min(shape, default=0) < 0:

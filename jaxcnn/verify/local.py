@@ -1,4 +1,5 @@
-"""Slopes of ⟨u, f⟩ at the point of a probe: along a direction in one input, or at one of its elements."""
+"""Slopes of ⟨u, f⟩ at the point of a probe: along a direction in one input, or at one of its
+elements."""
 
 import math
 from collections.abc import Mapping
@@ -19,7 +20,8 @@ class Slope(NamedTuple):
 
 
 def contract(u: Arrays, y: Arrays, y0: Arrays) -> float:
-    """Re Σ u (y − y0): differences first, so that large values do not drown small changes; where u is 0 nothing counts."""
+    """Re Σ u (y − y0): differences first, so that large values do not drown small changes; where u
+    is 0 nothing counts."""
     total = 0.0
     for c, a, b in zip(u, y, y0, strict=True):
         w = wide(c)
@@ -45,7 +47,8 @@ def element(x: Any, flat: int) -> np.ndarray:
 
 
 def direction_of(probe: Probe, number: int, k: int) -> np.ndarray:
-    """Random directions: two that move all elements alike, two that move each by its own size (these stay within the domain of a logarithm)."""
+    """Random directions: two that move all elements alike, two that move each by its own size
+    (these stay within the domain of a logarithm)."""
     x = probe.subject.leaves[number]
     rng = np.random.default_rng([probe.seed, number, k])
     v = rng.uniform(0.2, 1, np.shape(x)) * rng.choice([-1.0, 1.0], np.shape(x))
@@ -55,11 +58,13 @@ def direction_of(probe: Probe, number: int, k: int) -> np.ndarray:
 
 
 def relative(probe: Probe, number: int) -> np.ndarray:
-    """A direction of random signs that moves each element by its own size, and zeros by no more than 1: steps along it stay local."""
+    """A direction of random signs that moves each element by its own size, and zeros by no more
+    than 1: steps along it stay local."""
     x = np.abs(wide(probe.subject.leaves[number]))
     v = direction_of(probe, number, 0)
     return np.asarray(
-        np.where(v == 0, 0, v / np.maximum(np.abs(v), 1e-300)) * np.where(x == 0, min(1.0, probe.scale(number)), x)
+        np.where(v == 0, 0, v / np.maximum(np.abs(v), 1e-300))
+        * np.where(x == 0, min(1.0, probe.scale(number)), x)
     )
 
 
@@ -67,8 +72,11 @@ def slope_along(probe: Probe, number: int, v: np.ndarray, scale: float = 0.0) ->
     """d⟨u, f(x + t v)⟩/dt with an error."""
     scale = scale or probe.scale(number)
     at = probe.moved({number: scale * v})
-    s = slopes.slope(lambda t: np.array(contract(probe.u, at(t), probe.compiled[0])),
-                     eps=probe.tolerance.eps, floor=size_of_terms(probe.u, probe.compiled[0]))  # fmt: skip
+    s = slopes.slope(
+        lambda t: np.array(contract(probe.u, at(t), probe.compiled[0])),
+        eps=probe.tolerance.eps,
+        floor=size_of_terms(probe.u, probe.compiled[0]),
+    )
     return Slope(float(s.value) / scale, float(s.error) / scale)
 
 
@@ -83,16 +91,22 @@ def step_at(probe: Probe, number: int, flat: int) -> float:
 
 
 def _settled(probe: Probe, number: int, flat: int) -> tuple[Slope, float]:
-    """The slope by the smallest scale that settles it: the element's own size, that of the others, or 1.
+    """The slope by the smallest scale that settles it: the element's own size, that of the others,
+    or 1.
 
-    A large step may find a perfectly steady slope that has nothing to do with the point (tanh seen from afar is a step), so the surest answer is not the best one.
-    """
+    A large step may find a perfectly steady slope that has nothing to do with the point (tanh seen
+    from afar is a step), so the surest answer is not the best one."""
     if (number, flat) not in probe.settled:
         sizes = np.abs(np.real(wide(probe.subject.leaves[number]))).ravel()
         others = sizes[np.isfinite(sizes) & (sizes > 0)]
         own = [float(sizes[flat])] if np.isfinite(sizes[flat]) and sizes[flat] > 0 else []
         scales = sorted(
-            {*own, *(map(float, (others.min(), np.median(others))) if others.size else ()), probe.scale(number), 1.0}
+            {
+                *own,
+                *(map(float, (others.min(), np.median(others))) if others.size else ()),
+                probe.scale(number),
+                1.0,
+            }
         )
         v = element(probe.subject.leaves[number], flat)
         answers = []
@@ -115,8 +129,11 @@ def sides(
     """The slopes from the left and the right, along a direction in one leaf or in several."""
     u = probe.u if u is None else u
     at = probe.moved({number: scale * v for number, v in directions.items()})
-    left, right = slopes.one_sided(lambda t: np.array(contract(u, at(t), probe.compiled[0])),
-                                   eps=probe.tolerance.eps, floor=size_of_terms(u, probe.compiled[0]))  # fmt: skip
+    left, right = slopes.one_sided(
+        lambda t: np.array(contract(u, at(t), probe.compiled[0])),
+        eps=probe.tolerance.eps,
+        floor=size_of_terms(u, probe.compiled[0]),
+    )
     return Slope(float(left.value) / scale, float(left.error) / scale), Slope(
         float(right.value) / scale, float(right.error) / scale
     )

@@ -1,6 +1,7 @@
 """What do the wrong elements have in common? A pattern in words, and a guess at its cause.
 
-Patterns are looked for from the most to the least telling, and named only where they explain all of the difference (to a part in 10⁶ of it, or to the precision of a narrower dtype).
+Patterns are looked for from the most to the least telling, and named only where they explain all of
+the difference (to a part in 10⁶ of it, or to the precision of a narrower dtype).
 
 >>> import numpy as np
 >>> want = np.array([[1.0, -2.0], [3.0, 0.5]])
@@ -21,8 +22,11 @@ from jaxcnn.verify import places
 from jaxcnn.verify.places import NONE, Pattern
 
 
-def recognise(got: np.ndarray, want: np.ndarray, off: np.ndarray, x: np.ndarray | None = None) -> Pattern:
-    """The first pattern that fits; ``off`` marks the elements that disagree, ``x`` is the input that they are the gradient of."""
+def recognise(
+    got: np.ndarray, want: np.ndarray, off: np.ndarray, x: np.ndarray | None = None
+) -> Pattern:
+    """The first pattern that fits; ``off`` marks the elements that disagree, ``x`` is the input
+    that they are the gradient of."""
     got, want, off = np.atleast_1d(got), np.atleast_1d(want), np.atleast_1d(off)
     if not np.isfinite(got).all():
         return _not_finite(got, want)
@@ -39,13 +43,21 @@ def recognise(got: np.ndarray, want: np.ndarray, off: np.ndarray, x: np.ndarray 
     return NONE
 
 
-def exchanged(got: Sequence[np.ndarray], want: Sequence[np.ndarray], names: Sequence[str], number: int) -> Pattern:
+def exchanged(
+    got: Sequence[np.ndarray], want: Sequence[np.ndarray], names: Sequence[str], number: int
+) -> Pattern:
     """Whether ``got[number]`` is another input's gradient."""
     for other, b in enumerate(want):
-        if other != number and b.size > 1 and _close(got[number], b) and not _close(want[number], b):
+        if (
+            other != number
+            and b.size > 1
+            and _close(got[number], b)
+            and not _close(want[number], b)
+        ):
             return Pattern(
                 f"equals the gradient of {names[other]}",
-                f"the cotangents of {names[number]} and {names[other]} are swapped: backward returns them in the wrong order?",
+                f"the cotangents of {names[number]} and {names[other]} are swapped: backward"
+                " returns them in the wrong order?",
             )
     return NONE
 
@@ -61,15 +73,21 @@ def _not_finite(got: np.ndarray, want: np.ndarray) -> Pattern:
     kind = "nan" if np.isnan(got[bad]).any() else "infinite"
     if not bad.any():
         return NONE
-    return Pattern(f"{int(bad.sum())} elements are {kind}",
-                   f"{kind} where the derivative is finite: 0/0, ∞·0 or an overflow that a `where` should keep out before it is computed")  # fmt: skip
+    return Pattern(
+        f"{int(bad.sum())} elements are {kind}",
+        f"{kind} where the derivative is finite: 0/0, ∞·0 or an overflow that a `where` should keep"
+        " out before it is computed",
+    )
 
 
 def _zero(got: np.ndarray, want: np.ndarray, off: np.ndarray) -> Pattern:
     if got.any():
         return NONE
-    return Pattern("all elements are 0", "the gradient is 0 everywhere: backward returns None or zeros for it, stop_gradient cuts it, or the rule reads it "
-                                         "past its residuals")  # fmt: skip
+    return Pattern(
+        "all elements are 0",
+        "the gradient is 0 everywhere: backward returns None or zeros for it, stop_gradient cuts"
+        " it, or the rule reads it past its residuals",
+    )
 
 
 def _scaled(got: np.ndarray, want: np.ndarray, off: np.ndarray) -> Pattern:
@@ -87,17 +105,26 @@ def _ratio(got: np.ndarray, want: np.ndarray) -> float | None:
     if not square:
         return None
     factor = float(np.vdot(want, got).real / square)
-    return factor if _close(got, factor * want) and not math.isclose(factor, 1.0, abs_tol=1e-12) else None
+    return (
+        factor
+        if _close(got, factor * want) and not math.isclose(factor, 1.0, abs_tol=1e-12)
+        else None
+    )
 
 
 def _factor_cause(factor: float, shape: tuple[int, ...]) -> str:
     size = math.prod(shape)
     if math.isclose(factor, -1, rel_tol=1e-6):
         return "a wrong sign?"
-    counts = {size: "the number of elements", **{n: f"the length of axis {a}" for a, n in enumerate(shape)}}
+    counts = {
+        size: "the number of elements",
+        **{n: f"the length of axis {a}" for a, n in enumerate(shape)},
+    }
     counts |= {
-        math.prod(shape[i:j]): f"the size of axes {i} to {j - 1}" for i, j in itertools.combinations(range(len(shape) + 1), 2) if j > i + 1
-    } | counts  # fmt: skip
+        math.prod(shape[i:j]): f"the size of axes {i} to {j - 1}"
+        for i, j in itertools.combinations(range(len(shape) + 1), 2)
+        if j > i + 1
+    } | counts
     for count, words in counts.items():
         if count > 1 and math.isclose(factor, 1 / count, rel_tol=1e-6):
             return f"1/{count}, {words}: mean taken for sum?"
@@ -114,7 +141,10 @@ def _factor_cause(factor: float, shape: tuple[int, ...]) -> str:
 
 def _negated_part(got: np.ndarray, want: np.ndarray, off: np.ndarray) -> Pattern:
     if 0 < off.sum() < off.size and _close(got[off], -want[off]):
-        return Pattern(f"{int(off.sum())} elements have the wrong sign", "the sign of some elements is wrong: the wrong branch, or abs for a signed value?")  # fmt: skip
+        return Pattern(
+            f"{int(off.sum())} elements have the wrong sign",
+            "the sign of some elements is wrong: the wrong branch, or abs for a signed value?",
+        )
     return NONE
 
 
@@ -141,7 +171,10 @@ def _moves(want: np.ndarray) -> Iterator[tuple[np.ndarray, str, str]]:
                 yield (
                     np.roll(want, by, axis),
                     f"shifted by {by} along axis {axis}",
-                    f"shifted by {by} along axis {axis}: an off-by-one, or padding on the wrong side?",
+                    (
+                        f"shifted by {by} along axis {axis}: an off-by-one, or padding on the wrong"
+                        " side?"
+                    ),
                 )
 
 
@@ -149,7 +182,8 @@ def _moved(got: np.ndarray, want: np.ndarray, off: np.ndarray) -> Pattern:
     for moved, words, cause in _moves(want) if want.size > 1 else ():
         if _close(got, moved):
             return Pattern(words, cause)
-        if words.startswith("shifted"):  # what comes in at the end need not be what went out at the other
+        # what comes in at the end need not be what went out at the other
+        if words.startswith("shifted"):
             axis, by = int(words.split()[-1]), int(words.split()[2])
             inside = np.moveaxis(np.ones(want.shape, bool), axis, 0)
             inside[:by] = by < 0
@@ -165,19 +199,33 @@ def _rounded(got: np.ndarray, want: np.ndarray, off: np.ndarray) -> Pattern:
         return NONE
     relative = np.abs(got - want)[off] / np.maximum(np.abs(want[off]), 1e-300)
     typical = float(np.median(relative))
-    for dtype, low, high in (("bfloat16", 2e-4, 8e-3), ("float16", 2e-5, 1e-3), ("float32", 2e-9, 2e-7)):
+    for dtype, low, high in (
+        ("bfloat16", 2e-4, 8e-3),
+        ("float16", 2e-5, 1e-3),
+        ("float32", 2e-9, 2e-7),
+    ):
         narrow = got.astype(jnp.bfloat16 if dtype == "bfloat16" else dtype).astype(np.float64)
         if np.array_equal(narrow, got) and low <= typical <= high:
             return Pattern(
-                f"every element is a number of {dtype}", f"backward computes or rounds in {dtype}: a downcast?"
+                f"every element is a number of {dtype}",
+                f"backward computes or rounds in {dtype}: a downcast?",
             )
     return NONE
 
 
 def _all_but_first(got: np.ndarray, want: np.ndarray, off: np.ndarray) -> Pattern:
-    if off.ndim == 0 or len(off) < 3 or off[0].any() or not off[1:].reshape(len(off) - 1, -1).any(1).all():
+    if (
+        off.ndim == 0
+        or len(off) < 3
+        or off[0].any()
+        or not off[1:].reshape(len(off) - 1, -1).any(1).all()
+    ):
         return NONE
-    return Pattern("every row but the first of axis 0", "only the first row of axis 0 is right: wrong for batches of more than one, or a carry that is lost?")  # fmt: skip
+    return Pattern(
+        "every row but the first of axis 0",
+        "only the first row of axis 0 is right: wrong for batches of more than one, or a carry that"
+        " is lost?",
+    )
 
 
 def _scaled_along(got: np.ndarray, want: np.ndarray, off: np.ndarray) -> Pattern:
@@ -187,11 +235,16 @@ def _scaled_along(got: np.ndarray, want: np.ndarray, off: np.ndarray) -> Pattern
             continue
         square = np.real(want * want.conj()).sum(others, keepdims=True)
         factor = np.where(
-            square > 0, np.real(got * want.conj()).sum(others, keepdims=True) / np.where(square > 0, square, 1), 0
+            square > 0,
+            np.real(got * want.conj()).sum(others, keepdims=True) / np.where(square > 0, square, 1),
+            0,
         )
         if _close(got, factor * want):
-            return Pattern(f"each slice of axis {axis} is scaled by a factor of its own",
-                           f"a factor that varies along axis {axis} is wrong or missing (the first: {factor.ravel()[0]:.6g})")  # fmt: skip
+            return Pattern(
+                f"each slice of axis {axis} is scaled by a factor of its own",
+                f"a factor that varies along axis {axis} is wrong or missing (the first:"
+                f" {factor.ravel()[0]:.6g})",
+            )
     return NONE
 
 
@@ -199,10 +252,20 @@ def _offset(got: np.ndarray, want: np.ndarray, off: np.ndarray) -> Pattern:
     gap = got - want
     scale = np.abs(gap).max()
     if want.size > 2 and np.abs(gap - gap.mean()).max() <= 1e-6 * scale:
-        return Pattern(f"all elements are too large by {gap.mean():.6g}", "the difference is one constant: the mean (or sum) over all elements is missing or added?")  # fmt: skip
+        return Pattern(
+            f"all elements are too large by {gap.mean():.6g}",
+            "the difference is one constant: the mean (or sum) over all elements is missing or"
+            " added?",
+        )
     for axis in range(want.ndim):
-        if want.shape[axis] > 2 and np.abs(gap - gap.mean(axis, keepdims=True)).max() <= 1e-6 * scale:
-            return Pattern(f"the difference is constant along axis {axis}", f"a term that is constant along axis {axis} is missing: the mean or sum over it?")  # fmt: skip
+        if (
+            want.shape[axis] > 2
+            and np.abs(gap - gap.mean(axis, keepdims=True)).max() <= 1e-6 * scale
+        ):
+            return Pattern(
+                f"the difference is constant along axis {axis}",
+                f"a term that is constant along axis {axis} is missing: the mean or sum over it?",
+            )
     if want.ndim > 1:
         for axis in range(want.ndim):
             others = tuple(a for a in range(want.ndim) if a != axis)
@@ -210,7 +273,11 @@ def _offset(got: np.ndarray, want: np.ndarray, off: np.ndarray) -> Pattern:
                 np.abs(gap - gap.mean(others, keepdims=True)).max() <= 1e-6 * scale
                 and math.prod(want.shape[a] for a in others) > 2
             ):
-                return Pattern(f"the difference depends on axis {axis} alone", f"a term that depends on axis {axis} alone is missing: a mean or sum over the others?")  # fmt: skip
+                return Pattern(
+                    f"the difference depends on axis {axis} alone",
+                    f"a term that depends on axis {axis} alone is missing: a mean or sum over the"
+                    " others?",
+                )
     return NONE
 
 
@@ -218,5 +285,9 @@ def _shuffled(got: np.ndarray, want: np.ndarray, off: np.ndarray) -> Pattern:
     if np.iscomplexobj(want) or want.size < 3 or not want.any():
         return NONE
     if _close(np.sort(got, axis=None), np.sort(want, axis=None)):
-        return Pattern("the same numbers in another order", "the numbers are right and lie in the wrong places: a reshape or transposition of axes?")  # fmt: skip
+        return Pattern(
+            "the same numbers in another order",
+            "the numbers are right and lie in the wrong places: a reshape or transposition of"
+            " axes?",
+        )
     return NONE

@@ -1,4 +1,5 @@
-"""Workers as their parent sees them: so many processes, each replaced when it dies, all stopped when the parent stops listening."""
+"""Workers as their parent sees them: so many processes, each replaced when it dies, all stopped
+when the parent stops listening."""
 
 import json
 import queue
@@ -24,7 +25,9 @@ class CannotStartError(RunError):
     """A worker died before it was ready: so would the next one."""
 
 
-def answers(tasks: Sequence[Task], setup: dict[str, Any], jobs: int) -> Generator[tuple[Task, dict[str, Any]]]:
+def answers(
+    tasks: Sequence[Task], setup: dict[str, Any], jobs: int
+) -> Generator[tuple[Task, dict[str, Any]]]:
     """Each task with its answer, as they come. Closing the iterator stops the workers.
 
     Raises:
@@ -40,13 +43,18 @@ def answers(tasks: Sequence[Task], setup: dict[str, Any], jobs: int) -> Generato
         except queue.Empty:
             worker = _Worker()
             every.append(worker)
-            if stopping.is_set():  # set before the list was gone through: one of the two sees the other
+            # set before the list was gone through: one of the two sees the other
+            if stopping.is_set():
                 worker.kill()
             if worker.ask(setup) is None:
                 raise CannotStartError(worker.last_words()) from None
         answer = worker.ask(task.order)
         if answer is None:
-            dead = broken(f"{task.row}, {task.label}", worker.last_words(), f"python -m jaxcnn verify {task.again}")
+            dead = broken(
+                f"{task.row}, {task.label}",
+                worker.last_words(),
+                f"python -m jaxcnn verify {task.again}",
+            )
             return {"report": wire.pack(dead)}
         idle.put(worker)
         return answer
@@ -67,15 +75,20 @@ def answers(tasks: Sequence[Task], setup: dict[str, Any], jobs: int) -> Generato
 
 
 class _Worker:
-    """One process; a line in, a line out. Its stderr goes to a file, which a process that prints much cannot fill up as it could a pipe."""
+    """One process; a line in, a line out. Its stderr goes to a file, which a process that prints
+    much cannot fill up as it could a pipe."""
 
     def __init__(self) -> None:
         self._said = tempfile.TemporaryFile()  # noqa: SIM115 (closed by close)
         # A session of its own: Ctrl-C is for the parent, which stops the workers
         self._process = subprocess.Popen(
-            COMMAND, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._said, encoding="utf-8",
+            COMMAND,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._said,
+            encoding="utf-8",
             start_new_session=True,
-        )  # fmt: skip
+        )
 
     def ask(self, order: dict[str, Any]) -> dict[str, Any] | None:
         """The answer; None if the process died over it."""
@@ -96,7 +109,11 @@ class _Worker:
         except subprocess.TimeoutExpired:  # it lives, but has closed its stdout
             self.kill()
             status = self._process.wait()
-        how = f"signal {-status}, {signal.strsignal(-status)}" if status < 0 else f"exit status {status}"
+        how = (
+            f"signal {-status}, {signal.strsignal(-status)}"
+            if status < 0
+            else f"exit status {status}"
+        )
         self._said.seek(0)
         words = self._said.read().decode(errors="replace").strip()[-WORDS:]
         return f"the worker process died ({how})" + (f"; its last words:\n{words}" if words else "")

@@ -1,4 +1,5 @@
-"""``python -m jaxcnn precision``: the table of :mod:`jaxcnn.verify.precision`, for every op; exit status 0 only if all are within their bounds.
+"""``python -m jaxcnn precision``: the table of :mod:`jaxcnn.verify.precision`, for every op; exit
+status 0 only if all are within their bounds.
 
 >>> parser = argparse.ArgumentParser()
 >>> add_options(parser)
@@ -25,13 +26,25 @@ LINE = "{:<22} {:<9} {:>9} {:>8} {:>6}  {:<3}{}"
 def add_options(parser: argparse.ArgumentParser) -> None:
     """The options of the command."""
     add = parser.add_argument
-    add("--policy", choices=["bfloat16", "float16", "float32"], default="bfloat16",
-        help="compute in this dtype (default: %(default)s)")  # fmt: skip
+    add(
+        "--policy",
+        choices=["bfloat16", "float16", "float32"],
+        default="bfloat16",
+        help="compute in this dtype (default: %(default)s)",
+    )
     add("--op", action="append", metavar="NAME", help="measure this op alone (may be repeated)")
-    add("--seed", type=int, default=0, metavar="N", help="draw inputs and cotangents from this seed (default: 0)")
+    add(
+        "--seed",
+        type=int,
+        default=0,
+        metavar="N",
+        help="draw inputs and cotangents from this seed (default: 0)",
+    )
     out = parser.add_mutually_exclusive_group()
     out.add_argument("--markdown", action="store_true", help="as a Markdown table")
-    out.add_argument("--json", type=Path, metavar="FILE", help="write every array of every case there too")
+    out.add_argument(
+        "--json", type=Path, metavar="FILE", help="write every array of every case there too"
+    )
 
 
 def run(chosen: argparse.Namespace, ops: Sequence[Any]) -> int:
@@ -43,7 +56,9 @@ def _measure(chosen: argparse.Namespace, ops: Sequence[Any]) -> int:
     some = pick(chosen.op, ops)
     check_files(json=chosen.json)
     if not 0 <= chosen.seed <= command.LARGEST_SEED:
-        raise UsageError(f"--seed {chosen.seed}: expected an integer in [0, {command.LARGEST_SEED}]")
+        raise UsageError(
+            f"--seed {chosen.seed}: expected an integer in [0, {command.LARGEST_SEED}]"
+        )
     from jaxcnn.precision import Policy
     from jaxcnn.verify.precision import errors, worst
 
@@ -59,7 +74,7 @@ def _measure(chosen: argparse.Namespace, ops: Sequence[Any]) -> int:
         rows += found
     failed = list(dict.fromkeys(row.op for row in rows if not row.ok))
     if chosen.json:
-        listed = [{**row._asdict(), "ok": row.ok} for row in rows]  # fmt: skip
+        listed = [{**row._asdict(), "ok": row.ok} for row in rows]
         found = {"ok": not failed, "policy": chosen.policy, "seed": chosen.seed, "rows": listed}
         write_json(chosen.json, found)
     if failed:

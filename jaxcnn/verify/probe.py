@@ -1,4 +1,5 @@
-"""One function at one point, with the answers that several checks need: each computed once, when first asked for."""
+"""One function at one point, with the answers that several checks need: each computed once, when
+first asked for."""
 
 import dataclasses
 import functools
@@ -12,7 +13,17 @@ import numpy as np
 
 from jaxcnn.verify import trace
 from jaxcnn.verify.compare import NARROW, Tolerance, error
-from jaxcnn.verify.subject import Arrays, Pull, Subject, is_complex, like, quick, random_like, variant, wide
+from jaxcnn.verify.subject import (
+    Arrays,
+    Pull,
+    Subject,
+    is_complex,
+    like,
+    quick,
+    random_like,
+    variant,
+    wide,
+)
 
 FIRST_ORDER = {"captured tracers", "structure", "determinism", "NaN and infinity", "value", "jit", "linear in dy", "gradient", "finite differences", "kinks"}  # fmt: skip
 # How JAX, or a function itself, says that it does not do this: in forward mode, in this dtype
@@ -42,8 +53,10 @@ class Probe:
         bits: the relative difference that two equal calls may show (0: none).
         notes: what a reader should know, by check.
         worst: (largest relative error, the one allowed), by check.
-        surrogate: whether the reference's gradient turned out not to be the derivative of its value (straight-through, reversal), on purpose.
-        backward_eps: the precision that the backward computes in, which may be less than the forward's (known once ``tolerance`` is).
+        surrogate: whether the reference's gradient turned out not to be the derivative of its value
+            (straight-through, reversal), on purpose.
+        backward_eps: the precision that the backward computes in, which may be less than the
+            forward's (known once ``tolerance`` is).
     """
 
     subject: Subject
@@ -63,17 +76,24 @@ class Probe:
 
     @functools.cached_property
     def u(self) -> Arrays:
-        """The cotangents of most checks: random, but 0 where the output is not finite, since no derivative is to be had there."""
+        """The cotangents of most checks: random, but 0 where the output is not finite, since no
+        derivative is to be had there."""
         outputs = self.primal(self.subject.arrays)
         drawn = random_like(outputs, self.seed + 1)
-        return [like(np.where(np.isfinite(wide(y)), wide(c), 0), c) for y, c in zip(outputs, drawn, strict=True)]
+        return [
+            like(np.where(np.isfinite(wide(y)), wide(c), 0), c)
+            for y, c in zip(outputs, drawn, strict=True)
+        ]
 
     @functools.cached_property
     def untraceable(self) -> str:
         """Why the function cannot be traced; empty if it can."""
         try:
             _ = self.program
-        except (jax.errors.ConcretizationTypeError, jax.errors.TracerArrayConversionError) as problem:
+        except (
+            jax.errors.ConcretizationTypeError,
+            jax.errors.TracerArrayConversionError,
+        ) as problem:
             return f"{type(problem).__name__}: {str(problem).splitlines()[0]}"
         return ""
 
@@ -135,10 +155,11 @@ class Probe:
 
     @functools.cached_property
     def tolerance(self) -> Tolerance:
-        """From the narrowest dtype that the function (or its reference) computes in, and its longest sum.
+        """From the narrowest dtype that the function (or its reference) computes in, and its
+        longest sum.
 
-        What only the *backward* computes in less counts as long as it is no less than the user's own dtype.
-        """
+        What only the *backward* computes in less counts as long as it is no less than the user's
+        own dtype."""
         own_eps = float(jnp.finfo(self.subject.leaves[0].dtype).eps)
         if not self.traceable:
             return Tolerance.of(own_eps)
@@ -147,7 +168,9 @@ class Probe:
         for f, into in ((self.subject.reference, programs), (self.subject.f, pulls)):
             if f is not None and not self.failed & {"captured tracers", "structure"}:
                 program = jax.make_jaxpr(self.subject.pull(f))(self.subject.arrays, self.u)
-                everything = trace.marks(program, range(len(program.jaxpr.invars)), trace.carries_derivative)
+                everything = trace.marks(
+                    program, range(len(program.jaxpr.invars)), trace.carries_derivative
+                )
                 into.append((program, everything))
         eps = max(own_eps, *(trace.narrowest(*p) for p in programs))
         own = max(float(jnp.finfo(leaf.dtype).eps) for leaf in self.given.leaves)
@@ -160,7 +183,8 @@ class Probe:
 
     @functools.cached_property
     def noise(self) -> tuple[list[np.ndarray], list[np.ndarray]]:
-        """What a change in the last place of inputs and cotangents does to each value and gradient, elementwise."""
+        """What a change in the last place of inputs and cotangents does to each value and gradient,
+        elementwise."""
         answers = [self.compiled, *([self.oracle] if self.subject.reference is not None else [])]
         functions = [self.f, *([self.reference] if self.subject.reference is not None else [])]
         eps = self.tolerance.eps
@@ -168,7 +192,8 @@ class Probe:
         nudge = 2 * eps if eps < NARROW else eps / 2
         signs = random_like(self.u, [self.seed, 7])
         nudged = [
-            like(wide(c) * (1 + nudge * np.sign(np.real(wide(s)))), c) for c, s in zip(self.u, signs, strict=True)
+            like(wide(c) * (1 + nudge * np.sign(np.real(wide(s)))), c)
+            for c, s in zip(self.u, signs, strict=True)
         ]
         moves = [(1 + nudge, self.u), (1 - nudge, self.u), (1.0, nudged)]
         for f, (value, gradient) in zip(functions, answers, strict=True):
@@ -179,7 +204,10 @@ class Probe:
                     for i, (a, b) in enumerate(zip(was, now, strict=True)):
                         if np.shape(a) == np.shape(b) == np.shape(into[i]):
                             into[i] = np.asarray(
-                                np.maximum(into[i], _smooth_change(wide(a), wide(b), eps, jump=factor != 1.0))
+                                np.maximum(
+                                    into[i],
+                                    _smooth_change(wide(a), wide(b), eps, jump=factor != 1.0),
+                                )
                             )
         return values, gradients
 
@@ -212,10 +240,19 @@ class Probe:
             self.worst[check] = (error, allowed)
 
     def downcast(self, got: Any, want: Any) -> str:
-        """The cause, where a backward that computes in a narrower dtype than the forward is off by no more than that explains."""
-        narrow = {2.0**-7: "bfloat16", 2.0**-10: "float16", 2.0**-23: "float32"}.get(self.backward_eps, "")
-        explained = self.backward_eps > self.tolerance.eps and error(got, want) <= 32 * self.backward_eps
-        return f"backward computes in {narrow}, the forward does not: a downcast" if narrow and explained else ""
+        """The cause, where a backward that computes in a narrower dtype than the forward is off by
+        no more than that explains."""
+        narrow = {2.0**-7: "bfloat16", 2.0**-10: "float16", 2.0**-23: "float32"}.get(
+            self.backward_eps, ""
+        )
+        explained = (
+            self.backward_eps > self.tolerance.eps and error(got, want) <= 32 * self.backward_eps
+        )
+        return (
+            f"backward computes in {narrow}, the forward does not: a downcast"
+            if narrow and explained
+            else ""
+        )
 
     def need_structure(self) -> None:
         """Raise :class:`Broken` where the backward cannot even be run."""
@@ -223,7 +260,8 @@ class Probe:
             raise Broken
 
     def need_first_order(self) -> None:
-        """Raise :class:`Broken` where the first derivative is wrong already, since what follows from that is no news."""
+        """Raise :class:`Broken` where the first derivative is wrong already, since what follows
+        from that is no news."""
         if self.failed & FIRST_ORDER:
             raise Broken
 
@@ -242,7 +280,8 @@ class Probe:
 
 
 def _smooth_change(a: np.ndarray, b: np.ndarray, eps: float, *, jump: bool) -> np.ndarray:
-    """|a − b|; where x was moved, a change far above rounding is a kink that was left, and no noise."""
+    """|a − b|; where x was moved, a change far above rounding is a kink that was left, and no
+    noise."""
     change = np.where(np.isfinite(a) & np.isfinite(b), np.abs(a - b), 0.0)
     largest = float(np.abs(a[np.isfinite(a)]).max(initial=0.0))
     return np.where(change > max(1e-6, 1e4 * eps) * largest, 0.0, change) if jump else change

@@ -1,4 +1,5 @@
-"""The proof of an op: each of its cases through the checks, and each declared kink by its convention."""
+"""The proof of an op: each of its cases through the checks, and each declared kink by its
+convention."""
 
 import functools
 import math
@@ -24,11 +25,21 @@ ORACLE = ("value", "gradient")
 def subject_of(op: Op, case: Case, *, seed: int = 0, batch: int | None = None) -> Subject:
     """A case in float64, to be used with x64 on."""
     reference = op.reference and functools.partial(op.reference, **case.static)
-    return Subject(functools.partial(op, **case.static), case.draw(seed, "float64", batch), reference, case.batched)
+    return Subject(
+        functools.partial(op, **case.static),
+        case.draw(seed, "float64", batch),
+        reference,
+        case.batched,
+    )
 
 
 def prove_case(
-    op: Op, case: Case, *, seed: int = 0, dtypes: Sequence[Any] = ("float32", "bfloat16"), only: Collection[str] = ()
+    op: Op,
+    case: Case,
+    *,
+    seed: int = 0,
+    dtypes: Sequence[Any] = ("float32", "bfloat16"),
+    only: Collection[str] = (),
 ) -> Report:
     """All checks (or ``only`` some) on one case; on meshes with a batch that the devices divide.
 
@@ -41,12 +52,25 @@ def prove_case(
         wanted = [name for name in only if name not in ON_MESHES]
         if wanted or not only:
             reports.append(
-                prove(subject_of(op, case, seed=seed), seed=seed, dtypes=dtypes, only=wanted, skip=ON_MESHES)
+                prove(
+                    subject_of(op, case, seed=seed),
+                    seed=seed,
+                    dtypes=dtypes,
+                    only=wanted,
+                    skip=ON_MESHES,
+                )
             )
         on_meshes = [name for name in ON_MESHES if name in only or not only]
         if on_meshes and jax.device_count() > 1:
             batch = jax.device_count()
-            reports.append(prove(subject_of(op, case, seed=seed, batch=batch), seed=seed, dtypes=(), only=on_meshes))
+            reports.append(
+                prove(
+                    subject_of(op, case, seed=seed, batch=batch),
+                    seed=seed,
+                    dtypes=(),
+                    only=on_meshes,
+                )
+            )
     verdicts = tuple(verdict for report in reports for verdict in report.verdicts)
     return Report(f"{op.name}: {case.label}", reports[0].inputs, reports[0].dtype, verdicts, seed)
 
@@ -56,7 +80,11 @@ def prove_kinks(op: Op, *, seed: int = 0) -> Report:
     with jax.enable_x64(True):
         verdicts = tuple(_kink(op, kink) for kink in op.kinks)
     return Report(
-        f"{op.name}: kinks", {kink.label: str(np.shape(kink.inputs[0])) for kink in op.kinks}, "float64", verdicts, seed
+        f"{op.name}: kinks",
+        {kink.label: str(np.shape(kink.inputs[0])) for kink in op.kinks},
+        "float64",
+        verdicts,
+        seed,
     )
 
 
@@ -96,7 +124,8 @@ def _between(total: Any, x: Any, got: np.ndarray, step: float = 1e-4) -> list[Fa
                 Failure(
                     "kinks",
                     f"args[0]{list(index)}",
-                    f"{got[index]:.6g} lies outside the one-sided slopes {left:.6g} and {right:.6g}",
+                    f"{got[index]:.6g} lies outside the one-sided slopes {left:.6g} and"
+                    f" {right:.6g}",
                 )
             ]
     return []

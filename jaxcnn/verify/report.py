@@ -1,4 +1,5 @@
-"""What a check found: for each check a verdict, and for each failure what ends the search for its cause."""
+"""What a check found: for each check a verdict, and for each failure what ends the search for its
+cause."""
 
 import dataclasses
 import math
@@ -21,8 +22,10 @@ class Mismatch:
         ulps: |got − expected| in units in the last place of the dtype that was checked.
         off, total: how many elements are off, of how many.
         allowed: the largest difference that would have passed there.
-        difference: what finite differences say at ``index`` (None where they were not asked or could not tell).
-        pattern: how the wrong elements lie, in words (``all scaled by 0.5``); empty if none was recognised.
+        difference: what finite differences say at ``index`` (None where they were not asked or
+            could not tell).
+        pattern: how the wrong elements lie, in words (``all scaled by 0.5``); empty if none was
+            recognised.
     """
 
     got: np.ndarray
@@ -38,12 +41,15 @@ class Mismatch:
 
     def __str__(self) -> str:
         at = f"at {list(self.index)} " if self.index else ""
-        numeric = "" if self.difference is None else f", by finite differences {self.difference:.10g}"
+        numeric = (
+            "" if self.difference is None else f", by finite differences {self.difference:.10g}"
+        )
         gap = abs(self.got[self.index] - self.expected[self.index])
         return (
-            f"{at}got {self.got[self.index]:.10g}, expected {self.expected[self.index]:.10g}{numeric}; "
-            f"off by {gap:.3g} where {self.allowed:.3g} is allowed (relative {self.relative:.3g}, {self.ulps:.3g} ulps); "
-            f"{self.off} of {self.total} elements are off"
+            f"{at}got {self.got[self.index]:.10g}, expected"
+            f" {self.expected[self.index]:.10g}{numeric}; off by {gap:.3g} where {self.allowed:.3g}"
+            f" is allowed (relative {self.relative:.3g}, {self.ulps:.3g} ulps); {self.off} of"
+            f" {self.total} elements are off"
         )
 
 
@@ -53,7 +59,8 @@ class Failure:
 
     Attributes:
         check: the name of the check.
-        where: the input by its path (``args[0]['conv1']['kernel']``), or ``output[0]``, or the setting of the check.
+        where: the input by its path (``args[0]['conv1']['kernel']``), or ``output[0]``, or the
+            setting of the check.
         message: got, expected, and by how much.
         cause: a guess at the cause, one line; empty where there is none.
         mismatch: the two arrays, where the failure is one of arrays.
@@ -87,9 +94,18 @@ class Failure:
             "code": self.code,
         }
         if (m := self.mismatch) is not None:
-            row |= {"index": list(m.index), "got": _number(m.got[m.index]), "expected": _number(m.expected[m.index]),
-                    "finite_difference": _number(m.difference), "relative": _number(m.relative), "ulps": _number(m.ulps),
-                    "off": m.off, "total": m.total, "allowed": _number(m.allowed), "pattern": m.pattern}  # fmt: skip
+            row |= {
+                "index": list(m.index),
+                "got": _number(m.got[m.index]),
+                "expected": _number(m.expected[m.index]),
+                "finite_difference": _number(m.difference),
+                "relative": _number(m.relative),
+                "ulps": _number(m.ulps),
+                "off": m.off,
+                "total": m.total,
+                "allowed": _number(m.allowed),
+                "pattern": m.pattern,
+            }
         return row
 
 
@@ -99,10 +115,13 @@ class Verdict:
 
     Attributes:
         name, why: the check, and in one line what it proves.
-        status: ``holds``, ``FAILED``, ``skipped`` (it does not apply here: ``note`` says why) or ``undecided`` (rounding hides the answer).
+        status: ``holds``, ``FAILED``, ``skipped`` (it does not apply here: ``note`` says why) or
+            ``undecided`` (rounding hides the answer).
         failures: what it found.
-        note: what a reader should know: why it was skipped, which tolerance was used, what was taken for granted.
-        worst: the largest error seen, relative to the largest element expected (nan if none was measured).
+        note: what a reader should know: why it was skipped, which tolerance was used, what was
+            taken for granted.
+        worst: the largest error seen, relative to the largest element expected (nan if none was
+            measured).
         allowed: the relative error allowed there (nan if none).
         seconds: how long it took.
     """
@@ -118,9 +137,16 @@ class Verdict:
 
     def json(self) -> dict[str, Any]:
         """The verdict as plain data."""
-        return {"name": self.name, "why": self.why, "status": self.status, "note": self.note, "worst": _number(self.worst),
-                "allowed": _number(self.allowed), "seconds": round(self.seconds, 3),
-                "failures": [f.json() for f in self.failures]}  # fmt: skip
+        return {
+            "name": self.name,
+            "why": self.why,
+            "status": self.status,
+            "note": self.note,
+            "worst": _number(self.worst),
+            "allowed": _number(self.allowed),
+            "seconds": round(self.seconds, 3),
+            "failures": [f.json() for f in self.failures],
+        }
 
 
 @dataclasses.dataclass(frozen=True)
@@ -158,7 +184,8 @@ class Report:
 
     @property
     def reason(self) -> str:
-        """Why the function is rejected, in one line: the first failure, with its guess at the cause; empty if nothing failed."""
+        """Why the function is rejected, in one line: the first failure, with its guess at the
+        cause; empty if nothing failed."""
         if self.ok:
             return ""
         first = self.failures[0]
@@ -175,9 +202,13 @@ class Report:
     def __str__(self) -> str:
         at = ", ".join(f"{path}: {shape}" for path, shape in self.inputs.items())
         counts = [
-            f"{sum(v.status == s for v in self.verdicts)} {s}" for s in ("holds", "FAILED", "skipped", "undecided")
+            f"{sum(v.status == s for v in self.verdicts)} {s}"
+            for s in ("holds", "FAILED", "skipped", "undecided")
         ]
-        head = f"{self.name}: {'all checks hold' if self.ok else 'FAILED'} ({', '.join(c for c in counts if c[0] != '0')}; {self.seconds:.1f} s)"
+        head = (
+            f"{self.name}: {'all checks hold' if self.ok else 'FAILED'}"
+            f" ({', '.join(c for c in counts if c[0] != '0')}; {self.seconds:.1f} s)"
+        )
         rows = []
         for v in self.verdicts:
             error = (
@@ -193,8 +224,16 @@ class Report:
 
     def json(self) -> dict[str, Any]:
         """The report as plain data, for ``json.dumps``."""
-        return {"name": self.name, "ok": self.ok, "reason": self.reason, "inputs": dict(self.inputs), "dtype": self.dtype,
-                "seed": self.seed, "seconds": round(self.seconds, 3), "verdicts": [v.json() for v in self.verdicts]}  # fmt: skip
+        return {
+            "name": self.name,
+            "ok": self.ok,
+            "reason": self.reason,
+            "inputs": dict(self.inputs),
+            "dtype": self.dtype,
+            "seed": self.seed,
+            "seconds": round(self.seconds, 3),
+            "verdicts": [v.json() for v in self.verdicts],
+        }
 
 
 def _number(value: Any) -> float | str | None:

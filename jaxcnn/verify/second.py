@@ -1,4 +1,5 @@
-"""Is the second derivative right? The backward is differentiated in its turn: against the reference's, or against finite differences of the backward."""
+"""Is the second derivative right? The backward is differentiated in its turn: against the
+reference's, or against finite differences of the backward."""
 
 import math
 from typing import Any
@@ -15,7 +16,10 @@ from jaxcnn.verify.report import Failure, Mismatch
 from jaxcnn.verify.subject import Arrays, like, pairing, quick, random_like, wide
 
 LOOK = 16
-CUT_OFF = "the first derivative is right and its own derivative is not: stop_gradient, a rounded or integer residual, or a callback in the rule cuts it off"
+CUT_OFF = (
+    "the first derivative is right and its own derivative is not: stop_gradient, a rounded or"
+    " integer residual, or a callback in the rule cuts it off"
+)
 
 
 def _contracted(probe: Probe, f: object) -> tuple[Any, Arrays]:
@@ -45,7 +49,8 @@ def _second(probe: Probe) -> Arrays:
         raise Skip("at a kink the rule and the reference follow different conventions")
     if probe.surrogate:
         raise Skip(
-            "the gradient is not the derivative of the value, nor is the reference's: a second derivative is a matter of convention"
+            "the gradient is not the derivative of the value, nor is the reference's: a second"
+            " derivative is a matter of convention"
         )
     if not probe.traceable:
         raise Skip("the function cannot be traced")
@@ -53,16 +58,22 @@ def _second(probe: Probe) -> Arrays:
         try:
             probe.reversed_twice = _twice(probe, probe.subject.f)
         except Exception as problem:
-            raise Skip(f"refused by JAX with {type(problem).__name__}: {str(problem).splitlines()[0][:100]}") from None
+            raise Skip(
+                f"refused by JAX with {type(problem).__name__}:"
+                f" {str(problem).splitlines()[0][:100]}"
+            ) from None
     return probe.reversed_twice
 
 
 def reverse_over_reverse(probe: Probe) -> list[Failure]:
-    """The backward's own gradient: against the reference's, or against finite differences of the backward."""
+    """The backward's own gradient: against the reference's, or against finite differences of the
+    backward."""
     reverse = _second(probe)
     names = [*probe.subject.names, *(f"cotangent of output[{i}]" for i in range(len(probe.u)))]
     try:
-        want = _twice(probe, probe.subject.reference) if probe.subject.reference is not None else None
+        want = (
+            _twice(probe, probe.subject.reference) if probe.subject.reference is not None else None
+        )
     except Exception:  # a reference that cannot be differentiated twice is no judge
         want = None
     v = _contracted(probe, probe.subject.f)[1]
@@ -72,7 +83,9 @@ def reverse_over_reverse(probe: Probe) -> list[Failure]:
     noise = 8 * probe.tolerance.eps * max(_largest(probe.u) * _largest(v), largest)
     for r, w in zip(reverse, want, strict=True):
         probe.record("reverse over reverse", error(r, w), 1e-8)
-    judged = [np.where(np.isfinite(wide(w)), wide(w), wide(r)) for r, w in zip(reverse, want, strict=True)]
+    judged = [
+        np.where(np.isfinite(wide(w)), wide(w), wide(r)) for r, w in zip(reverse, want, strict=True)
+    ]
     tolerance = Tolerance(max(1e-8, probe.tolerance.rtol * 10), 0.0, probe.tolerance.eps)
     failures = compare(
         "reverse over reverse",
@@ -81,12 +94,22 @@ def reverse_over_reverse(probe: Probe) -> list[Failure]:
         judged,
         tolerance,
         lambda _: (
-            (max(1e-10, probe.tolerance.floor) / probe.tolerance.caution + 8 * _relative_noise(probe)) * largest + noise
+            (
+                max(1e-10, probe.tolerance.floor) / probe.tolerance.caution
+                + 8 * _relative_noise(probe)
+            )
+            * largest
+            + noise
         ),
         cause=CUT_OFF,
     )
-    return [f for f in failures if f.where not in probe.subject.names or f.mismatch is None
-            or not jumps_twice(probe, probe.subject.names.index(f.where), f.mismatch, v)]  # fmt: skip
+    return [
+        f
+        for f in failures
+        if f.where not in probe.subject.names
+        or f.mismatch is None
+        or not jumps_twice(probe, probe.subject.names.index(f.where), f.mismatch, v)
+    ]
 
 
 def forward_over_reverse(probe: Probe) -> list[Failure]:
@@ -101,14 +124,28 @@ def forward_over_reverse(probe: Probe) -> list[Failure]:
         got = float(quick(lambda p: jax.jvp(contracted, (p,), (tangents,))[1])(point))
     except REFUSALS as problem:
         raise Skip(
-            f"refused by JAX with {type(problem).__name__}: the backward itself calls a hand-written rule"
+            f"refused by JAX with {type(problem).__name__}: the backward itself calls a"
+            " hand-written rule"
         ) from None
     want = pairing(reverse, tangents)
-    spread = sum(float(np.abs(wide(g) * wide(t)).sum()) for g, t in zip(reverse, tangents, strict=True))
-    noise = 64 * probe.tolerance.eps * max(_largest(probe.u) * _largest(v) * _largest(tangents), spread)
-    if not math.isfinite(want) or abs(got - want) <= max(1e-8, 10 * probe.tolerance.rtol) * spread + noise:
+    spread = sum(
+        float(np.abs(wide(g) * wide(t)).sum()) for g, t in zip(reverse, tangents, strict=True)
+    )
+    noise = (
+        64 * probe.tolerance.eps * max(_largest(probe.u) * _largest(v) * _largest(tangents), spread)
+    )
+    if (
+        not math.isfinite(want)
+        or abs(got - want) <= max(1e-8, 10 * probe.tolerance.rtol) * spread + noise
+    ):
         return []
-    return [Failure("forward over reverse", "all inputs", f"got {got:.10g}, reverse over reverse says {want:.10g}")]
+    return [
+        Failure(
+            "forward over reverse",
+            "all inputs",
+            f"got {got:.10g}, reverse over reverse says {want:.10g}",
+        )
+    ]
 
 
 def _relative_noise(probe: Probe) -> float:
@@ -122,16 +159,23 @@ def _relative_noise(probe: Probe) -> float:
 
 def _largest(arrays: Arrays) -> float:
     return max(
-        (float(np.abs(np.nan_to_num(wide(a), posinf=0, neginf=0)).max(initial=0.0)) for a in arrays), default=0.0
+        (
+            float(np.abs(np.nan_to_num(wide(a), posinf=0, neginf=0)).max(initial=0.0))
+            for a in arrays
+        ),
+        default=0.0,
     )
 
 
-def second_by_differences(probe: Probe, names: list[str], reverse: Arrays, v: Arrays) -> list[Failure]:
-    """d⟨backward(x, u), v⟩ by differences of the backward itself, along random directions in each input and cotangent.
+def second_by_differences(
+    probe: Probe, names: list[str], reverse: Arrays, v: Arrays
+) -> list[Failure]:
+    """d⟨backward(x, u), v⟩ by differences of the backward itself, along random directions in each
+    input and cotangent.
 
-    A disagreement counts where every direction shows it, the one that moves all elements alike and the one that moves each by its own size, and where the slopes from both
-    sides are the same (a second derivative may jump at the point).
-    """
+    A disagreement counts where every direction shows it, the one that moves all elements alike and
+    the one that moves each by its own size, and where the slopes from both sides are the same (a
+    second derivative may jump at the point)."""
     count = len(probe.subject.leaves)
     point = [wide(p) for p in (*probe.subject.leaves, *probe.u)]
     base = probe.compiled[1]
@@ -148,8 +192,13 @@ def second_by_differences(probe: Probe, names: list[str], reverse: Arrays, v: Ar
 
             def along(t: float, number: int = number, d: np.ndarray = d) -> np.ndarray:
                 moved = [p + t * d if i == number else p for i, p in enumerate(point)]
-                cast = [like(m, o) for m, o in zip(moved, (*probe.subject.leaves, *probe.u), strict=True)]
-                return np.array(contract(v, probe.f(probe.subject.put(cast[:count]), cast[count:])[1], base))
+                cast = [
+                    like(m, o)
+                    for m, o in zip(moved, (*probe.subject.leaves, *probe.u), strict=True)
+                ]
+                return np.array(
+                    contract(v, probe.f(probe.subject.put(cast[:count]), cast[count:])[1], base)
+                )
 
             analytic, size = pairing([got], [d]), float(np.abs(wide(got) * d).sum())
             disagreements.append(_disagreement(along, analytic, size, probe.tolerance.eps, floor))
@@ -158,7 +207,9 @@ def second_by_differences(probe: Probe, names: list[str], reverse: Arrays, v: Ar
     return failures
 
 
-def _disagreement(along: slopes.Measure, analytic: float, size: float, eps: float, floor: float) -> str:
+def _disagreement(
+    along: slopes.Measure, analytic: float, size: float, eps: float, floor: float
+) -> str:
     """In words; empty where they agree or nothing can be told."""
     s = slopes.slope(along, eps=eps, floor=floor)
     value, error = float(s.value), float(s.error)
@@ -168,7 +219,10 @@ def _disagreement(along: slopes.Measure, analytic: float, size: float, eps: floa
     return (
         ""
         if _jumps(along, eps, floor)
-        else f"derivative of the backward along a random direction {analytic:.10g}, by finite differences {value:.10g}"
+        else (
+            f"derivative of the backward along a random direction {analytic:.10g}, by finite"
+            f" differences {value:.10g}"
+        )
     )
 
 
@@ -182,15 +236,19 @@ def _jumps(along: slopes.Measure, eps: float, floor: float) -> bool:
 
 
 def jumps_twice(probe: Probe, number: int, found: Mismatch, v: Arrays) -> bool:
-    """Whether all elements whose second derivative is off (as many as are looked at) lie where the first derivative has a kink."""
+    """Whether all elements whose second derivative is off (as many as are looked at) lie where the
+    first derivative has a kink."""
     x = probe.subject.leaves[number]
     off = np.flatnonzero(
-        np.abs(found.got - found.expected).ravel() > 1e-6 * np.abs(found.expected).max(initial=1e-300)
+        np.abs(found.got - found.expected).ravel()
+        > 1e-6 * np.abs(found.expected).max(initial=1e-300)
     )[:LOOK]
     base = probe.compiled[1]
     floor = size_of_terms(v, base)
     for flat in off:
-        direction = element(x, int(flat)) * (abs(float(wide(x).ravel()[flat])) or min(1.0, probe.scale(number)))
+        direction = element(x, int(flat)) * (
+            abs(float(wide(x).ravel()[flat])) or min(1.0, probe.scale(number))
+        )
 
         def along(t: float, direction: np.ndarray = direction) -> np.ndarray:
             leaves = [*probe.subject.leaves]

@@ -1,7 +1,8 @@
-"""Does the rule hold on several devices? Inside ``shard_map``, and on Auto and Explicit meshes, each against one device.
+"""Does the rule hold on several devices? Inside ``shard_map``, and on Auto and Explicit meshes,
+each against one device.
 
-Needs a process with several devices; simulated ones will do (``jax.config.update("jax_num_cpu_devices", 8)`` before anything runs).
-"""
+Needs a process with several devices; simulated ones will do
+(``jax.config.update("jax_num_cpu_devices", 8)`` before anything runs)."""
 
 from typing import Any
 
@@ -13,13 +14,23 @@ from jaxcnn.verify import trace
 from jaxcnn.verify.compare import compare
 from jaxcnn.verify.probe import Broken, Probe, Skip
 from jaxcnn.verify.report import Failure
-from jaxcnn.verify.subject import Arrays, Subject, differentiable, is_array, quick, stack, variant, wide
+from jaxcnn.verify.subject import (
+    Arrays,
+    Subject,
+    differentiable,
+    is_array,
+    quick,
+    stack,
+    variant,
+    wide,
+)
 
 AXIS = "data"
 
 
 def mapped(probe: Probe) -> list[Failure]:
-    """In ``shard_map`` each device has inputs of its own and shares the others: shared inputs get the sum of the devices' cotangents."""
+    """In ``shard_map`` each device has inputs of its own and shares the others: shared inputs get
+    the sum of the devices' cotangents."""
     count = _devices(probe)
     own = _own(probe.subject)
     stacked = [
@@ -33,7 +44,9 @@ def mapped(probe: Probe) -> list[Failure]:
     def local(arrays: Arrays, cotangents: Arrays) -> tuple[Arrays, Arrays]:
         mine = [x[0] if o else x for x, o in zip(arrays, own, strict=True)]
         value, gradient = pull(mine, [c[0] for c in cotangents])
-        return [v[None] for v in value], [g[None] if o else g for g, o in zip(gradient, own_leaves, strict=True)]
+        return [v[None] for v in value], [
+            g[None] if o else g for g, o in zip(gradient, own_leaves, strict=True)
+        ]
 
     specs = [PartitionSpec(AXIS) if o else PartitionSpec() for o in own]
     along = [PartitionSpec(AXIS)] * len(cotangents)
@@ -41,7 +54,9 @@ def mapped(probe: Probe) -> list[Failure]:
     out = (along, [PartitionSpec(AXIS) if o else PartitionSpec() for o in own_leaves])
 
     def everywhere(body: Any) -> Any:
-        return quick(jax.shard_map(body, mesh=mesh, in_specs=(specs, along), out_specs=out))(stacked, cotangents)
+        return quick(jax.shard_map(body, mesh=mesh, in_specs=(specs, along), out_specs=out))(
+            stacked, cotangents
+        )
 
     value, gradient = _tried(
         probe,
@@ -49,11 +64,15 @@ def mapped(probe: Probe) -> list[Failure]:
         probe.subject.reference and (lambda: everywhere(_local(probe, own, own_leaves))),
     )
     loop = [
-        probe.f([x[k] if o else x for x, o in zip(stacked, own, strict=True)], [c[k] for c in cotangents])
+        probe.f(
+            [x[k] if o else x for x, o in zip(stacked, own, strict=True)],
+            [c[k] for c in cotangents],
+        )
         for k in range(count)
     ]
     values, gradients = (
-        [np.stack([wide(part[side][i]) for part in loop]) for i in range(len(loop[0][side]))] for side in (0, 1)
+        [np.stack([wide(part[side][i]) for part in loop]) for i in range(len(loop[0][side]))]
+        for side in (0, 1)
     )
     summed = [g if o else g.sum(0) for g, o in zip(gradients, own_leaves, strict=True)]
     return _same("shard_map", probe, (value, gradient), (values, summed))
@@ -64,8 +83,12 @@ def _local(probe: Probe, own: list[bool], own_leaves: list[bool]) -> Any:
     pull = probe.subject.pull(probe.subject.reference)
 
     def local(arrays: Arrays, cotangents: Arrays) -> tuple[Arrays, Arrays]:
-        value, gradient = pull([x[0] if o else x for x, o in zip(arrays, own, strict=True)], [c[0] for c in cotangents])
-        return [v[None] for v in value], [g[None] if o else g for g, o in zip(gradient, own_leaves, strict=True)]
+        value, gradient = pull(
+            [x[0] if o else x for x, o in zip(arrays, own, strict=True)], [c[0] for c in cotangents]
+        )
+        return [v[None] for v in value], [
+            g[None] if o else g for g, o in zip(gradient, own_leaves, strict=True)
+        ]
 
     return local
 
@@ -88,23 +111,41 @@ def _on_mesh(probe: Probe, axis_type: AxisType) -> list[Failure]:
     if not any(along):
         raise Skip(f"no input has a leading axis that {count} devices divide")
     if trace.calls_the_host(jax.make_jaxpr(subject.pull(subject.f))(subject.arrays, probe.u)):
-        # The host waits for one device, which waits for the others in an all-gather: XLA ends the process after a minute
+        # The host waits for one device, which waits for the others in an all-gather: XLA ends the
+        # process after a minute
         raise Skip("a callback to the host divided among devices can wait for ever")
 
     def place(value: Any, divided: bool) -> Any:
-        return jax.device_put(value, NamedSharding(mesh, PartitionSpec(AXIS) if divided else PartitionSpec()))
+        return jax.device_put(
+            value, NamedSharding(mesh, PartitionSpec(AXIS) if divided else PartitionSpec())
+        )
 
     def laid_out(f: Any) -> Any:
         placed = [place(x, a) for x, a in zip(subject.arrays, along, strict=True)]
         with jax.set_mesh(mesh):
             shapes = jax.eval_shape(subject.primal(f), placed)
             batch = {x.shape[0] for x, a in zip(subject.arrays, along, strict=True) if a}
-            specs = [s.sharding.spec if axis_type == AxisType.Explicit and s.sharding is not None
-                     else PartitionSpec(AXIS) if s.ndim and s.shape[0] in batch else PartitionSpec() for s in shapes]  # fmt: skip
-            cotangents = [jax.device_put(c, NamedSharding(mesh, spec)) for c, spec in zip(probe.u, specs, strict=True)]
+            specs = [
+                (
+                    s.sharding.spec
+                    if axis_type == AxisType.Explicit and s.sharding is not None
+                    else PartitionSpec(AXIS)
+                    if s.ndim and s.shape[0] in batch
+                    else PartitionSpec()
+                )
+                for s in shapes
+            ]
+            cotangents = [
+                jax.device_put(c, NamedSharding(mesh, spec))
+                for c, spec in zip(probe.u, specs, strict=True)
+            ]
             return quick(subject.pull(f))(placed, cotangents)
 
-    answer = _tried(probe, lambda: laid_out(subject.f), subject.reference and (lambda: laid_out(subject.reference)))
+    answer = _tried(
+        probe,
+        lambda: laid_out(subject.f),
+        subject.reference and (lambda: laid_out(subject.reference)),
+    )
     return _same(f"{axis_type.name} mesh", probe, answer, probe.compiled)
 
 
@@ -124,7 +165,10 @@ def _tried(probe: Probe, run: Any, plainly: Any) -> Any:
         return run()
     except Exception as problem:
         if probe.subject.batched is None:
-            raise Skip(f"refused by JAX with {type(problem).__name__}: {str(problem).splitlines()[0][:100]}") from None
+            raise Skip(
+                f"refused by JAX with {type(problem).__name__}:"
+                f" {str(problem).splitlines()[0][:100]}"
+            ) from None
         if plainly:
             try:
                 plainly()
@@ -137,7 +181,9 @@ def _same(check: str, probe: Probe, got: Any, want: Any) -> list[Failure]:
     outputs = [f"output[{i}]" for i in range(len(want[0]))]
     cause = "right on one device, wrong on several: a sum over the devices is missing or made twice"
     return [
-        *compare(check, outputs, got[0], want[0], probe.tolerance, probe.noise_of_value, cause=cause),
+        *compare(
+            check, outputs, got[0], want[0], probe.tolerance, probe.noise_of_value, cause=cause
+        ),
         *compare(
             check,
             probe.subject.names,
@@ -151,7 +197,8 @@ def _same(check: str, probe: Probe, got: Any, want: Any) -> list[Failure]:
 
 
 def _own(subject: Subject) -> list[bool]:
-    """For each array, whether each device has its own: those with a batch axis, else the first that is differentiated."""
+    """For each array, whether each device has its own: those with a batch axis, else the first that
+    is differentiated."""
     own = _batched(subject)
     if not any(own):
         own[subject.places[0]] = True
@@ -171,7 +218,8 @@ def _batched(subject: Subject) -> list[bool]:
 def _along(subject: Subject, count: int) -> list[bool]:
     """For each array, whether its leading axis is divided among the devices."""
     divisible = [
-        x.ndim > 0 and x.shape[0] > 0 and x.shape[0] % count == 0 and differentiable(x) for x in subject.arrays
+        x.ndim > 0 and x.shape[0] > 0 and x.shape[0] % count == 0 and differentiable(x)
+        for x in subject.arrays
     ]
     if subject.batched is not None:
         everything = [
@@ -180,6 +228,9 @@ def _along(subject: Subject, count: int) -> list[bool]:
             for leaf in jax.tree.leaves(arg)
             if is_array(leaf)
         ]
-        return [b and x.ndim > 0 and x.shape[0] % count == 0 for b, x in zip(everything, subject.arrays, strict=True)]
+        return [
+            b and x.ndim > 0 and x.shape[0] % count == 0
+            for b, x in zip(everything, subject.arrays, strict=True)
+        ]
     first = next((i for i, d in enumerate(divisible) if d), None)
     return [i == first for i in range(len(divisible))]

@@ -19,24 +19,40 @@ from jaxcnn.outside import printable, printable_lines
 from jaxcnn.verify.report import Failure, Mismatch, Report, Verdict
 
 PICTURED = (
-    12  # failures of a report that are shown with pictures; the others follow from the same cause more often than not
+    # failures of a report that are shown with pictures; the others follow from the same cause more
+    # often than not
+    12
 )
 SLOWEST = 3
 STYLES = {"holds": "green", "FAILED": "bold red", "skipped": "dim", "undecided": "yellow"}
 
 
 def html_page(reports: Sequence[Report], *, title: str = "Proof of gradients") -> str:
-    """A page that needs no other file: the sum of it, then each report, the failed ones first and open."""
+    """A page that needs no other file: the sum of it, then each report, the failed ones first and
+    open."""
     failed, held = [r for r in reports if not r.ok], [r for r in reports if r.ok]
     verb = "holds" if len(held) == 1 else "hold"
-    lines = [element("p", f"{len(held)} of {len(reports)} {verb}", f", {len(failed)} failed" if failed else "",
-                     f"; {sum(r.seconds for r in reports):.1f} s in all.", class_="FAILED" if failed else "holds")]  # fmt: skip
+    lines = [
+        element(
+            "p",
+            f"{len(held)} of {len(reports)} {verb}",
+            f", {len(failed)} failed" if failed else "",
+            f"; {sum(r.seconds for r in reports):.1f} s in all.",
+            class_="FAILED" if failed else "holds",
+        )
+    ]
     if len(reports) > 1:
         slow = sorted(reports, key=lambda r: r.seconds, reverse=True)[:SLOWEST]
-        lines.append(element("p", "Slowest: ", ", ".join(f"{r.name} ({r.seconds:.1f} s)" for r in slow)))
+        lines.append(
+            element("p", "Slowest: ", ", ".join(f"{r.name} ({r.seconds:.1f} s)" for r in slow))
+        )
     if failed:
-        lines.append(element("ul", *(element("li", element("b", r.name), f": {r.reason}") for r in failed)))
-    return page(title, together([element("h1", title), *lines, *(_section(r) for r in (*failed, *held))]))
+        lines.append(
+            element("ul", *(element("li", element("b", r.name), f": {r.reason}") for r in failed))
+        )
+    return page(
+        title, together([element("h1", title), *lines, *(_section(r) for r in (*failed, *held))])
+    )
 
 
 def rich_report(report: Report) -> Any:
@@ -45,20 +61,30 @@ def rich_report(report: Report) -> Any:
     from rich.table import Table
     from rich.text import Text
 
-    grid = Table(title=Text(printable(_headline(report))), title_justify="left", box=None, pad_edge=False)
+    grid = Table(
+        title=Text(printable(_headline(report))), title_justify="left", box=None, pad_edge=False
+    )
     for column in ("check", "", "error", "note", "s"):
         grid.add_column(column, justify="right" if column == "s" else "left", overflow="fold")
     for v in report.verdicts:
         cells = (v.name, v.status, error(v), v.note, f"{v.seconds:.1f}")
         grid.add_row(
-            *(Text(printable_lines(cell), style=STYLES[v.status] if i == 1 else "") for i, cell in enumerate(cells))
+            *(
+                Text(printable_lines(cell), style=STYLES[v.status] if i == 1 else "")
+                for i, cell in enumerate(cells)
+            )
         )
     at = Text(printable(f"at {_inputs(report)}"), style="dim")
-    return Group(grid, at, *(Text(printable_lines(f"\n{failure}"), style="red") for failure in report.failures))
+    return Group(
+        grid,
+        at,
+        *(Text(printable_lines(f"\n{failure}"), style="red") for failure in report.failures),
+    )
 
 
 def print_report(report: Report) -> None:
-    """Print the report: in colour in a terminal where rich is installed, elsewhere plainly, each line whole."""
+    """Print the report: in colour in a terminal where rich is installed, elsewhere plainly, each
+    line whole."""
     if not sys.stdout.isatty() or importlib.util.find_spec("rich") is None:
         print(printable_lines(report))
         return
@@ -83,12 +109,27 @@ def _inputs(report: Report) -> str:
 
 
 def _section(report: Report) -> Html:
-    rows = [(element("span", v.name, title=v.why), element("span", v.status, class_=v.status), error(v), v.note, f"{v.seconds:.2f}")
-            for v in report.verdicts]  # fmt: skip
+    rows = [
+        (
+            element("span", v.name, title=v.why),
+            element("span", v.status, class_=v.status),
+            error(v),
+            v.note,
+            f"{v.seconds:.2f}",
+        )
+        for v in report.verdicts
+    ]
     at = element("p", f"at {_inputs(report)}; {report.dtype}, seed {report.seed}", class_="aside")
     failures = [_failure(f, number <= PICTURED) for number, f in enumerate(report.failures, 1)]
     verdicts = table(("check", "", "worst error of allowed", "note", "seconds"), rows)
-    return element("details", element("summary", _headline(report)), at, verdicts, *failures, open=not report.ok)
+    return element(
+        "details",
+        element("summary", _headline(report)),
+        at,
+        verdicts,
+        *failures,
+        open=not report.ok,
+    )
 
 
 def _failure(failure: Failure, pictured: bool) -> Html:
@@ -109,11 +150,19 @@ def _pictures(mismatch: Mismatch) -> Html:
     got, expected = mismatch.got, mismatch.expected
     both = np.abs(np.concatenate([got.ravel(), expected.ravel()]))
     limit = float(both[np.isfinite(both)].max(initial=0.0)) or 1.0
-    pictures = [heat(got, limit=limit, caption="got"), heat(expected, limit=limit, caption="expected")]
+    pictures = [
+        heat(got, limit=limit, caption="got"),
+        heat(expected, limit=limit, caption="expected"),
+    ]
     if got.shape == expected.shape:
         with np.errstate(invalid="ignore", over="ignore"):
             pictures.append(heat(got - expected, caption="difference"))
     row = element("div", *pictures, class_="row")
     if got.size == mismatch.total:
         return row
-    return together([row, element("p", f"{got.size:,} of {mismatch.total:,} elements are shown.", class_="aside")])
+    return together(
+        [
+            row,
+            element("p", f"{got.size:,} of {mismatch.total:,} elements are shown.", class_="aside"),
+        ]
+    )

@@ -1,8 +1,11 @@
-"""Derivatives by finite differences, with an estimate of their own error, so that rounding never decides.
+"""Derivatives by finite differences, with an estimate of their own error, so that rounding never
+decides.
 
-A function of one real number is measured on a ladder of steps, each an eighth of the one before: five-point central differences have an error of h⁴ from above, and of
-rounding / h from below. Where two neighbouring steps agree best, the derivative is read, and how far they disagree (plus the rounding that the values themselves must
-have) is its error. One-sided differences tell a kink: there left and right slopes settle on different numbers.
+A function of one real number is measured on a ladder of steps, each an eighth of the one before:
+five-point central differences have an error of h⁴ from above, and of rounding / h from below. Where
+two neighbouring steps agree best, the derivative is read, and how far they disagree (plus the
+rounding that the values themselves must have) is its error. One-sided differences tell a kink:
+there left and right slopes settle on different numbers.
 
 >>> import numpy as np
 >>> s = slope(lambda t: np.array([np.exp(t)]))
@@ -31,16 +34,21 @@ class Slope(NamedTuple):
 
 
 def slope(measure: Measure, *, eps: float = EPS64, floor: float | np.ndarray = 0.0) -> Slope:
-    """d measure(t)/dt at t = 0 by central differences; ``eps`` is the precision that ``measure`` computes in, ``floor`` the size of the terms it sums."""
+    """d measure(t)/dt at t = 0 by central differences; ``eps`` is the precision that ``measure``
+    computes in, ``floor`` the size of the terms it sums."""
     size = np.asarray(np.maximum(np.abs(measure(0.0)), floor))
 
     def at(h: float) -> np.ndarray:
-        return np.asarray((8 * (measure(h) - measure(-h)) - (measure(2 * h) - measure(-2 * h))) / (12 * h))
+        return np.asarray(
+            (8 * (measure(h) - measure(-h)) - (measure(2 * h) - measure(-2 * h))) / (12 * h)
+        )
 
     return _settle(at, size, eps)
 
 
-def one_sided(measure: Measure, *, eps: float = EPS64, floor: float | np.ndarray = 0.0) -> tuple[Slope, Slope]:
+def one_sided(
+    measure: Measure, *, eps: float = EPS64, floor: float | np.ndarray = 0.0
+) -> tuple[Slope, Slope]:
     """The slopes from the left and from the right."""
     middle = measure(0.0)
     size = np.asarray(np.maximum(np.abs(middle), floor))
@@ -52,8 +60,12 @@ def one_sided(measure: Measure, *, eps: float = EPS64, floor: float | np.ndarray
 
 
 def quick(measure: Measure, *, step: float = LADDER[2]) -> np.ndarray:
-    """The central difference at one step, without an error: enough where it agrees with what is expected."""
-    return np.asarray((8 * (measure(step) - measure(-step)) - (measure(2 * step) - measure(-2 * step))) / (12 * step))
+    """The central difference at one step, without an error: enough where it agrees with what is
+    expected."""
+    return np.asarray(
+        (8 * (measure(step) - measure(-step)) - (measure(2 * step) - measure(-2 * step)))
+        / (12 * step)
+    )
 
 
 def _settle(at: Callable[[float], np.ndarray], size: np.ndarray, eps: float) -> Slope:
@@ -62,7 +74,12 @@ def _settle(at: Callable[[float], np.ndarray], size: np.ndarray, eps: float) -> 
     rounding = np.stack([4 * eps * size / h for h in LADDER])
     gaps = np.abs(np.diff(values, axis=0))
     # A step is judged by both neighbours: one chance agreement does not settle it
-    apart = np.stack([np.maximum(gaps[max(i - 1, 0)], gaps[min(i, len(gaps) - 1)]) for i in range(len(values))])
+    apart = np.stack(
+        [np.maximum(gaps[max(i - 1, 0)], gaps[min(i, len(gaps) - 1)]) for i in range(len(values))]
+    )
     errors = np.where(np.isfinite(values) & np.isfinite(apart), apart + rounding, np.inf)
     best = np.expand_dims(errors.argmin(0), 0)
-    return Slope(np.asarray(np.take_along_axis(values, best, 0)[0]), np.asarray(np.take_along_axis(errors, best, 0)[0]))
+    return Slope(
+        np.asarray(np.take_along_axis(values, best, 0)[0]),
+        np.asarray(np.take_along_axis(errors, best, 0)[0]),
+    )

@@ -1,8 +1,9 @@
-"""What is checked: a function at a point, and (if there is one) a reference that says what is right.
+"""What is checked: a function at a point, and (if there is one) a reference that says what is
+right.
 
-Inputs and outputs may be any pytrees. Arrays are traced; Python integers, strings and whatever else is no array stay as they are. Only floating-point (and complex)
-leaves are differentiated; they are named by their path (``args[0]['conv1']['kernel']``).
-"""
+Inputs and outputs may be any pytrees. Arrays are traced; Python integers, strings and whatever else
+is no array stay as they are. Only floating-point (and complex) leaves are differentiated; they are
+named by their path (``args[0]['conv1']['kernel']``)."""
 
 import dataclasses
 import functools
@@ -21,7 +22,8 @@ QUICKLY = {"xla_backend_optimization_level": 0}
 
 @dataclasses.dataclass(frozen=True)
 class Subject:
-    """``f`` and ``reference`` as functions of ``args``; ``batched`` says which positions have a leading batch axis (None: not known)."""
+    """``f`` and ``reference`` as functions of ``args``; ``batched`` says which positions have a
+    leading batch axis (None: not known)."""
 
     f: Callable[..., Any]
     args: tuple[Any, ...]
@@ -68,7 +70,8 @@ class Subject:
         return tree.unflatten([next(fresh) if is_array(leaf) else leaf for leaf in everything])
 
     def primal(self, f: Callable[..., Any]) -> Callable[[Arrays], Arrays]:
-        """``f`` as a function from all arrays of its inputs to the differentiable ones of its output."""
+        """``f`` as a function from all arrays of its inputs to the differentiable ones of its
+        output."""
         return lambda arrays: floating(f(*self.rebuild(arrays)))
 
     def pull(self, f: Callable[..., Any]) -> Pull:
@@ -76,7 +79,8 @@ class Subject:
 
         def value_and_pull(arrays: Arrays, cotangents: Arrays) -> tuple[Arrays, Arrays]:
             value, pull = jax.vjp(
-                lambda leaves: self.primal(f)(self.put(leaves, arrays)), [arrays[i] for i in self.places]
+                lambda leaves: self.primal(f)(self.put(leaves, arrays)),
+                [arrays[i] for i in self.places],
             )
             return value, pull(cotangents)[0]
 
@@ -92,8 +96,11 @@ class Subject:
         return random_like(shapes, seed)
 
     def astype(self, dtype: Any) -> "Subject":
-        """The same subject with its floating inputs cast (complex ones to the complex dtype of that precision)."""
-        return dataclasses.replace(self, args=self.rebuild(self.put([cast(x, dtype) for x in self.leaves])))
+        """The same subject with its floating inputs cast (complex ones to the complex dtype of that
+        precision)."""
+        return dataclasses.replace(
+            self, args=self.rebuild(self.put([cast(x, dtype) for x in self.leaves]))
+        )
 
 
 def quick(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -123,11 +130,14 @@ def floating(value: Any) -> Arrays:
 
 def cast(x: Any, dtype: Any) -> Any:
     """``x`` in ``dtype``, or in the complex dtype of that precision."""
-    return jnp.asarray(np.asarray(x), jnp.result_type(dtype, jnp.complex64) if is_complex(x) else dtype)
+    return jnp.asarray(
+        np.asarray(x), jnp.result_type(dtype, jnp.complex64) if is_complex(x) else dtype
+    )
 
 
 def as_arrays(args: tuple[Any, ...], real: Any) -> tuple[Any, ...]:
-    """NumPy arrays as JAX arrays and, where ``real`` names a dtype for them, Python floats too; the rest as it is."""
+    """NumPy arrays as JAX arrays and, where ``real`` names a dtype for them, Python floats too; the
+    rest as it is."""
 
     def convert(leaf: Any) -> Any:
         if isinstance(leaf, np.ndarray | np.generic):
@@ -145,13 +155,16 @@ def random_like(shapes: Sequence[Any], seed: Any) -> Arrays:
 
     def draw(s: Any) -> Any:
         real = rng.standard_normal(s.shape)
-        return jnp.asarray(real + 1j * rng.standard_normal(s.shape) if is_complex(s) else real, s.dtype)
+        return jnp.asarray(
+            real + 1j * rng.standard_normal(s.shape) if is_complex(s) else real, s.dtype
+        )
 
     return [draw(s) for s in shapes]
 
 
 def variant(leaf: Any, number: int) -> Any:
-    """``leaf`` itself for 0, else another like it: the same shape and dtype, and no further from its domain."""
+    """``leaf`` itself for 0, else another like it: the same shape and dtype, and no further from
+    its domain."""
     if number == 0:
         return leaf
     if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
@@ -162,7 +175,8 @@ def variant(leaf: Any, number: int) -> Any:
 
 
 def like(value: Any, x: Any) -> Any:
-    """Numbers as a JAX array of the dtype of ``x``, converted by NumPy: every eager operation of JAX would be compiled for its shape."""
+    """Numbers as a JAX array of the dtype of ``x``, converted by NumPy: every eager operation of
+    JAX would be compiled for its shape."""
     return jnp.asarray(np.asarray(value), x.dtype)
 
 
@@ -174,7 +188,8 @@ def stack(leaves: Sequence[Any]) -> Any:
 
 
 def pairing(u: Sequence[Any], v: Sequence[Any]) -> float:
-    """Re Σ u v over all arrays, summed in float64 (without conjugation, as ``jax.vjp`` transposes)."""
+    """Re Σ u v over all arrays, summed in float64 (without conjugation, as ``jax.vjp``
+    transposes)."""
     return float(sum(np.real(np.sum(wide(a) * wide(b))) for a, b in zip(u, v, strict=True)))
 
 

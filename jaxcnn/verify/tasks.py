@@ -1,4 +1,5 @@
-"""The work of ``python -m jaxcnn verify``, cut into tasks that any worker can do: plain data, one a case of an op, or its kinks."""
+"""The work of ``python -m jaxcnn verify``, cut into tasks that any worker can do: plain data, one a
+case of an op, or its kinks."""
 
 import dataclasses
 from collections.abc import Iterable, Sequence
@@ -6,7 +7,8 @@ from typing import Any
 
 from jaxcnn.verify.report import Failure, Report, Verdict
 
-THOROUGH = 2  # of each op so many cases get every check, since most checks hold or fail for all cases alike
+# of each op so many cases get every check, since most checks hold or fail for all cases alike
+THOROUGH = 2
 QUICK = ("value", "gradient")
 
 
@@ -28,7 +30,8 @@ class Task:
 
 
 def plan(ops: Iterable[Any], *, seed: int, dtypes: Sequence[str], full: bool) -> list[Task]:
-    """One task for each case of each op, and one for its kinks. ``full`` gives every case every check."""
+    """One task for each case of each op, and one for its kinks. ``full`` gives every case every
+    check."""
     tasks = []
     for op in ops:
         for number, case in enumerate(op.cases):
@@ -43,11 +46,20 @@ def plan(ops: Iterable[Any], *, seed: int, dtypes: Sequence[str], full: bool) ->
             }
             tasks.append(Task(op.name, case.label, order, f"--op {op.name}"))
         if op.kinks:
-            tasks.append(Task(op.name, "kinks", {"do": "kinks", "op": op.name, "seed": seed}, f"--op {op.name}"))
+            tasks.append(
+                Task(
+                    op.name,
+                    "kinks",
+                    {"do": "kinks", "op": op.name, "seed": seed},
+                    f"--op {op.name}",
+                )
+            )
     return tasks
 
 
 def broken(task: str, message: str, again: str) -> Report:
     """The report on a task that did not come to its end."""
     failure = Failure("run", task, message, code=again)
-    return Report(task, {}, "", (Verdict("run", "the checks come to their end", "FAILED", (failure,)),))
+    return Report(
+        task, {}, "", (Verdict("run", "the checks come to their end", "FAILED", (failure,)),)
+    )

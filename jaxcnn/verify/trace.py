@@ -1,4 +1,5 @@
-"""What a traced program tells without running it: what depends on what, in which precision it computes, how long its sums are, what its rules captured."""
+"""What a traced program tells without running it: what depends on what, in which precision it
+computes, how long its sums are, what its rules captured."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -15,7 +16,8 @@ Marked = set[Any]
 
 
 def flow(jaxpr: Jaxpr, marked: Marked, passes: Callable[[Any], bool] = lambda var: True) -> Marked:
-    """``marked`` and every variable, inner programs included, that depends on it by way of variables that ``passes``.
+    """``marked`` and every variable, inner programs included, that depends on it by way of
+    variables that ``passes``.
 
     Where an inner program's variables cannot be told apart, all of them count.
     """
@@ -35,14 +37,21 @@ def flow(jaxpr: Jaxpr, marked: Marked, passes: Callable[[Any], bool] = lambda va
                     outer = [id(v) in marked for v in inner.outvars]
                     if eqn.primitive.name == "scan":
                         marked |= {
-                            id(v) for v, reached in zip(inner.invars[carried(eqn)], outer, strict=False) if reached
+                            id(v)
+                            for v, reached in zip(inner.invars[carried(eqn)], outer, strict=False)
+                            if reached
                         }
-            marked |= {id(v) for v, reached in zip(eqn.outvars, outer, strict=True) if reached and passes(v)}
+            marked |= {
+                id(v)
+                for v, reached in zip(eqn.outvars, outer, strict=True)
+                if reached and passes(v)
+            }
     return marked
 
 
 def carried(eqn: Any) -> slice:
-    """Which inputs of a scan go round: those before its slices, as many as it has outputs that are not stacked.
+    """Which inputs of a scan go round: those before its slices, as many as it has outputs that are
+    not stacked.
 
     >>> import jax, jax.numpy as jnp
     >>> program = jax.make_jaxpr(lambda a, c, x: jax.lax.scan(lambda c, x: (a * c, x), c, x))(2.0, 1.0, jnp.ones(3))
@@ -110,12 +119,15 @@ def narrowest(closed: ClosedJaxpr, dependent: Marked) -> float:
         float(jnp.finfo(var.aval.dtype).eps)
         for eqn, _ in equations(closed.jaxpr)
         for var in eqn.outvars
-        if id(var) in dependent and jnp.issubdtype(getattr(var.aval, "dtype", jnp.int32), jnp.inexact)
+        if id(var) in dependent
+        and jnp.issubdtype(getattr(var.aval, "dtype", jnp.int32), jnp.inexact)
     ]
     return max(found, default=0.0)
 
 
-def marks(closed: ClosedJaxpr, which: Any, passes: Callable[[Any], bool] = lambda var: True) -> Marked:
+def marks(
+    closed: ClosedJaxpr, which: Any, passes: Callable[[Any], bool] = lambda var: True
+) -> Marked:
     """What depends on the inputs at the places ``which``."""
     return flow(closed.jaxpr, {id(closed.jaxpr.invars[i]) for i in which}, passes)
 
@@ -128,8 +140,8 @@ def carries_derivative(var: Any) -> bool:
 def captures(closed: ClosedJaxpr, dependent: Marked, smooth: Marked) -> list[tuple[str, str, str]]:
     """(rule, variable, shape) for every array that a hand-written rule reads past its residuals.
 
-    A backward may read nothing that depends on the inputs; a forward nothing through which a derivative would have to flow.
-    """
+    A backward may read nothing that depends on the inputs; a forward nothing through which a
+    derivative would have to flow."""
     found = []
     for eqn, _ in equations(closed.jaxpr):
         if eqn.primitive.name != "custom_vjp_call":
@@ -139,7 +151,9 @@ def captures(closed: ClosedJaxpr, dependent: Marked, smooth: Marked) -> list[tup
         if not held and any(id(v) in smooth for v in eqn.invars[: eqn.params.get("num_consts", 0)]):
             thunk = getattr(eqn.params.get("fwd_jaxpr_thunk"), "f", None)
             wrapped = [value for name, value in reach(thunk) if name == "fwd"] if thunk else []
-            held = _held(getattr(wrapped[0], "f", None) if wrapped else None, smooth) or {"?": "an array"}
+            held = _held(getattr(wrapped[0], "f", None) if wrapped else None, smooth) or {
+                "?": "an array"
+            }
         found += [(rule, f"`{name}`", shape) for name, shape in held.items()]
     return found
 

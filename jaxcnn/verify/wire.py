@@ -1,8 +1,8 @@
 """Reports as JSON and back, so that a check made in one process is shown by another.
 
-:func:`pack` gives what ``report.json()`` gives, and with each mismatch its two arrays, thinned where they are large. :func:`unpack` makes a report of that which
-reads like the one that was packed; only its thinned arrays are smaller, and ``index`` counts in them.
-"""
+:func:`pack` gives what ``report.json()`` gives, and with each mismatch its two arrays, thinned
+where they are large. :func:`unpack` makes a report of that which reads like the one that was
+packed; only its thinned arrays are smaller, and ``index`` counts in them."""
 
 from typing import Any
 
@@ -30,8 +30,10 @@ def pack(report: Report) -> Row:
 
 def without_arrays(row: Row) -> Row:
     """A packed report as ``report.json()`` gave it."""
-    verdicts = [{**v, "failures": [{k: x for k, x in f.items() if k != "arrays"} for f in v["failures"]]}
-                for v in row["verdicts"]]  # fmt: skip
+    verdicts = [
+        {**v, "failures": [{k: x for k, x in f.items() if k != "arrays"} for f in v["failures"]]}
+        for v in row["verdicts"]
+    ]
     return {**row, "verdicts": verdicts}
 
 
@@ -43,21 +45,40 @@ def unpack(row: Row) -> Report:
 
 def _verdict(row: Row) -> Verdict:
     failures = tuple(_failure(failure) for failure in row["failures"])
-    return Verdict(row["name"], row["why"], row["status"], failures, row["note"], float(row["worst"]), float(row["allowed"]),
-                   row["seconds"])  # fmt: skip
+    return Verdict(
+        row["name"],
+        row["why"],
+        row["status"],
+        failures,
+        row["note"],
+        float(row["worst"]),
+        float(row["allowed"]),
+        row["seconds"],
+    )
 
 
 def _failure(row: Row) -> Failure:
-    return Failure(row["check"], row["where"], row["message"], row["cause"], _mismatch(row), row["code"])
+    return Failure(
+        row["check"], row["where"], row["message"], row["cause"], _mismatch(row), row["code"]
+    )
 
 
 def _mismatch(row: Row) -> Mismatch | None:
     if "arrays" not in row:
         return None
     arrays, difference = row["arrays"], row["finite_difference"]
-    return Mismatch(_array(arrays["got"]), _array(arrays["expected"]), tuple(arrays["at"]), float(row["relative"]), float(row["ulps"]),
-                    row["off"], row["total"], float(row["allowed"]), None if difference is None else float(difference),
-                    row["pattern"])  # fmt: skip
+    return Mismatch(
+        _array(arrays["got"]),
+        _array(arrays["expected"]),
+        tuple(arrays["at"]),
+        float(row["relative"]),
+        float(row["ulps"]),
+        row["off"],
+        row["total"],
+        float(row["allowed"]),
+        None if difference is None else float(difference),
+        row["pattern"],
+    )
 
 
 def _lists(array: np.ndarray) -> Any:

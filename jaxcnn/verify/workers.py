@@ -1,8 +1,10 @@
-"""A worker process of ``python -m jaxcnn verify``: orders come in on stdin, reports go out on stdout, one JSON object a line.
+"""A worker process of ``python -m jaxcnn verify``: orders come in on stdin, reports go out on
+stdout, one JSON object a line.
 
-The first line that comes in is the setup: on which platform, with how many simulated devices, and where the ops are (``jaxcnn.ops:OPS``). It is answered by
-``{"ready": true}`` and each order by ``{"report": …}``, or by ``{"usage": …}`` where it cannot be carried out. What anything prints goes to stderr.
-"""
+The first line that comes in is the setup: on which platform, with how many simulated devices, and
+where the ops are (``jaxcnn.ops:OPS``). It is answered by ``{"ready": true}`` and each order by
+``{"report": …}``, or by ``{"usage": …}`` where it cannot be carried out. What anything prints goes
+to stderr."""
 
 import ast
 import dataclasses
@@ -43,11 +45,14 @@ def serve(ops: Any, orders: TextIO | Iterator[str]) -> Iterator[dict[str, Any]]:
         except Exception as problem:
             said = "".join(traceback.format_exception(problem)).strip().splitlines()[-SHOWN:]
             name = order.get("op") or order.get("function", "")
-            yield {"report": wire.pack(broken(name, "\n".join(["the check itself raised", *said]), ""))}
+            yield {
+                "report": wire.pack(broken(name, "\n".join(["the check itself raised", *said]), ""))
+            }
 
 
 def _forget() -> None:
-    """Compiled programs of a case are of no use to the next, and hundreds of them fill the memory."""
+    """Compiled programs of a case are of no use to the next, and hundreds of them fill the
+    memory."""
     import jax
 
     jax.clear_caches()
@@ -63,7 +68,9 @@ def perform(order: dict[str, Any], ops: Any) -> Report:
     if order["do"] == "kinks":
         return proof.prove_kinks(op, seed=order["seed"])
     case = op.cases[order["case"]]
-    return proof.prove_case(op, case, seed=order["seed"], dtypes=tuple(order["dtypes"]), only=tuple(order["only"]))
+    return proof.prove_case(
+        op, case, seed=order["seed"], dtypes=tuple(order["dtypes"]), only=tuple(order["only"])
+    )
 
 
 def find(name: str) -> Any:
@@ -77,7 +84,9 @@ def find(name: str) -> Any:
         raise draws.UsageError(f"{name}: {module} cannot be imported: {problem}") from None
     for attribute in attributes.split("."):
         if not hasattr(found, attribute):
-            raise draws.UsageError(f"{name}: {getattr(found, '__name__', found)} has no {attribute!r}")
+            raise draws.UsageError(
+                f"{name}: {getattr(found, '__name__', found)} has no {attribute!r}"
+            )
         found = getattr(found, attribute)
     return found
 
@@ -88,12 +97,15 @@ def _function(order: dict[str, Any]) -> Report:
     f, reference = find(order["function"]), order["reference"] and find(order["reference"])
     args = draws.draw(draws.parse(order["shapes"]), seed=order["seed"], high=order["high"])
     settings = {name: ast.literal_eval(value) for name, value in order["settings"].items()}
-    report = check(f, *args, reference=reference, seed=order["seed"], dtypes=tuple(order["dtypes"]), **settings)
+    report = check(
+        f, *args, reference=reference, seed=order["seed"], dtypes=tuple(order["dtypes"]), **settings
+    )
     return dataclasses.replace(report, name=order["function"])
 
 
 def _own_streams() -> tuple[TextIO, TextIO]:
-    """stdin and stdout under numbers that nobody else knows; what others read is empty, what they print goes to stderr."""
+    """stdin and stdout under numbers that nobody else knows; what others read is empty, what they
+    print goes to stderr."""
     orders = os.fdopen(os.dup(0), encoding="utf-8")
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     nothing = os.open(os.devnull, os.O_RDONLY)
@@ -106,7 +118,9 @@ def _own_streams() -> tuple[TextIO, TextIO]:
 def _prepare(setup: dict[str, Any]) -> Any:
     """Set JAX up before anything touches a backend, then load the ops, where there are any."""
     if setup["platform"] == "cpu":  # much is compiled here and little is run
-        os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=0"
+        os.environ["XLA_FLAGS"] = (
+            f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=0"
+        )
     import jax
 
     if setup["platform"] != "default":

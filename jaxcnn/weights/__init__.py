@@ -13,4 +13,12 @@
 from jaxcnn.weights.pytorch import from_torch, load_torch, to_torch
 from jaxcnn.weights.store import WeightsError, load_safetensors, read_about, save_safetensors
 
-__all__ = ["WeightsError", "from_torch", "load_safetensors", "load_torch", "read_about", "save_safetensors", "to_torch"]
+__all__ = [
+    "WeightsError",
+    "from_torch",
+    "load_safetensors",
+    "load_torch",
+    "read_about",
+    "save_safetensors",
+    "to_torch",
+]

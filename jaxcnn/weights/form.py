@@ -6,7 +6,8 @@
     scale, shift      weight, bias
     mean, var         running_mean, running_var
 
-A flatten here gives (*space, c), there (c, *space): what has one entry for each flattened feature, up to the next dense layer, is put in that order.
+A flatten here gives (*space, c), there (c, *space): what has one entry for each flattened feature,
+up to the next dense layer, is put in that order.
 
 >>> import jax
 >>> from jaxcnn import layers
@@ -40,8 +41,8 @@ Shape = tuple[int, ...]
 class Entry(NamedTuple):
     """One array of a layer, in ``tree`` "params" or "state".
 
-    ``flat`` is the shape, before a flatten, of what its first axis counts, () where the order is the same; ``flip`` means that the taps are read backwards.
-    """
+    ``flat`` is the shape, before a flatten, of what its first axis counts, () where the order is
+    the same; ``flip`` means that the taps are read backwards."""
 
     layer: str
     tree: str
@@ -54,8 +55,11 @@ class Entry(NamedTuple):
         return dotted(self.tree, self.layer, self.parameter)
 
 
-def entries_of(model: Layer, params: Any, state: Any, input_shape: Sequence[int]) -> dict[str, dict[str, Entry]]:
-    """The layers that have arrays, in order, each with its entries by PyTorch's names. Raises WeightsError for layers that PyTorch has not."""
+def entries_of(
+    model: Layer, params: Any, state: Any, input_shape: Sequence[int]
+) -> dict[str, dict[str, Entry]]:
+    """The layers that have arrays, in order, each with its entries by PyTorch's names. Raises
+    WeightsError for layers that PyTorch has not."""
     dtype = next((leaf.dtype for leaf in jax.tree.leaves(params)), jnp.result_type(float))
     x = jax.ShapeDtypeStruct((1, *input_shape), dtype)
     residuals = jax.eval_shape(lambda p, s, v: model.forward(p, s, v)[1], params, state, x)
@@ -65,7 +69,10 @@ def entries_of(model: Layer, params: Any, state: Any, input_shape: Sequence[int]
     known = {entry.ours for entries in layers.values() for entry in entries.values()}
     unknown = sorted(names_of(params, state).keys() - known)
     if unknown:
-        raise WeightsError(f"`{unknown[0]}` is of a layer that has no counterpart in PyTorch; there are {', '.join(KNOWN)} and batch_norm, in serial and residual")  # fmt: skip
+        raise WeightsError(
+            f"`{unknown[0]}` is of a layer that has no counterpart in PyTorch; there are"
+            f" {', '.join(KNOWN)} and batch_norm, in serial and residual"
+        )
     return layers
 
 
@@ -104,14 +111,17 @@ def _positions(flat: Shape) -> np.ndarray:
 
 
 def _entries(layer: Layer, residuals: Any, name: str, flat: Shape) -> Generator[Entry, None, Shape]:
-    """The entries of a layer, in order; ``flat`` tells the order of its input's features, and what is returned that of its output's."""
+    """The entries of a layer, in order; ``flat`` tells the order of its input's features, and what
+    is returned that of its output's."""
     inside = [(sub, part, dotted(name, inner)) for inner, sub, part in layer.children(residuals)]
     if isinstance(layer, Residual):
         ends = set() if layer.shortcut else {flat}
         for branch in inside:
             ends.add((yield from _entries(*branch, flat)))
         if len(ends) > 1:
-            raise WeightsError(f"layer `{name}` adds flattened features to others, whose order differs in PyTorch")
+            raise WeightsError(
+                f"layer `{name}` adds flattened features to others, whose order differs in PyTorch"
+            )
         return ends.pop()
     for branch in inside:
         flat = yield from _entries(*branch, flat)
@@ -124,14 +134,25 @@ def _entries(layer: Layer, residuals: Any, name: str, flat: Shape) -> Generator[
     return flat
 
 
-def _chain_entries(layer: Chain, residuals: Any, name: str, flat: Shape) -> Generator[Entry, None, Shape]:
+def _chain_entries(
+    layer: Chain, residuals: Any, name: str, flat: Shape
+) -> Generator[Entry, None, Shape]:
     for link, (kept, *_) in zip(layer.links, residuals, strict=True):
         op = link.op.name
         if op == "group_norm" and flat:
-            raise WeightsError(f"layer `{name}` norms groups of flattened features, which are other groups in PyTorch")
+            raise WeightsError(
+                f"layer `{name}` norms groups of flattened features, which are other groups in"
+                " PyTorch"
+            )
         for parameter in [name for name in link.parameters if name in THEIRS and op in KNOWN]:
             is_output = op == "dense" and parameter == "bias"
-            yield Entry(name, "params", parameter, () if is_output else flat, bool(link.op.fixed.get("flip")))
+            yield Entry(
+                name,
+                "params",
+                parameter,
+                () if is_output else flat,
+                bool(link.op.fixed.get("flip")),
+            )
         if op == "flatten" and len(kept.value) > 1:
             *space, channels = kept.value
             flat = kept.value if channels > 1 and math.prod(space) > 1 else ()

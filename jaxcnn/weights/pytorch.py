@@ -1,8 +1,10 @@
 """The weights of the same network in PyTorch, from there and to there.
 
-Modules and layers are paired in the order in which they stand (a residual's body, then its shortcut), whatever their names, or as ``names`` says. Both convolve alike: a
-correlation. What PyTorch stores nowhere must be right in the model: settings, eps, and padding. ``padding=1`` in PyTorch is ``padding=1`` here, which for a 3×3 window is
-``SAME`` where the stride is 1, and is not where it is 2. A running variance is the unbiased one there, and is used alike.
+Modules and layers are paired in the order in which they stand (a residual's body, then its
+shortcut), whatever their names, or as ``names`` says. Both convolve alike: a correlation. What
+PyTorch stores nowhere must be right in the model: settings, eps, and padding. ``padding=1`` in
+PyTorch is ``padding=1`` here, which for a 3×3 window is ``SAME`` where the stride is 1, and is not
+where it is 2. A running variance is the unbiased one there, and is used alike.
 
 >>> import jax, numpy as np
 >>> from jaxcnn import layers
@@ -23,7 +25,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxcnn.layers import Layer
-from jaxcnn.weights.form import Shape, dotted, entries_of, from_torch_form, to_torch_form, torch_shape
+from jaxcnn.weights.form import (
+    Shape,
+    dotted,
+    entries_of,
+    from_torch_form,
+    to_torch_form,
+    torch_shape,
+)
 from jaxcnn.weights.store import WeightsError, names_of, read_tensors, rebuilt
 
 Modules = dict[str, dict[str, np.ndarray]]
@@ -31,54 +40,92 @@ Shapes = dict[str, dict[str, Shape]]
 
 
 def from_torch(
-    state_dict: Mapping[str, Any], model: Layer, params: Any, state: Any, input_shape: Sequence[int], *, names: Mapping[str, str] | None = None
-) -> tuple[Any, Any]:  # fmt: skip
-    """``(params, state)`` for ``model`` from the ``state_dict`` of the same network: tensors or arrays by name.
+    state_dict: Mapping[str, Any],
+    model: Layer,
+    params: Any,
+    state: Any,
+    input_shape: Sequence[int],
+    *,
+    names: Mapping[str, str] | None = None,
+) -> tuple[Any, Any]:
+    """``(params, state)`` for ``model`` from the ``state_dict`` of the same network: tensors or
+    arrays by name.
 
     Args:
         params, state: what ``model.init`` returned; the new ones have their dtypes and devices.
-        input_shape: without the batch, channels last, as for ``init``: it tells the shape before a flatten.
-        names: layers and the modules that are theirs, ``{"conv1": "features.0"}``; the others are paired in order.
+        input_shape: without the batch, channels last, as for ``init``: it tells the shape before a
+            flatten.
+        names: layers and the modules that are theirs, ``{"conv1": "features.0"}``; the others are
+            paired in order.
 
     Raises:
-        WeightsError: modules are left over or missing, a shape does not fit, or PyTorch has no such layer; before anything is converted.
+        WeightsError: modules are left over or missing, a shape does not fit, or PyTorch has no such
+            layer; before anything is converted.
     """
-    layers, modules, like = entries_of(model, params, state, input_shape), _modules(state_dict), names_of(params, state)
-    needs = {name: {t: torch_shape(like[e.ours].shape) for t, e in layer.items()} for name, layer in layers.items()}
+    layers, modules, like = (
+        entries_of(model, params, state, input_shape),
+        _modules(state_dict),
+        names_of(params, state),
+    )
+    needs = {
+        name: {t: torch_shape(like[e.ours].shape) for t, e in layer.items()}
+        for name, layer in layers.items()
+    }
     found = {}
     for layer, module in _pairs(needs, modules, names or {}):
         for theirs, entry in layers[layer].items():
             array = from_torch_form(modules[module][theirs], entry)
-            found[entry.ours] = array.astype(like[entry.ours].dtype)  # a copy: theirs may go on training
+            # a copy: theirs may go on training
+            found[entry.ours] = array.astype(like[entry.ours].dtype)
     return rebuilt(found, params, state)
 
 
 def load_torch(
-    path: str | Path, model: Layer, params: Any, state: Any, input_shape: Sequence[int], *, names: Mapping[str, str] | None = None
-) -> tuple[Any, Any]:  # fmt: skip
-    """:func:`from_torch` of a file that ``safetensors.torch.save_file(net.state_dict(), path)`` wrote.
+    path: str | Path,
+    model: Layer,
+    params: Any,
+    state: Any,
+    input_shape: Sequence[int],
+    *,
+    names: Mapping[str, str] | None = None,
+) -> tuple[Any, Any]:
+    """:func:`from_torch` of a file that ``safetensors.torch.save_file(net.state_dict(), path)``
+    wrote.
 
-    Such a file does not keep the order of its modules. It is known where they are numbered (``nn.Sequential``) or where the file was written with
-    ``metadata={"order": " ".join(net.state_dict())}``; ``names`` must tell the rest. Raises WeightsError.
-    """
+    Such a file does not keep the order of its modules. It is known where they are numbered
+    (``nn.Sequential``) or where the file was written with
+    ``metadata={"order": " ".join(net.state_dict())}``; ``names`` must tell the rest. Raises
+    WeightsError."""
     tensors, about = read_tensors(path)
     order = about.get("order", "").split()
     try:
         if sorted(order) != sorted(tensors):
             order = _numbered(tensors, set((names or {}).values()))
-        return from_torch({name: tensors[name] for name in order}, model, params, state, input_shape, names=names)
+        return from_torch(
+            {name: tensors[name] for name in order}, model, params, state, input_shape, names=names
+        )
     except WeightsError as error:
         raise WeightsError(f"{path}: {error}") from error
 
 
 def to_torch(
-    model: Layer, params: Any, state: Any, input_shape: Sequence[int], *, names: Mapping[str, str] | None = None
+    model: Layer,
+    params: Any,
+    state: Any,
+    input_shape: Sequence[int],
+    *,
+    names: Mapping[str, str] | None = None,
 ) -> dict[str, np.ndarray]:
-    """The inverse of :func:`from_torch`: a ``state_dict`` of arrays, under our layers' names ("conv1.weight") or those that ``names`` gives them.
+    """The inverse of :func:`from_torch`: a ``state_dict`` of arrays, under our layers' names
+    ("conv1.weight") or those that ``names`` gives them.
 
-    ``net.load_state_dict({name: torch.from_numpy(array) for name, array in found.items()})`` takes it. Raises WeightsError for layers that PyTorch has not.
-    """
-    layers, arrays, names = entries_of(model, params, state, input_shape), names_of(params, state), names or {}
+    ``net.load_state_dict({name: torch.from_numpy(array) for name, array in found.items()})`` takes
+    it. Raises WeightsError for layers that PyTorch has not."""
+    layers, arrays, names = (
+        entries_of(model, params, state, input_shape),
+        names_of(params, state),
+        names or {},
+    )
     _check_names(layers, names)
     found = {}
     for layer, entries in layers.items():
@@ -86,7 +133,8 @@ def to_torch(
             name = dotted(names.get(layer, layer), theirs)
             if name in found:
                 raise WeightsError(
-                    f"`names` gives two layers the module `{names.get(layer, layer)}`; give each its own"
+                    f"`names` gives two layers the module `{names.get(layer, layer)}`; give each"
+                    " its own"
                 )
             found[name] = np.array(to_torch_form(np.asarray(arrays[entry.ours]), entry), order="C")
     return found
@@ -95,7 +143,10 @@ def to_torch(
 def _modules(state_dict: Any) -> Modules:
     """The arrays of each module, in order."""
     if not isinstance(state_dict, Mapping):
-        raise WeightsError(f"`state_dict` must map names to arrays, as net.state_dict() does; got {type(state_dict).__name__}")  # fmt: skip
+        raise WeightsError(
+            "`state_dict` must map names to arrays, as net.state_dict() does; got"
+            f" {type(state_dict).__name__}"
+        )
     modules: Modules = {}
     for name, value in state_dict.items():
         module, _, theirs = name.rpartition(".")
@@ -109,7 +160,10 @@ def _array(name: str, value: Any) -> np.ndarray:
         value = value.detach().cpu()
         value = (value.float() if "bfloat16" in str(value.dtype) else value).numpy()
     if not hasattr(value, "__array__") or not jnp.issubdtype(np.asarray(value).dtype, jnp.floating):
-        raise WeightsError(f"`state_dict` must map names to floating-point arrays, as net.state_dict() does; `{name}` is {getattr(value, 'dtype', type(value).__name__)}")  # fmt: skip
+        raise WeightsError(
+            "`state_dict` must map names to floating-point arrays, as net.state_dict() does;"
+            f" `{name}` is {getattr(value, 'dtype', type(value).__name__)}"
+        )
     return np.asarray(value)
 
 
@@ -118,22 +172,45 @@ def _pairs(needs: Shapes, modules: Modules, names: Mapping[str, str]) -> list[tu
     _check_names(needs, names)
     for layer, module in names.items():
         if module not in modules:
-            raise WeightsError(f"`names` gives layer `{layer}` the module `{module}`, which is not there; there are {', '.join(modules)}")  # fmt: skip
-    has = {module: {name: array.shape for name, array in arrays.items()} for module, arrays in modules.items()}
-    rest = [layer for layer in needs if layer not in names], [m for m in modules if m not in names.values()]
+            raise WeightsError(
+                f"`names` gives layer `{layer}` the module `{module}`, which is not there; there"
+                f" are {', '.join(modules)}"
+            )
+    has = {
+        module: {name: array.shape for name, array in arrays.items()}
+        for module, arrays in modules.items()
+    }
+    rest = (
+        [layer for layer in needs if layer not in names],
+        [m for m in modules if m not in names.values()],
+    )
     pairs = [*names.items(), *itertools.zip_longest(*rest)]
     for layer, module in pairs:
         if layer is None or module is None or needs[layer] != has[module]:
-            there = "PyTorch has no module left" if module is None else f"PyTorch's module `{module}` has {_told(has[module])}"  # fmt: skip
-            here = "the model has no layer left" if layer is None else f"layer `{layer}` needs {_told(needs[layer])}"
-            raise WeightsError(f"{there}, but {here} ({len(has)} modules, {len(needs)} layers, paired in order); names={{'layer': 'module'}} pairs them otherwise")  # fmt: skip
+            there = (
+                "PyTorch has no module left"
+                if module is None
+                else f"PyTorch's module `{module}` has {_told(has[module])}"
+            )
+            here = (
+                "the model has no layer left"
+                if layer is None
+                else f"layer `{layer}` needs {_told(needs[layer])}"
+            )
+            raise WeightsError(
+                f"{there}, but {here} ({len(has)} modules, {len(needs)} layers, paired in order);"
+                " names={'layer': 'module'} pairs them otherwise"
+            )
     return pairs
 
 
 def _check_names(layers: Mapping[str, Any], names: Mapping[str, str]) -> None:
     for layer in names:
         if layer not in layers:
-            raise WeightsError(f"`names` has `{layer}`, which is no layer with weights; there are {', '.join(layers)}")
+            raise WeightsError(
+                f"`names` has `{layer}`, which is no layer with weights; there are"
+                f" {', '.join(layers)}"
+            )
 
 
 def _told(shapes: dict[str, Shape]) -> str:
@@ -141,7 +218,8 @@ def _told(shapes: dict[str, Shape]) -> str:
 
 
 def _numbered(tensors: Mapping[str, Any], named: set[str]) -> list[str]:
-    """The names in the order of the numbers in them, but for modules that are ``named``. Raises WeightsError where words would have to be put in order."""
+    """The names in the order of the numbers in them, but for modules that are ``named``. Raises
+    WeightsError where words would have to be put in order."""
     siblings: dict[str, set[str]] = {}
     for module in {name.rpartition(".")[0] for name in tensors} - named:
         parts = module.split(".")
@@ -149,5 +227,12 @@ def _numbered(tensors: Mapping[str, Any], named: set[str]) -> list[str]:
             siblings.setdefault(".".join(parts[:depth]), set()).add(part)
     for parts in siblings.values():
         if len(parts) > 1 and not all(part.isdecimal() for part in parts):
-            raise WeightsError(f"the file does not keep the order of the modules {', '.join(sorted(parts))}; give names={{'layer': 'module'}}, or write it with metadata={{'order': ' '.join(net.state_dict())}}")  # fmt: skip
-    return sorted(tensors, key=lambda name: [int(part) if part.isdecimal() else 0 for part in name.split(".")[:-1]])
+            raise WeightsError(
+                f"the file does not keep the order of the modules {', '.join(sorted(parts))}; give"
+                " names={'layer': 'module'}, or write it with metadata={'order': '"
+                " '.join(net.state_dict())}"
+            )
+    return sorted(
+        tensors,
+        key=lambda name: [int(part) if part.isdecimal() else 0 for part in name.split(".")[:-1]],
+    )

@@ -4,8 +4,10 @@
     header      JSON: {"__metadata__": {text: text}, name: {"dtype": "F32", "shape": [2, 3], "data_offsets": [begin, end]}, …}
     numbers     of one array after the other, last axis fastest, without gaps
 
-Files of ours have two checksums (SHA-256) among the metadata, so that a bit that has flipped is noticed, wherever it is: :data:`NUMBERS`, of all numbers in the order of
-their arrays' names, and :data:`HEADER`, of everything else, the other checksum included. Where one is there, both must be, and be right. Files of other programs have none.
+Files of ours have two checksums (SHA-256) among the metadata, so that a bit that has flipped is
+noticed, wherever it is: :data:`NUMBERS`, of all numbers in the order of their arrays' names, and
+:data:`HEADER`, of everything else, the other checksum included. Where one is there, both must be,
+and be right. Files of other programs have none.
 
 >>> import io
 >>> content = pack({"b": np.arange(2, dtype=np.int32), "a": np.ones(1)}, {"note": "small"})
@@ -59,30 +61,46 @@ class Header(NamedTuple):
 
 def pack(arrays: Mapping[str, Any], about: Mapping[str, str]) -> bytes:
     """A whole file. ``arrays`` have dtypes of :data:`DTYPES`."""
-    kinds, found = {name: kind for kind, name in DTYPES.items()}, {n: np.asarray(a) for n, a in arrays.items()}
-    parts = {name: np.ascontiguousarray(array).reshape(-1).view(np.uint8) for name, array in found.items()}
+    kinds, found = (
+        {name: kind for kind, name in DTYPES.items()},
+        {n: np.asarray(a) for n, a in arrays.items()},
+    )
+    parts = {
+        name: np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+        for name, array in found.items()
+    }
     entries, at = {}, 0
-    order = sorted(found, key=lambda name: (-found[name].itemsize, name))  # so that each array lies as its dtype wants
+    # so that each array lies as its dtype wants
+    order = sorted(found, key=lambda name: (-found[name].itemsize, name))
     for name in order:
-        entries[name] = Entry(kinds[str(found[name].dtype)], found[name].shape, at, at := at + parts[name].size)
+        entries[name] = Entry(
+            kinds[str(found[name].dtype)], found[name].shape, at, at := at + parts[name].size
+        )
     numbers = hashlib.sha256()
     for name in sorted(parts):
         numbers.update(parts[name].data)
     told = {**about, NUMBERS: numbers.hexdigest()}
     header: dict[str, Any] = {ABOUT: {**told, HEADER: _checksum(entries, told)}}
     for name, entry in entries.items():
-        header[name] = {"dtype": entry.dtype, "shape": entry.shape, "data_offsets": (entry.begin, entry.end)}
+        header[name] = {
+            "dtype": entry.dtype,
+            "shape": entry.shape,
+            "data_offsets": (entry.begin, entry.end),
+        }
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
     return b"".join([len(text).to_bytes(8, "little"), text, *(parts[name].data for name in order)])
 
 
 def read_header(file: BufferedIOBase, size: int) -> Header:
-    """The header of a file of that ``size``. ValueError where it does not describe all of the file, or is not what was written."""
+    """The header of a file of that ``size``. ValueError where it does not describe all of the file,
+    or is not what was written."""
     head = file.read(8)
     length = int.from_bytes(head, "little")
     if len(head) < 8 or not 2 <= length <= min(MOST, size - 8):
-        raise ValueError(f"its header would have {length:,} of {size:,} bytes, at most {MOST:,} of them")
+        raise ValueError(
+            f"its header would have {length:,} of {size:,} bytes, at most {MOST:,} of them"
+        )
     text = file.read(length).decode()
     if not text.startswith("{"):
         raise ValueError("its header is no JSON object")
@@ -94,7 +112,9 @@ def read_header(file: BufferedIOBase, size: int) -> Header:
     at = 0
     for name, entry in sorted(entries.items(), key=lambda item: item[1][2:]):
         if entry.begin != at:
-            raise ValueError(f"`{name}` begins at {entry.begin}, not where the one before it ends, {at}")
+            raise ValueError(
+                f"`{name}` begins at {entry.begin}, not where the one before it ends, {at}"
+            )
         at = entry.end
     if start + at != size:
         raise ValueError(f"its header describes {start + at} bytes, it has {size}")
@@ -127,7 +147,10 @@ def read_arrays(file: BufferedIOBase, header: Header) -> dict[str, np.ndarray]:
 
 
 def _checksum(entries: Mapping[str, Entry], told: Mapping[str, str]) -> str:
-    what = sorted((name, entry.dtype, list(entry.shape)) for name, entry in entries.items()), sorted(told.items())
+    what = (
+        sorted((name, entry.dtype, list(entry.shape)) for name, entry in entries.items()),
+        sorted(told.items()),
+    )
     return hashlib.sha256(json.dumps(what).encode()).hexdigest()
 
 
@@ -138,11 +161,19 @@ def _entry(name: str, value: Any) -> Entry:
     dtype, shape, offsets = value["dtype"], value["shape"], value["data_offsets"]
     if not (isinstance(dtype, str) and _counts(shape) and _counts(offsets) and len(offsets) == 2):
         raise ValueError(f"`{name}` {wanted}")
-    size = math.prod(shape) * jnp.dtype(DTYPES[dtype]).itemsize if dtype in DTYPES else offsets[1] - offsets[0]
+    size = (
+        math.prod(shape) * jnp.dtype(DTYPES[dtype]).itemsize
+        if dtype in DTYPES
+        else offsets[1] - offsets[0]
+    )
     if offsets[1] - offsets[0] != size or size < 0:
-        raise ValueError(f"`{name}` is {dtype} {shape}, which is not {offsets[1] - offsets[0]} bytes")
+        raise ValueError(
+            f"`{name}` is {dtype} {shape}, which is not {offsets[1] - offsets[0]} bytes"
+        )
     return Entry(dtype, tuple(shape), *offsets)
 
 
 def _counts(value: Any) -> bool:
-    return isinstance(value, list) and all(type(number) is int and 0 <= number < 2**63 for number in value)
+    return isinstance(value, list) and all(
+        type(number) is int and 0 <= number < 2**63 for number in value
+    )

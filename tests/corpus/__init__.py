@@ -1,4 +1,5 @@
-"""Gradient rules as people write them: what a checker must reject (``WRONG``) and must accept (``RIGHT``)."""
+"""Gradient rules as people write them: what a checker must reject (``WRONG``) and must accept
+(``RIGHT``)."""
 
 import importlib
 import pkgutil
@@ -7,8 +8,14 @@ from corpus.rule import Rule
 
 
 def _collect(kind: str) -> list[Rule]:
-    modules = sorted(m.name for m in pkgutil.iter_modules(__path__) if m.name.startswith(f"{kind}_"))
-    return [rule for name in modules for rule in getattr(importlib.import_module(f"corpus.{name}"), kind.upper())]
+    modules = sorted(
+        m.name for m in pkgutil.iter_modules(__path__) if m.name.startswith(f"{kind}_")
+    )
+    return [
+        rule
+        for name in modules
+        for rule in getattr(importlib.import_module(f"corpus.{name}"), kind.upper())
+    ]
 
 
 WRONG: list[Rule] = _collect("wrong")

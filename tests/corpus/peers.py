@@ -1,12 +1,14 @@
-"""The corpus put to the gradient checkers there are: ``python tests/corpus/peers.py [--json FILE] [--only TEXT]``.
+"""The corpus put to the gradient checkers there are:
+``python tests/corpus/peers.py [--json FILE] [--only TEXT]``.
 
-Every peer differentiates the floating leaves of the arguments and sees the floating leaves of the output; the rest is
-closed over. An exception of any kind counts as a rejection. Tolerances and steps are each peer's defaults.
+Every peer differentiates the floating leaves of the arguments and sees the floating leaves of the
+output; the rest is closed over. An exception of any kind counts as a rejection. Tolerances and
+steps are each peer's defaults.
 
-- ``check_grads``, ``chex``: reverse mode only. Their default modes include forward mode, which every ``custom_vjp``
-  refuses with a TypeError, so that by default they reject every rule, right or wrong.
-- ``gradcheck``: of torch, around a Function whose forward calls the (jitted) JAX function and whose backward calls
-  ``jax.vjp``. It asks for float64, so it is not run in float32. Above 2 000 elements it runs in its fast mode.
+- ``check_grads``, ``chex``: reverse mode only. Their default modes include forward mode, which
+  every ``custom_vjp`` refuses with a TypeError, so that by default they reject every rule, right or wrong.
+- ``gradcheck``: of torch, around a Function whose forward calls the (jitted) JAX function and whose
+  backward calls ``jax.vjp``. It asks for float64, so it is not run in float32. Above 2 000 elements it runs in its fast mode.
 """
 
 import argparse
@@ -49,15 +51,19 @@ def widened(args: Any) -> Any:
 
 
 def flat(f: Callable[..., Any], args: tuple[Any, ...]) -> tuple[Callable[..., Any], list[Any]]:
-    """``f`` from its floating leaves to a tuple of its floating outputs (a bare array if there is one), and the leaves."""
+    """``f`` from its floating leaves to a tuple of its floating outputs (a bare array if there is
+    one), and the leaves."""
     leaves, tree = jax.tree.flatten(args)
     places = [i for i, leaf in enumerate(leaves) if differentiable(leaf)]
 
     def call(*floating: Any) -> Any:
         everything = list(leaves)
         for i, leaf in zip(places, floating, strict=True):
-            everything[i] = jnp.asarray(leaf)  # finite differences hand over NumPy arrays, which have no .at
-        outputs = tuple(y for y in jax.tree.leaves(f(*tree.unflatten(everything))) if differentiable(y))
+            # finite differences hand over NumPy arrays, which have no .at
+            everything[i] = jnp.asarray(leaf)
+        outputs = tuple(
+            y for y in jax.tree.leaves(f(*tree.unflatten(everything))) if differentiable(y)
+        )
         return outputs[0] if len(outputs) == 1 else outputs
 
     return call, [leaves[i] for i in places]
@@ -103,7 +109,9 @@ def by_gradcheck(rule: Rule, args: tuple[Any, ...]) -> None:
             # torch conjugates where JAX does not.
             y, pull = jax.vjp(f, *(jnp.asarray(x.detach().numpy()) for x in ctx.saved_tensors))
             given = tuple(jnp.conj(jnp.asarray(c.resolve_conj().numpy())) for c in cotangents)
-            return tuple(to_torch(jnp.conj(g)) for g in pull(given if isinstance(y, tuple) else given[0]))
+            return tuple(
+                to_torch(jnp.conj(g)) for g in pull(given if isinstance(y, tuple) else given[0])
+            )
 
     tensors = [to_torch(leaf).requires_grad_() for leaf in leaves]
     many = sum(t.numel() for t in tensors) > 2000
@@ -149,18 +157,30 @@ def verdict(checker: Callable[..., None], rule: Rule, wide: bool) -> str:
 
 
 def survey(peers: list[Any], rules: list[tuple[bool, Rule]]) -> list[dict[str, Any]]:
-    """One row a peer: how many of the wrong were rejected, how many of the right accepted, and its mistakes."""
+    """One row a peer: how many of the wrong were rejected, how many of the right accepted, and its
+    mistakes."""
     rows = []
     for name, checker, wide, told in peers:
         label = f"{name} ({'float64' if wide else 'float32'})"
-        row = {"peer": label, "reference": told, "wrong": 0, "rejected": 0, "right": 0, "accepted": 0, "mistakes": {}}
+        row = {
+            "peer": label,
+            "reference": told,
+            "wrong": 0,
+            "rejected": 0,
+            "right": 0,
+            "accepted": 0,
+            "mistakes": {},
+        }
         start = time.perf_counter()
         for number, (right, rule) in enumerate(rules):
             if rule.needs == "reference" and not told:
                 continue
             if sys.stderr.isatty() or number % 50 == 0:
                 print(
-                    f"\r{label}: {number + 1} of {len(rules)} {rule.name[:60]:<60}", end="", file=sys.stderr, flush=True
+                    f"\r{label}: {number + 1} of {len(rules)} {rule.name[:60]:<60}",
+                    end="",
+                    file=sys.stderr,
+                    flush=True,
                 )
             try:
                 why = verdict(checker, rule, wide)
@@ -179,18 +199,25 @@ def survey(peers: list[Any], rules: list[tuple[bool, Rule]]) -> list[dict[str, A
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    lines = ["| checker | wrong rules rejected | right rules accepted | seconds |", "| --- | ---: | ---: | ---: |"]
+    lines = [
+        "| checker | wrong rules rejected | right rules accepted | seconds |",
+        "| --- | ---: | ---: | ---: |",
+    ]
     for row in rows:
         if "note" in row:
             lines.append(f"| {row['peer']} | skipped: {row['note']} | | |")
         else:
             counts = f"{row['rejected']} of {row['wrong']} | {row['accepted']} of {row['right']}"
             lines.append(f"| {row['peer']} | {counts} | {row['seconds']:.0f} |")
-    needing = sum(rule.needs == "reference" for rule in WRONG), sum(rule.needs == "reference" for rule in RIGHT)
+    needing = (
+        sum(rule.needs == "reference" for rule in WRONG),
+        sum(rule.needs == "reference" for rule in RIGHT),
+    )
     lines.append(
-        f"\n{needing[0]} wrong and {needing[1]} right rules can only be judged against their reference; "
-        "they count only for a checker that is told it. check_grads and chex run in reverse mode only: "
-        "with their default modes both reject every custom_vjp, right or wrong."
+        f"\n{needing[0]} wrong and {needing[1]} right rules can only be judged against their"
+        " reference; they count only for a checker that is told it. check_grads and chex run in"
+        " reverse mode only: with their default modes both reject every custom_vjp, right or"
+        " wrong."
     )
     return "\n".join(lines)
 
@@ -202,7 +229,10 @@ def main() -> None:
     parser.add_argument("--peer", default="", help="only checkers whose name contains this")
     given = parser.parse_args()
     rules = [
-        (right, rule) for right, group in ((False, WRONG), (True, RIGHT)) for rule in group if given.only in rule.name
+        (right, rule)
+        for right, group in ((False, WRONG), (True, RIGHT))
+        for rule in group
+        if given.only in rule.name
     ]
     rows = survey([peer for peer in PEERS if given.peer in peer[0]], rules)
     print(table(rows))

@@ -97,7 +97,8 @@ def length(x):
 
 
 def length_backward(residuals, dy):
-    # The length is taken again, of numbers that are nowhere 0: its own derivative would be nan in a row of zeros
+    # The length is taken again, of numbers that are nowhere 0: its own derivative would be nan in a
+    # row of zeros
     x, y = residuals
     safe = jnp.where((y > 0)[..., None], x, 1)
     return (jnp.where((y > 0)[..., None], x * (dy / length(safe))[..., None], 0),)
@@ -182,7 +183,9 @@ NEAR = array(1e-6, -1e-6, 2e-6, 0.0, 0.5, -0.0, -3e-7, -2.0)
 EXTREME = array(-100.0, -20.0, -1e-4, 0.0, 1e-4, 3.0, 20.0, 100.0)
 TIED = array([1.0, 3.0, 3.0], [2.0, 2.0, 2.0], [4.0, -1.0, 4.0])
 MANY = uniform(0, 100_000, low=0.5, high=1.5)
-MIXED = jnp.asarray(np.random.default_rng(1).standard_normal(12) * 10.0 ** np.arange(-18, 18, 3), jnp.float32)
+MIXED = jnp.asarray(
+    np.random.default_rng(1).standard_normal(12) * 10.0 ** np.arange(-18, 18, 3), jnp.float32
+)
 SQUARE = rule(lambda x: (x * x, x), lambda x, dy: (2 * x * dy,))
 
 RIGHT = [

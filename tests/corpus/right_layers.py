@@ -11,7 +11,13 @@ NHWC = ("NHWC", "HWIO", "NHWC")
 
 def conv(x, w, *, strides=(1, 1), padding="SAME", dilation=(1, 1), groups=1):
     return lax.conv_general_dilated(
-        x, w, strides, padding, rhs_dilation=dilation, dimension_numbers=NHWC, feature_group_count=groups
+        x,
+        w,
+        strides,
+        padding,
+        rhs_dilation=dilation,
+        dimension_numbers=NHWC,
+        feature_group_count=groups,
     )
 
 
@@ -31,12 +37,15 @@ def conv_rule(**how):
 
 
 def valid_backward(residuals, dy):
-    # Written out: dx the full correlation with the flipped kernel, dw the correlation with x, batch for channel.
+    # Written out: dx the full correlation with the flipped kernel, dw the correlation with x, batch
+    # for channel.
     x, w = residuals
     h, v = w.shape[0] - 1, w.shape[1] - 1
     flipped = w[::-1, ::-1].swapaxes(2, 3)
     dx = lax.conv_general_dilated(dy, flipped, (1, 1), [(h, h), (v, v)], dimension_numbers=NHWC)
-    dw = lax.conv_general_dilated(x, dy, (1, 1), "VALID", dimension_numbers=("CHWN", "IHWO", "HWNC"))
+    dw = lax.conv_general_dilated(
+        x, dy, (1, 1), "VALID", dimension_numbers=("CHWN", "IHWO", "HWNC")
+    )
     return dx, dw
 
 
@@ -49,7 +58,11 @@ def edges(x):
 
 
 def edges_backward(_, dy):
-    return (lax.conv_general_dilated(dy[None, None], EDGES[::-1, ::-1][None, None], (1, 1), "SAME")[0, 0],)
+    return (
+        lax.conv_general_dilated(dy[None, None], EDGES[::-1, ::-1][None, None], (1, 1), "SAME")[
+            0, 0
+        ],
+    )
 
 
 def edges_reference(x):
@@ -73,7 +86,9 @@ def normalise_rule(axes):
 
     def backward(residuals, dy):
         hat, inv = residuals
-        return (inv * (dy - dy.mean(axes, keepdims=True) - hat * (dy * hat).mean(axes, keepdims=True)),)
+        return (
+            inv * (dy - dy.mean(axes, keepdims=True) - hat * (dy * hat).mean(axes, keepdims=True)),
+        )
 
     return rule(forward, backward), lambda x: normalise(x, axes)
 

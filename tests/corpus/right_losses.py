@@ -32,7 +32,9 @@ def entropy_soft(logits, targets):
 def entropy_soft_backward(residuals, dy):
     logits, targets = residuals
     p = jax.nn.softmax(logits)
-    return (p * targets.sum(-1, keepdims=True) - targets) * dy[:, None], -log_softmax(logits) * dy[:, None]
+    return (p * targets.sum(-1, keepdims=True) - targets) * dy[:, None], -log_softmax(logits) * dy[
+        :, None
+    ]
 
 
 def ignoring(logits, labels):
@@ -90,7 +92,9 @@ def divergence(p, q):
 
 def divergence_backward(residuals, dy):
     p, q = residuals
-    return dy * jnp.where(p > 0, jnp.log(jnp.where(p > 0, p, 1)) - jnp.log(q) + 1, 0), -dy * jnp.where(p > 0, p / q, 0)
+    return dy * jnp.where(
+        p > 0, jnp.log(jnp.where(p > 0, p, 1)) - jnp.log(q) + 1, 0
+    ), -dy * jnp.where(p > 0, p / q, 0)
 
 
 def gaussian(mu, logvar):
@@ -124,7 +128,9 @@ def contrast_backward(residuals, dy):
     a, b = residuals
     logits = a @ b.T / 0.1
     n = a.shape[0]
-    g = (jax.nn.softmax(logits) + jax.nn.softmax(logits, 0) - 2 * jnp.eye(n, dtype=a.dtype)) * (dy / (2 * n * 0.1))
+    g = (jax.nn.softmax(logits) + jax.nn.softmax(logits, 0) - 2 * jnp.eye(n, dtype=a.dtype)) * (
+        dy / (2 * n * 0.1)
+    )
     return g @ b, g.T @ a
 
 

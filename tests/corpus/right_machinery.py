@@ -1,4 +1,5 @@
-"""Right rules that use much of JAX inside: nested rules, jit, vmap, cond, callbacks, checkpoint, other precisions."""
+"""Right rules that use much of JAX inside: nested rules, jit, vmap, cond, callbacks, checkpoint,
+other precisions."""
 
 import functools
 
@@ -69,7 +70,10 @@ def callback(method):
 def indexed(x):
     """The index looks like a constant, but under a trace it is a tracer."""
     index = jnp.asarray([0, 2, 4], jnp.int32)
-    return rule(lambda x: (x[index] ** 2, x), lambda x, dy: (jnp.zeros_like(x).at[index].set(2 * x[index] * dy),))(x)
+    return rule(
+        lambda x: (x[index] ** 2, x),
+        lambda x, dy: (jnp.zeros_like(x).at[index].set(2 * x[index] * dy),),
+    )(x)
 
 
 def host_reverse(dy):
@@ -77,7 +81,11 @@ def host_reverse(dy):
 
 
 def host_reverse_backward(_, dy):
-    return (jax.pure_callback(host_reverse, jax.ShapeDtypeStruct(dy.shape, dy.dtype), dy, vmap_method="broadcast_all"),)
+    return (
+        jax.pure_callback(
+            host_reverse, jax.ShapeDtypeStruct(dy.shape, dy.dtype), dy, vmap_method="broadcast_all"
+        ),
+    )
 
 
 # --- other precisions
@@ -180,7 +188,10 @@ def scanned_reference(x):
 def gathered(x):
     """A rule on one half, whose captured index is a concrete array."""
     index = np.asarray([0, 2, 4])
-    f = rule(lambda x: (x[index] ** 2, x), lambda x, dy: (jnp.zeros_like(x).at[index].set(2 * x[index] * dy),))
+    f = rule(
+        lambda x: (x[index] ** 2, x),
+        lambda x, dy: (jnp.zeros_like(x).at[index].set(2 * x[index] * dy),),
+    )
     return f(x)
 
 

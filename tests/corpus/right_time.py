@@ -92,7 +92,9 @@ def rnn_backward(residuals, dy):
 
 def leaky_single(x):
     """Its carry is float32 whatever x is: a scan refuses another."""
-    return lax.scan(lambda h, x: ((h * 0.5 + x).astype(jnp.float32), h), jnp.zeros(x.shape[1], jnp.float32), x)[1]
+    return lax.scan(
+        lambda h, x: ((h * 0.5 + x).astype(jnp.float32), h), jnp.zeros(x.shape[1], jnp.float32), x
+    )[1]
 
 
 def leaky_single_backward(_, dy):
@@ -233,7 +235,10 @@ def euler(x, theta):
 
 
 def euler_forward(x, theta):
-    return lax.scan(lambda x, _: (x + 0.1 * theta * jnp.sin(x), x), x, None, length=10)[0], (x, theta)
+    return lax.scan(lambda x, _: (x + 0.1 * theta * jnp.sin(x), x), x, None, length=10)[0], (
+        x,
+        theta,
+    )
 
 
 def euler_backward(residuals, dy):

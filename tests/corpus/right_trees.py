@@ -1,4 +1,5 @@
-"""Right rules with uncommon inputs and outputs: trees, integers, keys, masks, statics, empty arrays, complex numbers."""
+"""Right rules with uncommon inputs and outputs: trees, integers, keys, masks, statics, empty
+arrays, complex numbers."""
 
 import functools
 from typing import NamedTuple
@@ -47,7 +48,9 @@ def mlp_forward(params, x):
 def mlp_backward(residuals, dy):
     params, x, h = residuals
     da = (1 - h * h) * (dy @ params["out"][0].T)
-    return {"in": {"w": x.T @ da, "b": da.sum(0)}, "out": (h.T @ dy, dy.sum(0))}, da @ params["in"]["w"].T
+    return {"in": {"w": x.T @ da, "b": da.sum(0)}, "out": (h.T @ dy, dy.sum(0))}, da @ params["in"][
+        "w"
+    ].T
 
 
 def summary(x):
@@ -118,7 +121,9 @@ def activate_forward(x, kind, slope):
 
 
 def activate_backward(kind, slope, x, dy):
-    return (dy * (slope * (1 - jnp.tanh(x) ** 2) if kind == "tanh" else jnp.where(x > 0, 1, slope)),)
+    return (
+        dy * (slope * (1 - jnp.tanh(x) ** 2) if kind == "tanh" else jnp.where(x > 0, 1, slope)),
+    )
 
 
 activate.defvjp(activate_forward, activate_backward)

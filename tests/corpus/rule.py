@@ -1,4 +1,5 @@
-"""What the corpus is made of: a gradient rule, arguments that show what it does, and what is right."""
+"""What the corpus is made of: a gradient rule, arguments that show what it does, and what is
+right."""
 
 import dataclasses
 from collections.abc import Callable
@@ -23,7 +24,8 @@ class Rule:
         f, args: the function and where it is checked.
         reference: the same function in plain JAX, or one whose ``jax.vjp`` is what is wanted.
         check: for a wrong rule, the checks any of which may be the first to fail.
-        cause: for a wrong rule, what a guess at the cause must contain (empty if the numbers do not show it).
+        cause: for a wrong rule, what a guess at the cause must contain (empty if the numbers do not
+            show it).
         needs: ``"reference"`` if the rule can only be judged against its reference.
         note: what is particular about it.
         single: cannot run in float64.
@@ -43,7 +45,8 @@ class Rule:
 def rule(
     forward: Callable[..., Any], backward: Callable[..., Any], nondiff_argnums: tuple[int, ...] = ()
 ) -> Callable[..., Any]:
-    """The ``jax.custom_vjp`` of ``forward(*args) -> (y, residuals)`` and ``backward(residuals, dy)``."""
+    """The ``jax.custom_vjp`` of ``forward(*args) -> (y, residuals)`` and
+    ``backward(residuals, dy)``."""
 
     def f(*args: Any) -> Any:
         return forward(*args)[0]

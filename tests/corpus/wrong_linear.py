@@ -15,7 +15,9 @@ def dense_forward(x, w, b):
     return dense(x, w, b), (x, w)
 
 
-def dense_rule(dx=lambda x, w, dy: dy @ w.T, dw=lambda x, w, dy: x.T @ dy, db=lambda x, w, dy: dy.sum(0)):
+def dense_rule(
+    dx=lambda x, w, dy: dy @ w.T, dw=lambda x, w, dy: x.T @ dy, db=lambda x, w, dy: dy.sum(0)
+):
     """A dense layer with some of its three gradients replaced."""
 
     def backward(residuals, dy):
@@ -47,7 +49,9 @@ def spread(x, w, dy, stride=1):
 
 def gather_taps(x, dy, count, stride=1):
     """The true gradient in w."""
-    return jnp.stack([x[k : k + stride * (dy.shape[0] - 1) + 1 : stride] @ dy for k in range(count)])
+    return jnp.stack(
+        [x[k : k + stride * (dy.shape[0] - 1) + 1 : stride] @ dy for k in range(count)]
+    )
 
 
 def conv_forward(x, w):
@@ -93,7 +97,9 @@ def pad_left(x):
 
 
 def image_conv(x, w):
-    return lax.conv_general_dilated(x, w, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+    return lax.conv_general_dilated(
+        x, w, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
+    )
 
 
 def image_conv_backward(residuals, dy):

@@ -1,4 +1,5 @@
-"""Wrong rules whose mistake lies in how they meet JAX: captures, structure, dtypes, values, linearity."""
+"""Wrong rules whose mistake lies in how they meet JAX: captures, structure, dtypes, values,
+linearity."""
 
 import jax
 import jax.numpy as jnp
@@ -15,17 +16,23 @@ def scaled(x, scale):
 
 
 def scaled_forward_only(x, scale):
-    return rule(lambda x: (jnp.sin(x) * scale, (x, jnp.ones_like(x))), lambda r, dy: (jnp.cos(r[0]) * dy,))(x)
+    return rule(
+        lambda x: (jnp.sin(x) * scale, (x, jnp.ones_like(x))), lambda r, dy: (jnp.cos(r[0]) * dy,)
+    )(x)
 
 
 def scaled_backward_only(x, scale):
-    return rule(lambda x: (jnp.sin(x), x), lambda x, dy: (jnp.cos(x) * dy * scale / scale,))(x) * scale
+    return (
+        rule(lambda x: (jnp.sin(x), x), lambda x, dy: (jnp.cos(x) * dy * scale / scale,))(x) * scale
+    )
 
 
 def masked(x):
     """Only the backward reads the mask, which comes from x."""
     mask = x > 0
-    return rule(lambda x: (jnp.maximum(x, 0), None), lambda _, dy: (jnp.where(mask, dy, 0),))(x * x * x)
+    return rule(lambda x: (jnp.maximum(x, 0), None), lambda _, dy: (jnp.where(mask, dy, 0),))(
+        x * x * x
+    )
 
 
 def masked_reference(x):
@@ -96,7 +103,9 @@ def train_eval():
     """Applies dropout only under differentiation."""
     keep = jnp.asarray([True, True, False, True])
     f = jax.custom_vjp(lambda x: 2 * x)
-    f.defvjp(lambda x: (jnp.where(keep, 2 * x, 0), None), lambda _, dy: (jnp.where(keep, 2 * dy, 0),))
+    f.defvjp(
+        lambda x: (jnp.where(keep, 2 * x, 0), None), lambda _, dy: (jnp.where(keep, 2 * dy, 0),)
+    )
     return f
 
 
@@ -115,7 +124,10 @@ def decayed(residuals, dy):
 
 # --- trees and outputs
 
-PARAMS = {"in": {"w": normal(0, 3, 4), "b": normal(1, 4)}, "out": {"w": normal(2, 4, 2), "b": normal(3, 2)}}
+PARAMS = {
+    "in": {"w": normal(0, 3, 4), "b": normal(1, 4)},
+    "out": {"w": normal(2, 4, 2), "b": normal(3, 2)},
+}
 
 
 def mlp(params, x):
@@ -151,7 +163,9 @@ LOW = ("structure", "linear in dy", *GRADIENT, "in float32")
 
 
 def sine(name, backward, check, cause="", note=""):
-    return Rule(name, rule(lambda x: (jnp.sin(x), x), backward), (V,), jnp.sin, check, cause, "", note)
+    return Rule(
+        name, rule(lambda x: (jnp.sin(x), x), backward), (V,), jnp.sin, check, cause, "", note
+    )
 
 
 WRONG = [

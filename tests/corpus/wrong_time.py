@@ -44,7 +44,12 @@ def recurrence_rule(*, late=False, ahead=False, start=True):
             return a * g, g
 
         following = a if ahead else jnp.append(a[1:], 0)
-        _, g = lax.scan(lambda g, row: step(g * row[0], (jnp.ones_like(row[0]), row[1])), jnp.zeros_like(h0), (following, dy), reverse=True)  # fmt: skip
+        _, g = lax.scan(
+            lambda g, row: step(g * row[0], (jnp.ones_like(row[0]), row[1])),
+            jnp.zeros_like(h0),
+            (following, dy),
+            reverse=True,
+        )
         before = h if late else jnp.concatenate([h0[None], h[:-1]])
         return g * before, g, a[0] * g[0] if start else jnp.zeros_like(h0)
 
@@ -175,12 +180,25 @@ def cached_backward(_, dy):
 
 
 def stale(name, f, args, reference, note):
-    checks = ("captured tracers", "structure", "jit", "stale residuals", "vmap", "scan", "checkpoint")
+    checks = (
+        "captured tracers",
+        "structure",
+        "jit",
+        "stale residuals",
+        "vmap",
+        "scan",
+        "checkpoint",
+    )
     return Rule(name, f, args, reference, checks, "", "", note)
 
 
 SERIES = normal(0, 9)
-RNN = (normal(1, 5, 3), normal(2, 3, 4, scale=0.5), normal(3, 4, 4, scale=0.5), normal(4, 4, scale=0.5))
+RNN = (
+    normal(1, 5, 3),
+    normal(2, 3, 4, scale=0.5),
+    normal(3, 4, 4, scale=0.5),
+    normal(4, 4, scale=0.5),
+)
 RECURRENCE = (uniform(5, 6, 2, low=0.3, high=1.2)[:, 0], normal(6, 6), jnp.float32(0.7))
 FIXED = (normal(7, 4, 4, scale=0.25), normal(8, 4))
 

@@ -1,4 +1,5 @@
-"""Wrong rules that are right when called plainly: wrong under vmap, under jit, at second order, or the second time."""
+"""Wrong rules that are right when called plainly: wrong under vmap, under jit, at second order, or
+the second time."""
 
 import itertools
 
@@ -31,7 +32,11 @@ def host_center(dy):
 
 
 def host_backward(_, dy):
-    return (jax.pure_callback(host_center, jax.ShapeDtypeStruct(dy.shape, dy.dtype), dy, vmap_method="broadcast_all"),)
+    return (
+        jax.pure_callback(
+            host_center, jax.ShapeDtypeStruct(dy.shape, dy.dtype), dy, vmap_method="broadcast_all"
+        ),
+    )
 
 
 def host_reverse(dy):
@@ -39,7 +44,11 @@ def host_reverse(dy):
 
 
 def host_reverse_backward(_, dy):
-    return (jax.pure_callback(host_reverse, jax.ShapeDtypeStruct(dy.shape, dy.dtype), dy, vmap_method="expand_dims"),)
+    return (
+        jax.pure_callback(
+            host_reverse, jax.ShapeDtypeStruct(dy.shape, dy.dtype), dy, vmap_method="expand_dims"
+        ),
+    )
 
 
 def looks_at_batch_tracers(x, dy):
@@ -107,7 +116,9 @@ SECOND = ("reverse over reverse", "forward over reverse")
 
 
 def sine(name, backward, check, cause="", note=""):
-    return Rule(name, rule(lambda x: (jnp.sin(x), x), backward), (V,), jnp.sin, check, cause, "", note)
+    return Rule(
+        name, rule(lambda x: (jnp.sin(x), x), backward), (V,), jnp.sin, check, cause, "", note
+    )
 
 
 WRONG = [

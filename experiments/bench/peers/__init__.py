@@ -1,4 +1,5 @@
-"""The peers: who they are, and what each can be asked to do. A peer's own module is loaded in its own process only.
+"""The peers: who they are, and what each can be asked to do. A peer's own module is loaded in its
+own process only.
 
 A peer's module has ``prepare(order, arrays, peer) -> Task``.
 """
@@ -11,9 +12,20 @@ from typing import Any, Literal, NamedTuple
 from experiments.bench.data import Arrays
 
 Kind = Literal[
-    "step", "epoch", "ensemble", "gradient", "examples", "norms", "steps_in_turn", "models_in_turn", "forward", "backward"
-]  # fmt: skip
-NETWORK_KINDS: frozenset[Kind] = frozenset({"step", "epoch", "ensemble", "gradient", "examples", "norms"})
+    "step",
+    "epoch",
+    "ensemble",
+    "gradient",
+    "examples",
+    "norms",
+    "steps_in_turn",
+    "models_in_turn",
+    "forward",
+    "backward",
+]
+NETWORK_KINDS: frozenset[Kind] = frozenset(
+    {"step", "epoch", "ensemble", "gradient", "examples", "norms"}
+)
 OP_KINDS: frozenset[Kind] = frozenset({"forward", "backward"})
 
 
@@ -21,9 +33,11 @@ OP_KINDS: frozenset[Kind] = frozenset({"forward", "backward"})
 class Order:
     """What to time, of which network or op case.
 
-    step: a whole training step. epoch: a step for each batch, in one program. ensemble: a step of many models at once. gradient: value and gradients.
-    examples: value and gradients, example by example. norms: value and norms of gradients, likewise. steps_in_turn, models_in_turn: what an epoch and an ensemble must come to, not timed. forward: y of an op. backward: y, and the cotangents of its inputs.
-    """
+    step: a whole training step. epoch: a step for each batch, in one program. ensemble: a step of
+    many models at once. gradient: value and gradients.
+    examples: value and gradients, example by example. norms: value and norms of gradients,
+    likewise. steps_in_turn, models_in_turn: what an epoch and an ensemble must come to, not timed.
+    forward: y of an op. backward: y, and the cotangents of its inputs."""
 
     kind: Kind
     of: str
@@ -39,7 +53,8 @@ class Task(NamedTuple):
 
     Attributes:
         call: does it once, to completion, on what the last call left; gives the loss, or None.
-        outputs: what it computed the first time, in the canonical layout: "loss" or "y", and "gradient/NAME".
+        outputs: what it computed the first time, in the canonical layout: "loss" or "y", and
+            "gradient/NAME".
         facts: what else is known, by name: "compile_seconds", "temp_bytes", "kept_bytes".
     """
 

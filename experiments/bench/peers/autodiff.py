@@ -1,4 +1,5 @@
-"""The peer ``autodiff``: the same networks and ops written plainly, and differentiated by JAX. In float64 it is what all others are compared with."""
+"""The peer ``autodiff``: the same networks and ops written plainly, and differentiated by JAX. In
+float64 it is what all others are compared with."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -31,7 +32,9 @@ def prepare(order: Order, arrays: Arrays, peer: str) -> Task:
 def loss_of(network: networks.Network) -> Callable[..., tuple[jax.Array, Tree]]:
     """``loss(params, state, images, labels) -> (mean loss, new state)``."""
 
-    def loss(params: Tree, state: Tree, images: jax.Array, labels: jax.Array) -> tuple[jax.Array, Tree]:
+    def loss(
+        params: Tree, state: Tree, images: jax.Array, labels: jax.Array
+    ) -> tuple[jax.Array, Tree]:
         logits, new_state = _run(network.plan, params, state, images)
         return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean(), new_state
 
@@ -42,7 +45,9 @@ def _forward(loss: Callable[..., tuple[jax.Array, Tree]]) -> Callable[..., Any]:
     """The first half of a gradient, with what JAX keeps for the second."""
 
     def forward(params: Tree, state: Tree, images: jax.Array, labels: jax.Array) -> Any:
-        value, pull, new_state = jax.vjp(lambda p: loss(p, state, images, labels), params, has_aux=True)
+        value, pull, new_state = jax.vjp(
+            lambda p: loss(p, state, images, labels), params, has_aux=True
+        )
         return (value, new_state), pull
 
     return forward
@@ -58,7 +63,9 @@ def _run(plan: networks.Plan, params: Tree, state: Tree, x: jax.Array) -> tuple[
     return x, new_state
 
 
-def _layer(layer: networks.Layer, params: Tree, state: Tree, x: jax.Array) -> tuple[jax.Array, Tree]:
+def _layer(
+    layer: networks.Layer, params: Tree, state: Tree, x: jax.Array
+) -> tuple[jax.Array, Tree]:
     match layer:
         case networks.Conv():
             y = _conv(x, params["kernel"], layer.stride, "SAME")
@@ -66,7 +73,10 @@ def _layer(layer: networks.Layer, params: Tree, state: Tree, x: jax.Array) -> tu
         case networks.Norm():
             y, mean, var = _batch_norm(x, params["scale"], params["shift"])
             now = {"mean": mean, "var": var}
-            return y, {k: networks.KEEP * state[k] + (1 - networks.KEEP) * lax.stop_gradient(now[k]) for k in now}
+            return y, {
+                k: networks.KEEP * state[k] + (1 - networks.KEEP) * lax.stop_gradient(now[k])
+                for k in now
+            }
         case networks.Pool():
             return _max_pool(x, 2, 2, 0), {}
         case networks.Relu():
@@ -79,21 +89,29 @@ def _layer(layer: networks.Layer, params: Tree, state: Tree, x: jax.Array) -> tu
             return x @ params["kernel"] + params["bias"], {}
         case networks.Block():
             y, body = _run(layer.body, params["body"], state["body"], x)
-            beside, shortcut = _run(layer.shortcut, params.get("shortcut", {}), state.get("shortcut", {}), x)
+            beside, shortcut = _run(
+                layer.shortcut, params.get("shortcut", {}), state.get("shortcut", {}), x
+            )
             return y + beside, {"body": body} | ({"shortcut": shortcut} if shortcut else {})
 
 
 def _conv(x: jax.Array, w: jax.Array, stride: int, padding: Any, groups: int = 1) -> jax.Array:
     layout = ("NHWC", "HWIO", "NHWC")
-    return lax.conv_general_dilated(x, w, (stride, stride), padding, dimension_numbers=layout, feature_group_count=groups)  # fmt: skip
+    return lax.conv_general_dilated(
+        x, w, (stride, stride), padding, dimension_numbers=layout, feature_group_count=groups
+    )
 
 
 def _max_pool(x: jax.Array, window: int, stride: int, padding: int) -> jax.Array:
     around = ((0, 0), (padding, padding), (padding, padding), (0, 0))
-    return lax.reduce_window(x, -jnp.inf, lax.max, (1, window, window, 1), (1, stride, stride, 1), around)
+    return lax.reduce_window(
+        x, -jnp.inf, lax.max, (1, window, window, 1), (1, stride, stride, 1), around
+    )
 
 
-def _batch_norm(x: jax.Array, scale: jax.Array, shift: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+def _batch_norm(
+    x: jax.Array, scale: jax.Array, shift: jax.Array
+) -> tuple[jax.Array, jax.Array, jax.Array]:
     mean, var = x.mean((0, 1, 2)), x.var((0, 1, 2))
     return (x - mean) * lax.rsqrt(var + networks.EPS) * scale + shift, mean, var
 

@@ -14,9 +14,15 @@ from experiments.bench.peers import OP_KINDS, Order, Task, learning, xla
 from jaxcnn import example_norms, layers, models, ops, value_and_grad
 from jaxcnn.layers import Layer
 
-OPS = {"conv": ops.conv, "max_pool": ops.max_pool, "batch_norm": ops.batch_norm.using(eps=EPS), "matmul": ops.dense}
+OPS = {
+    "conv": ops.conv,
+    "max_pool": ops.max_pool,
+    "batch_norm": ops.batch_norm.using(eps=EPS),
+    "matmul": ops.dense,
+}
 
-# Images at a time, where that halves the memory and costs no time; no batch norm stands in the way there
+# Images at a time, where that halves the memory and costs no time; no batch norm stands in the way
+# there
 MICROBATCH = {"vgg6": 64}
 
 
@@ -36,7 +42,8 @@ def prepare(order: Order, arrays: Arrays, peer: str) -> Task:
 
 
 def build(name: str) -> Layer:
-    """The network as a model of jaxcnn: the library's own, but for LeNet, which has dropout and a smaller window there."""
+    """The network as a model of jaxcnn: the library's own, but for LeNet, which has dropout and a
+    smaller window there."""
     if name != "lenet":
         return models.MODELS[name](CLASSES)
     return layers.serial(
@@ -73,7 +80,8 @@ def _op(order: Order, case: OpCase, arrays: Arrays) -> Task:
 
     def both(inputs: Sequence[jax.Array], dy: jax.Array) -> tuple[jax.Array, Sequence[jax.Array]]:
         y, saved = op.run(*inputs, **case.settings)
-        if isinstance(y, tuple):  # batch norm hands its statistics out, and takes cotangents for them
+        # batch norm hands its statistics out, and takes cotangents for them
+        if isinstance(y, tuple):
             y, *others = y
             return y, op.pull(saved, (dy, *map(jnp.zeros_like, others)))
         return y, op.pull(saved, dy)[: len(inputs)]

@@ -1,4 +1,5 @@
-"""Training on JAX, the same for hand-written and automatic gradients: all that differs is the ``differentiate`` that comes in.
+"""Training on JAX, the same for hand-written and automatic gradients: all that differs is the
+``differentiate`` that comes in.
 
 differentiate(params, state, images, labels) -> ((loss, state), grads)
 """
@@ -16,7 +17,9 @@ from experiments.bench.networks import LEARNING_RATE, MOMENTUM, Network, flat, n
 from experiments.bench.peers import Order, Task
 from experiments.bench.peers.xla import compile_program, put
 
-Differentiate: TypeAlias = Callable[[Any, Any, jax.Array, jax.Array], tuple[tuple[jax.Array, Any], Any]]
+Differentiate: TypeAlias = Callable[
+    [Any, Any, jax.Array, jax.Array], tuple[tuple[jax.Array, Any], Any]
+]
 OPTIMIZER = optax.sgd(LEARNING_RATE, momentum=MOMENTUM)
 SHUFFLE = 0  # seed of the shuffling inside an epoch
 
@@ -39,7 +42,8 @@ class Start(NamedTuple):
 
     @property
     def carry(self) -> Carry:
-        """For one model. The parameters are copied, as a step takes the buffers of what it is given."""
+        """For one model. The parameters are copied, as a step takes the buffers of what it is
+        given."""
         params = jax.tree.map(jnp.copy, self.params)
         return Carry(params, jax.tree.map(jnp.copy, self.state), OPTIMIZER.init(params))
 
@@ -47,15 +51,22 @@ class Start(NamedTuple):
 def start(network: Network, arrays: Arrays, model: int = 0) -> Start:
     """A model and the first batch."""
     params = nested({name: put(array) for name, array in params_of(arrays, model).items()})
-    zero_or_one = {p: np.full(shape, p.endswith("var"), np.float32) for p, shape in statistics(network).items()}
+    zero_or_one = {
+        p: np.full(shape, p.endswith("var"), np.float32) for p, shape in statistics(network).items()
+    }
     state = nested({name: put(array) for name, array in zero_or_one.items()})
     return Start(params, state, put(arrays["images"][0]), put(arrays["labels"][0]))
 
 
 def task(
-    order: Order, network: Network, arrays: Arrays, differentiate: Differentiate, norms: Differentiate | None = None
+    order: Order,
+    network: Network,
+    arrays: Arrays,
+    differentiate: Differentiate,
+    norms: Differentiate | None = None,
 ) -> Task:
-    """Any kind of task of a network. ``norms`` gives the loss of each example, and the norms of its gradients."""
+    """Any kind of task of a network. ``norms`` gives the loss of each example, and the norms of its
+    gradients."""
     at = start(network, arrays)
     match order.kind:
         case "step":
@@ -90,8 +101,8 @@ def train_step(differentiate: Differentiate) -> Callable[..., tuple[Carry, jax.A
 def stepping(step: Callable[..., tuple[Carry, jax.Array]], carry: Carry, *data: jax.Array) -> Task:
     """A program that is called again and again on what it left, in the same buffers.
 
-    The gradients are read off the momentum after the first call, which began at zero: so it is the very program that is timed whose gradients are compared.
-    """
+    The gradients are read off the momentum after the first call, which began at zero: so it is the
+    very program that is timed whose gradients are compared."""
     program = compile_program(step, carry, *data, donate=(0,))
     carry, loss = program.run(carry, *data)
     outputs = {"loss": np.array(loss), **_gradients(carry.opt_state[0].trace)}
@@ -105,13 +116,18 @@ def stepping(step: Callable[..., tuple[Carry, jax.Array]], carry: Carry, *data: 
 
 
 def _epoch(differentiate: Differentiate, at: Start, arrays: Arrays) -> Task:
-    """All batches' images on the device, shuffled anew at each call, a step a batch, in one program. Its losses are compared."""
+    """All batches' images on the device, shuffled anew at each call, a step a batch, in one
+    program. Its losses are compared."""
     step = train_step(differentiate)
     images, labels = _all_images(arrays)
 
-    def epoch(carry: tuple[Carry, Any], images: jax.Array, labels: jax.Array) -> tuple[tuple[Carry, Any], jax.Array]:
+    def epoch(
+        carry: tuple[Carry, Any], images: jax.Array, labels: jax.Array
+    ) -> tuple[tuple[Carry, Any], jax.Array]:
         key, order = _shuffled(carry[1], arrays)
-        inner, losses = jax.lax.scan(lambda c, rows: step(c, images[rows], labels[rows]), carry[0], order)
+        inner, losses = jax.lax.scan(
+            lambda c, rows: step(c, images[rows], labels[rows]), carry[0], order
+        )
         return (inner, key), losses
 
     carry = at.carry, jax.random.key(SHUFFLE)
@@ -152,12 +168,18 @@ def _shuffled(key: Any, arrays: Arrays) -> tuple[Any, jax.Array]:
 def _ensemble(differentiate: Differentiate, at: Start, arrays: Arrays) -> Task:
     """A step of all models on the same batch."""
     stacked = nested(
-        {name.removeprefix(PARAMS): put(array) for name, array in arrays.items() if name.startswith(PARAMS)}
+        {
+            name.removeprefix(PARAMS): put(array)
+            for name, array in arrays.items()
+            if name.startswith(PARAMS)
+        }
     )
     models = len(jax.tree.leaves(stacked)[0])
     state = jax.tree.map(lambda leaf: jnp.stack([leaf] * models), at.state)
     carry = Carry(stacked, state, jax.vmap(OPTIMIZER.init)(stacked))
-    return stepping(jax.vmap(train_step(differentiate), in_axes=(0, None, None)), carry, at.images, at.labels)
+    return stepping(
+        jax.vmap(train_step(differentiate), in_axes=(0, None, None)), carry, at.images, at.labels
+    )
 
 
 def _models_in_turn(differentiate: Differentiate, network: Network, arrays: Arrays) -> Task:
@@ -168,11 +190,16 @@ def _models_in_turn(differentiate: Differentiate, network: Network, arrays: Arra
     found = [program.run(*at) for at in (first, *others)]
     losses = np.stack([np.array(loss) for (loss, _), _ in found])
     grads = [_gradients(grads) for _, grads in found]
-    return Task(lambda: None, {"loss": losses, **{name: np.stack([g[name] for g in grads]) for name in grads[0]}}, {})
+    return Task(
+        lambda: None,
+        {"loss": losses, **{name: np.stack([g[name] for g in grads]) for name in grads[0]}},
+        {},
+    )
 
 
 def _gradient(differentiate: Differentiate, at: Start, *, means: bool = False) -> Task:
-    """Value and gradients, nothing updated; where they come example by example, it may be their ``means`` that are compared."""
+    """Value and gradients, nothing updated; where they come example by example, it may be their
+    ``means`` that are compared."""
     program = compile_program(differentiate, *at)
     (loss, _), grads = program.run(*at)
     if means:
@@ -193,7 +220,9 @@ def _by_example(differentiate: Differentiate) -> Differentiate:
 def _norms_by_example(differentiate: Differentiate) -> Differentiate:
     def norms(*start: Any) -> Any:
         value, grads = _by_example(differentiate)(*start)
-        return value, jax.tree.map(lambda leaf: jnp.sqrt(jnp.square(leaf).sum(tuple(range(1, leaf.ndim)))), grads)
+        return value, jax.tree.map(
+            lambda leaf: jnp.sqrt(jnp.square(leaf).sum(tuple(range(1, leaf.ndim)))), grads
+        )
 
     return norms
 

@@ -1,4 +1,5 @@
-"""The peer ``flax``: modules of flax.nnx with its own optimizer wrapper, in the split-and-merge form that its documentation gives for the least overhead."""
+"""The peer ``flax``: modules of flax.nnx with its own optimizer wrapper, in the split-and-merge
+form that its documentation gives for the least overhead."""
 
 from typing import Any
 
@@ -17,13 +18,17 @@ from experiments.bench.peers.xla import compile_program, put
 class Stack(nnx.Module):
     """Layers one after the other, those with parameters by name."""
 
-    def __init__(self, plan: networks.Plan, channels: dict[str, tuple[int, ...]], prefix: str, rngs: nnx.Rngs) -> None:
+    def __init__(
+        self, plan: networks.Plan, channels: dict[str, tuple[int, ...]], prefix: str, rngs: nnx.Rngs
+    ) -> None:
         self.plan = plan
         for layer in plan:
             match layer:
                 case networks.Conv(name, features, window, stride, bias):
                     inputs = channels[prefix + name][-1]
-                    made = nnx.Conv(inputs, features, (window, window), stride, use_bias=bias, rngs=rngs)
+                    made = nnx.Conv(
+                        inputs, features, (window, window), stride, use_bias=bias, rngs=rngs
+                    )
                 case networks.Norm(name):
                     made = nnx.BatchNorm(
                         channels[prefix + name][-1],
@@ -60,7 +65,11 @@ class Residual(nnx.Module):
     """body(x) + shortcut(x)."""
 
     def __init__(
-        self, block: networks.Block, channels: dict[str, tuple[int, ...]], prefix: str, rngs: nnx.Rngs
+        self,
+        block: networks.Block,
+        channels: dict[str, tuple[int, ...]],
+        prefix: str,
+        rngs: nnx.Rngs,
     ) -> None:
         self.body = Stack(block.body, channels, f"{prefix}body/", rngs)
         self.shortcut = Stack(block.shortcut, channels, f"{prefix}shortcut/", rngs)
@@ -90,7 +99,9 @@ def prepare(order: Order, arrays: Arrays, peer: str) -> Task:
     images, labels = put(arrays["images"][0]), put(arrays["labels"][0])
     model = build(network, arrays)
     graph, carry = nnx.split((model, nnx.Optimizer(model, OPTIMIZER, wrt=nnx.Param)))
-    norms = {place.path for place in networks.places(network) if isinstance(place.layer, networks.Norm)}
+    norms = {
+        place.path for place in networks.places(network) if isinstance(place.layer, networks.Norm)
+    }
 
     def mean_loss(model: Stack, images: jax.Array, labels: jax.Array) -> jax.Array:
         return optax.softmax_cross_entropy_with_integer_labels(model(images), labels).mean()

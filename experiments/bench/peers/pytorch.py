@@ -27,7 +27,8 @@ def prepare(order: Order, arrays: Arrays, peer: str) -> Task:
 
 
 class SameConv(nn.Conv2d):
-    """Padding SAME where the stride is 2: one more behind than in front, which Conv2d cannot, so it is laid on before."""
+    """Padding SAME where the stride is 2: one more behind than in front, which Conv2d cannot, so it
+    is laid on before."""
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         return super().forward(functional.pad(input, (0, 1, 0, 1)))
@@ -49,8 +50,13 @@ class Residual(nn.Module):
         return self.body(x) + self.shortcut(x)
 
 
-def _stack(plan: networks.Plan, inputs: dict[str, networks.Shape], prefix: str = "") -> nn.Sequential:
-    named = {getattr(layer, "name", str(number)): _module(layer, inputs, prefix) for number, layer in enumerate(plan)}
+def _stack(
+    plan: networks.Plan, inputs: dict[str, networks.Shape], prefix: str = ""
+) -> nn.Sequential:
+    named = {
+        getattr(layer, "name", str(number)): _module(layer, inputs, prefix)
+        for number, layer in enumerate(plan)
+    }
     return nn.Sequential(OrderedDict(named))
 
 
@@ -62,12 +68,17 @@ def _module(layer: networks.Layer, inputs: dict[str, networks.Shape], prefix: st
             kind = SameConv if shifted else nn.Conv2d
             return kind(inputs[prefix + name][-1], features, window, stride, padding, bias=bias)
         case networks.Norm(name):
-            return nn.BatchNorm2d(inputs[prefix + name][-1], eps=networks.EPS, momentum=1 - networks.KEEP)
+            return nn.BatchNorm2d(
+                inputs[prefix + name][-1], eps=networks.EPS, momentum=1 - networks.KEEP
+            )
         case networks.Dense(name, features):
             return nn.Linear(inputs[prefix + name][-1], features)
         case networks.Block(name, body, shortcut):
             inside = f"{prefix}{name}/"
-            return Residual(_stack(body, inputs, f"{inside}body/"), _stack(shortcut, inputs, f"{inside}shortcut/"))
+            return Residual(
+                _stack(body, inputs, f"{inside}body/"),
+                _stack(shortcut, inputs, f"{inside}shortcut/"),
+            )
         case networks.Pool():
             return nn.MaxPool2d(2)
         case networks.Relu():
@@ -98,11 +109,15 @@ class _Layout:
             return array.transpose(2, 3, 1, 0)
         space, array = self._unflattened[path.rpartition("/")[0]], array.T
         if array.ndim == 2 and space:
-            return array.reshape(space[2], *space[:2], -1).transpose(1, 2, 0, 3).reshape(array.shape)
+            return (
+                array.reshape(space[2], *space[:2], -1).transpose(1, 2, 0, 3).reshape(array.shape)
+            )
         return array
 
 
-def build(network: networks.Network, arrays: Arrays) -> tuple[nn.Sequential, dict[str, nn.Parameter]]:
+def build(
+    network: networks.Network, arrays: Arrays
+) -> tuple[nn.Sequential, dict[str, nn.Parameter]]:
     """With the parameters that were drawn, also by canonical name."""
     model = _stack(network.plan, {place.path: place.input for place in networks.places(network)})
     layout, by_name = _Layout(network), dict(model.named_parameters())
@@ -115,12 +130,18 @@ def build(network: networks.Network, arrays: Arrays) -> tuple[nn.Sequential, dic
     return model, found
 
 
-def _step(network: networks.Network, arrays: Arrays, layout: torch.memory_format, *, compiled: bool) -> Task:
+def _step(
+    network: networks.Network, arrays: Arrays, layout: torch.memory_format, *, compiled: bool
+) -> Task:
     model, parameters = build(network, arrays)
     model = model.to(memory_format=layout)  # pyright: ignore[reportCallIssue]
-    images = torch.from_numpy(arrays["images"][0]).permute(0, 3, 1, 2).contiguous(memory_format=layout)
+    images = (
+        torch.from_numpy(arrays["images"][0]).permute(0, 3, 1, 2).contiguous(memory_format=layout)
+    )
     labels = torch.from_numpy(arrays["labels"][0]).long()
-    optimizer = torch.optim.SGD(model.parameters(), networks.LEARNING_RATE, momentum=networks.MOMENTUM)
+    optimizer = torch.optim.SGD(
+        model.parameters(), networks.LEARNING_RATE, momentum=networks.MOMENTUM
+    )
 
     def mean_loss(images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         return functional.cross_entropy(model(images), labels)
@@ -144,7 +165,10 @@ def _step(network: networks.Network, arrays: Arrays, layout: torch.memory_format
 
 
 def _op(order: Order, case: OpCase, arrays: Arrays, layout: torch.memory_format) -> Task:
-    inputs = [_op_tensor(array, layout, kernel=number > 0) for number, array in enumerate(op_inputs(arrays))]
+    inputs = [
+        _op_tensor(array, layout, kernel=number > 0)
+        for number, array in enumerate(op_inputs(arrays))
+    ]
     settings: dict[str, Any] = dict(case.settings)
     x, *weights = inputs
 
@@ -153,9 +177,13 @@ def _op(order: Order, case: OpCase, arrays: Arrays, layout: torch.memory_format)
             case "conv":
                 return functional.conv2d(x, weights[0], **settings)
             case "max_pool":
-                return functional.max_pool2d(x, settings["window"], settings["stride"], settings["padding"])
+                return functional.max_pool2d(
+                    x, settings["window"], settings["stride"], settings["padding"]
+                )
             case "batch_norm":
-                return functional.batch_norm(x, None, None, *weights, training=True, eps=networks.EPS)
+                return functional.batch_norm(
+                    x, None, None, *weights, training=True, eps=networks.EPS
+                )
             case "matmul":
                 return torch.matmul(x, weights[0])
 

@@ -1,4 +1,5 @@
-"""What the peers on JAX have in common: programs compiled ahead, what they cost, and what is kept between forward and backward."""
+"""What the peers on JAX have in common: programs compiled ahead, what they cost, and what is kept
+between forward and backward."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -22,7 +23,9 @@ class Program(NamedTuple):
     facts: dict[str, float]
 
 
-def compile_program(function: Callable[..., Any], *args: Any, donate: tuple[int, ...] = ()) -> Program:
+def compile_program(
+    function: Callable[..., Any], *args: Any, donate: tuple[int, ...] = ()
+) -> Program:
     """Traced, lowered and compiled for arguments like ``args``."""
     start = time.perf_counter()
     compiled = jax.jit(function, donate_argnums=donate).lower(*args).compile()
@@ -40,11 +43,12 @@ def put(array: np.ndarray) -> jax.Array:
 
 
 def kept_bytes(forward: Callable[..., tuple[Any, Any]], *args: Any) -> int:
-    """The bytes of the residuals of ``forward(*args) -> (value, residuals)``: exact, and the same every time.
+    """The bytes of the residuals of ``forward(*args) -> (value, residuals)``: exact, and the same
+    every time.
 
-    Each array of the traced program counts once. The arguments do not count, as they are alive anyway; nor do constants (the zeros that autodiff of a ReLU holds on to),
-    which a compiler writes where it needs them.
-    """
+    Each array of the traced program counts once. The arguments do not count, as they are alive
+    anyway; nor do constants (the zeros that autodiff of a ReLU holds on to), which a compiler
+    writes where it needs them."""
     closed, shapes = jax.make_jaxpr(forward, return_shape=True)(*args)
     jaxpr = closed.jaxpr
     varies = set(jaxpr.invars)
@@ -52,7 +56,9 @@ def kept_bytes(forward: Callable[..., tuple[Any, Any]], *args: Any) -> int:
         if any(not hasattr(v, "val") and v in varies for v in equation.invars):
             varies.update(equation.outvars)
     _, residuals = jax.tree.structure(shapes).unflatten(jaxpr.outvars)
-    kept = {v for v in jax.tree.leaves(residuals) if not hasattr(v, "val") and v in varies} - set(jaxpr.invars)
+    kept = {v for v in jax.tree.leaves(residuals) if not hasattr(v, "val") and v in varies} - set(
+        jaxpr.invars
+    )
     return sum(v.aval.size * v.aval.dtype.itemsize for v in kept)
 
 
