@@ -2,4 +2,4 @@
 repository.
 
 What they have in common is in ``command`` (settings and exit statuses), ``files``, ``images`` and
-``progress``; pictures are in the style of ``jaxcnn.drawing``."""
+``progress``; pictures are in the style of ``jaxcnn._io.drawing``."""

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn, Protocol, TypeVar
 
-from jaxcnn.command import LARGEST_SEED, claim_folder, expect, program, run
-from jaxcnn.outside import printable_lines
-from jaxcnn.runs.flags import read_flags
-from jaxcnn.terminal import unheard
+from jaxcnn._io.command import LARGEST_SEED, claim_folder, expect, program, run
+from jaxcnn._io.outside import printable_lines
+from jaxcnn._io.terminal import unheard
+from jaxcnn.runs._flags import read_flags
 
 MNIST_DIR = Path(__file__).parent / "data" / "mnist"
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from jaxcnn.runs.folder import RunFolder
+from jaxcnn.runs._folder import RunFolder
 
 
 def clear_folder(folder: Path, names: Sequence[str]) -> None:

@@ -7,9 +7,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxcnn.command import InputError
+from jaxcnn._io.command import InputError
 from jaxcnn.data import DataError, load_idx_folder
-from jaxcnn.data.scale import standardiser
+from jaxcnn.data._scale import standardiser
 
 Split = tuple[jax.Array, jax.Array]
 

@@ -5,11 +5,12 @@ import os
 import sys
 from typing import Any
 
-from jaxcnn.command import BAD_INPUT, INTERRUPTED, Parser, program, run
-from jaxcnn.outside import load_jax, printable
-from jaxcnn.plan import command as plan_command
-from jaxcnn.terminal import wide_enough
-from jaxcnn.verify import command, precision_command
+from jaxcnn._io.command import BAD_INPUT, INTERRUPTED, Parser, program, run
+from jaxcnn._io.outside import load_jax, printable
+from jaxcnn._io.terminal import wide_enough
+from jaxcnn.plan import _command as plan_command
+from jaxcnn.verify import _command as command
+from jaxcnn.verify import _precision_command as precision_command
 
 RUNS = {
     "train": "train a model on images, with checkpoints; Ctrl-C saves, --resume goes on",
@@ -19,7 +20,7 @@ RUNS = {
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command line; returns the exit status, that of :func:`jaxcnn.command.run`."""
+    """Run the command line; returns the exit status, that of :func:`jaxcnn._io.command.run`."""
     parser = Parser(
         prog="python -m jaxcnn", description="Convolutional networks with explicit gradients."
     )
@@ -58,7 +59,7 @@ def main(arguments: list[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else arguments
     if arguments and arguments[0] in RUNS:
         try:
-            from jaxcnn.runs.command import main as begin
+            from jaxcnn.runs._command import main as begin
 
             return begin(arguments[0], arguments[1:])
         except ImportError as error:
@@ -77,7 +78,7 @@ def main(arguments: list[str] | None = None) -> int:
 def _with_ops(chosen: Any) -> int:
     load_jax(begin=False)  # takes seconds, which --help and a mistyped option need not wait for
     from jaxcnn.ops import OPS
-    from jaxcnn.table import markdown, text
+    from jaxcnn.ops._table import markdown, text
 
     if chosen.command == "verify":
         return command.run(chosen, OPS, "jaxcnn.ops:OPS")

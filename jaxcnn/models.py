@@ -15,8 +15,8 @@ import math
 from collections.abc import Callable, Sequence
 
 from jaxcnn import layers
+from jaxcnn._core.op import Op
 from jaxcnn.layers import Layer, Serial
-from jaxcnn.op import Op
 
 
 def lenet(classes: int = 10, *, dropout: float = 0.5) -> Serial:

@@ -23,7 +23,7 @@ from typing import Any, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxcnn.errors import setting_error
+from jaxcnn._core.errors import setting_error
 
 FIRST, LARGEST = 2.0**15, 2.0**24
 PATIENCE = 2000  # good steps until the scale is doubled

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from jaxcnn.case import Case
-from jaxcnn.op import Op
+from jaxcnn._core.case import Case
+from jaxcnn._core.op import Op
 from jaxcnn.ops import OPS
 
 

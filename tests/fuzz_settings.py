@@ -11,11 +11,11 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, get_type_hints
 
-from jaxcnn.runs.command import Train
-from jaxcnn.runs.config import Config, flag
-from jaxcnn.runs.folder import KIND, MANIFEST
-from jaxcnn.sealed import write_sealed
-from jaxcnn.train import digests
+from jaxcnn._io.sealed import write_sealed
+from jaxcnn.runs._command import Train
+from jaxcnn.runs._config import Config, flag
+from jaxcnn.runs._folder import KIND, MANIFEST
+from jaxcnn.train import _digests as digests
 
 NUMBERS = ["0", "-1", "1", "2", "3", "7", "1e3", "1e-300", "1e400", "-inf", "inf", "nan", "0.5", "0x10", "1_000", "²", "٣", "9" * 30, str(2**31), str(2**63), "-9223372036854775809", "None", "", " ", "1,5", "True"]  # fmt: skip
 TEXTS = ["", " ", "ünïcødé ∂y 模型", "[red]bold[/]", "[/x]", ":cat:", "*", "?", "[0.1]", "$HOME", "~", "%s%n", "{0}", "a\x1b[2Jb", "a\rb\nc", "\x07\x9b31m", "\u202eevil", "\udcff\udcfe", "x" * 4000, "None", "True", "-", "--", "--help=x", "-1", "@file", "'", '"', "..", "a/../..", "\t"]  # fmt: skip

@@ -13,8 +13,8 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from jaxcnn import ops, train, value_and_grad
 from jaxcnn.layers import Layer
-from jaxcnn.train.names import named
-from jaxcnn.train.source import Arrays
+from jaxcnn.train._names import named
+from jaxcnn.train._source import Arrays
 
 
 def parts(data: Arrays, batch_size: int, index: int, count: int) -> Iterator[Arrays]:

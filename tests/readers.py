@@ -19,26 +19,27 @@ from idx_files import NAMES, encode
 from PIL import Image
 
 from jaxcnn import layers
-from jaxcnn.command import InputError
+from jaxcnn._io.command import InputError
+from jaxcnn._io.lines import read_lines
+from jaxcnn._io.outside import OutsideError
+from jaxcnn._io.sealed import read_sealed, seal
 from jaxcnn.data import DataError, Dataset, load, load_idx_folder, load_image_folder, read_idx
-from jaxcnn.data.cifar import ARCHIVE, RECORD, TEST, TRAIN
-from jaxcnn.data.folder import read_image
-from jaxcnn.data.scale import Standardiser
-from jaxcnn.lines import read_lines
+from jaxcnn.data._cifar import ARCHIVE, RECORD, TEST, TRAIN
+from jaxcnn.data._folder import read_image
+from jaxcnn.data._scale import Standardiser
 from jaxcnn.ops import softmax_cross_entropy
-from jaxcnn.outside import OutsideError
-from jaxcnn.runs import build, work
-from jaxcnn.runs.config import Config, kept_settings, settings_of
-from jaxcnn.runs.folder import KIND as MANIFEST_KIND
-from jaxcnn.runs.folder import MANIFEST, RunFolder
-from jaxcnn.runs.trained import KIND, Trained, about, open_models
-from jaxcnn.sealed import read_sealed, seal
-from jaxcnn.train.draw import history
-from jaxcnn.train.logs import JsonLines
-from jaxcnn.train.watch import KINDS, Norms
+from jaxcnn.runs import _build as build
+from jaxcnn.runs import _work as work
+from jaxcnn.runs._config import Config, kept_settings, settings_of
+from jaxcnn.runs._folder import KIND as MANIFEST_KIND
+from jaxcnn.runs._folder import MANIFEST, RunFolder
+from jaxcnn.runs._trained import KIND, Trained, about, open_models
+from jaxcnn.train._draw import history
+from jaxcnn.train._logs import JsonLines
+from jaxcnn.train._watch import KINDS, Norms
 from jaxcnn.weights import WeightsError, load_safetensors, load_torch, read_about
-from jaxcnn.weights.store import names_of
-from jaxcnn.weights.tensors import pack
+from jaxcnn.weights._store import names_of
+from jaxcnn.weights._tensors import pack
 
 RNG = np.random.default_rng(0)
 PIXELS, COLOURS = (

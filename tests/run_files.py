@@ -15,7 +15,7 @@ from idx_files import stripes
 
 from jaxcnn.__main__ import main
 from jaxcnn.train import Report
-from jaxcnn.train.progress import Progress
+from jaxcnn.train._progress import Progress
 
 SHORT = ("--model", "mlp", "--epochs", "3", "--batch-size", "20", "--checkpoint-every", "10")
 

@@ -10,11 +10,11 @@ import pytest
 
 from every import FIRST
 from jaxcnn import ops
-from jaxcnn.case import Case, integers, normal, rows, values
-from jaxcnn.op import Op
-from jaxcnn.verify.precision import BOUND, measure
-from jaxcnn.verify.trace import carried, equations
-from jaxcnn.wide import product, wide
+from jaxcnn._core.case import Case, integers, normal, rows, values
+from jaxcnn._core.op import Op
+from jaxcnn._core.wide import product, wide
+from jaxcnn.verify._precision import BOUND, measure
+from jaxcnn.verify._trace import carried, equations
 
 NARROW = (jnp.dtype("bfloat16"), jnp.dtype("float16"))
 DTYPES = ["bfloat16", pytest.param("float16", marks=pytest.mark.slow)]

@@ -26,33 +26,39 @@ AUTODIFF = {
     "hessian",
 }
 LEVELS = [
-    {"contracts", "errors", "files", "lazy", "memory", "outside", "residuals", "thin", "wide"},
+    {"_io.outside"},
     {
-        "window",
-        "precision",
-        "case",
-        "html",
-        "keys",
-        "norms",
-        "lines",
-        "drawing",
-        "terminal",
-        "sealed",
+        "_core.contracts",
+        "_core.errors",
+        "_core.lazy",
+        "_core.memory",
+        "_core.residuals",
+        "_core.wide",
     },
-    {"command"},
-    {"cotangent", "captures"},
-    {"op"},
+    {"_io.files", "_io.thin"},
+    {"_core.window", "_core.case", "_core.keys", "_core.norms", "precision"},
+    {"_io.html", "_io.lines", "_io.drawing", "_io.terminal", "_io.sealed"},
+    {"data"},
+    {"_io.command"},
+    {"_core.cotangent", "_core.captures"},
+    {"_core.op"},
+    {"verify"},
     {"kernels"},
     {"ops"},
     {"rules"},
     {"layers"},
-    {"models", "gradient", "table"},
+    {"models", "_gradient"},
     {"explain", "train"},
     {"weights", "plan"},
     {"runs"},
 ]
 LEVEL = {name: number for number, names in enumerate(LEVELS) for name in names}
-LEVEL |= {"outside": -1, "verify": 4.5, "data": 0.5}
+
+
+def room_of(dotted: str) -> str:
+    """Of a module inside of the package: its room, or itself in a room of plumbing."""
+    first, *rest = dotted.split(".")
+    return f"{first}.{rest[0]}" if first in ("_core", "_io") and rest else first
 
 
 def names_from(tree: ast.AST, module_prefix: str) -> set[str]:
@@ -107,8 +113,8 @@ def test_only_op_py_names_custom_vjp():
         )
         return {path.relative_to(ROOT).as_posix() for path, used in found if used}
 
-    assert named("custom_vjp", "custom_gradient") == {"op.py"}
-    assert named("custom_jvp") == {"kernels/choice.py"}  # a product is its own derivative
+    assert named("custom_vjp", "custom_gradient") == {"_core/op.py"}
+    assert named("custom_jvp") == {"kernels/_choice.py"}  # a product is its own derivative
 
 
 def test_the_search_sees_every_way_of_importing():
@@ -126,38 +132,37 @@ def test_the_search_sees_every_way_of_importing():
 
 def test_imports_run_one_way():
     for path in FILES:
-        parts = path.relative_to(ROOT).with_suffix("").parts
-        if parts[0] in ("__init__", "__main__"):
+        own = room_of(".".join(path.relative_to(ROOT).with_suffix("").parts))
+        if own.split(".")[-1] in ("__init__", "__main__"):
             continue
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("jaxcnn"):
-                module = node.module or ""
-                targets = [module.split(".")[1]] if "." in module else [a.name for a in node.names]
-                for target in targets:
-                    if target in LEVEL and target != parts[0]:
-                        assert LEVEL[target] < LEVEL[parts[0]], (
-                            f"{'/'.join(parts)} imports {target}"
-                        )
+            if not isinstance(node, ast.ImportFrom) or not (node.module or "").startswith("jaxcnn"):
+                continue
+            module = (node.module or "").removeprefix("jaxcnn").removeprefix(".")
+            for name in node.names:
+                target = room_of(f"{module}.{name.name}" if module else name.name)
+                if target != own and target.split(".")[0].islower():
+                    assert LEVEL[target] < LEVEL[own], f"{path.relative_to(ROOT)} imports {target}"
 
 
 def test_the_core_needs_jax_numpy_and_optax_alone():
     allowed = {"jax", "numpy", "optax", "jaxcnn"} | set(sys.stdlib_module_names)
     extras = {
         "contracts.py": {"jaxtyping"},
-        "plugin.py": {"pytest"},
-        "checkpoint.py": {"orbax"},
-        "sets.py": {"pooch"},
-        "folder.py": {"PIL"},
-        "streams.py": {"grain", "absl"},
+        "_plugin.py": {"pytest"},
+        "_checkpoint.py": {"orbax"},
+        "_sets.py": {"pooch"},
+        "_folder.py": {"PIL"},
+        "_streams.py": {"grain", "absl"},
         "drawing.py": {"matplotlib"},
-        "draw.py": {"matplotlib"},
-        "tensorboard.py": {"tensorboardX"},
-        "progress.py": {"rich"},
-        "runs/work.py": {"rich"},
-        "runs/results.py": {"rich"},
-        "runs/command.py": {"tyro"},
-        "runs/flags.py": {"tyro"},
-        "runs/yaml.py": {"yaml"},
+        "_draw.py": {"matplotlib"},
+        "_tensorboard.py": {"tensorboardX"},
+        "_progress.py": {"rich"},
+        "runs/_work.py": {"rich"},
+        "runs/_results.py": {"rich"},
+        "runs/_command.py": {"tyro"},
+        "runs/_flags.py": {"tyro"},
+        "runs/_yaml.py": {"yaml"},
     }
     for path, tree in trees(outside="nothing"):
         lazily = {
@@ -180,7 +185,7 @@ def test_importing_the_package_loads_nothing_of_the_extras():
 import sys, jaxcnn
 [getattr(jaxcnn, name) for name in jaxcnn.__all__]
 jaxcnn.verify.check
-import jaxcnn.verify.command
+import jaxcnn.verify._command
 print([m for m in ('jaxtyping','beartype','matplotlib','rich','tyro','flax','equinox','hypothesis','PIL','grain','orbax','tensorboardX') if m in sys.modules])
 """
     done = subprocess.run(

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from jaxcnn import layers, models, ops
-from jaxcnn.op import Op
+from jaxcnn._core.op import Op
 from jaxcnn.precision import Policy
-from jaxcnn.train.autopsy import autopsy
+from jaxcnn.train._autopsy import autopsy
 
 KEY = jax.random.key(0)
 X, LABELS = jax.random.normal(KEY, (4, 8, 8, 1)), jnp.array([0, 1, 2, 0])

@@ -20,7 +20,7 @@ from rich.table import Table
 from experiments.bench import chart, data, machine, overhead, peers, proof, results, tables, worker
 from experiments.bench.__main__ import main
 from experiments.bench.results import Outcome, Row
-from jaxcnn.drawing import save
+from jaxcnn._io.drawing import save
 
 
 def test_what_is_wrong_is_not_timed() -> None:

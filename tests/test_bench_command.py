@@ -15,7 +15,7 @@ from experiments.bench.__main__ import main
 from experiments.bench.cases import CASES
 from experiments.bench.config import Config, parse
 from experiments.bench.sections import contests
-from jaxcnn.command import InputError, RunError
+from jaxcnn._io.command import InputError, RunError
 
 TORCHES = "torch", "torch.channels_last", "torch.compile"
 REFUSED = {

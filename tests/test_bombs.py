@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from jaxcnn.command import InputError
+from jaxcnn._io.command import InputError
+from jaxcnn._io.outside import UNPACKED
 from jaxcnn.data import DataError, load_cifar10, load_npz, read_idx
-from jaxcnn.data.cifar import ARCHIVE, MOST
-from jaxcnn.outside import UNPACKED
-from jaxcnn.runs.config import settings_of
+from jaxcnn.data._cifar import ARCHIVE, MOST
+from jaxcnn.runs._config import settings_of
 
 SIZE = 280_000_000  # more than 256 MiB, the least that may be unpacked to
 HEADER = np.array([SIZE], ">u4").tobytes()

@@ -12,7 +12,7 @@ import optax
 import pytest
 
 from jaxcnn import models, ops, train
-from jaxcnn.train.checkpoint import CheckpointError, Checkpoints
+from jaxcnn.train._checkpoint import CheckpointError, Checkpoints
 
 X = np.random.default_rng(0).normal(size=(64, 6)).astype(np.float32)
 LABELS = (X[:, 0] > 0).astype(np.int32)
@@ -193,7 +193,7 @@ DAMAGED = """
 import sys, jax, optax
 from pathlib import Path
 from jaxcnn import models, train
-from jaxcnn.train.checkpoint import CheckpointError, Checkpoints
+from jaxcnn.train._checkpoint import CheckpointError, Checkpoints
 state = train.create(models.mlp((8, 2)), optax.adam(0.01), jax.random.key(0), (6,))
 with Checkpoints(sys.argv[1]) as checkpoints:
     for step in (1, 2):

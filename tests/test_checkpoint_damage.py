@@ -12,7 +12,7 @@ import optax
 import pytest
 
 from jaxcnn import models, train
-from jaxcnn.train.checkpoint import CheckpointError, Checkpoints, remove_checkpoints
+from jaxcnn.train._checkpoint import CheckpointError, Checkpoints, remove_checkpoints
 
 PATHS = ["lr[0.1]", "a[b", "a*b", "a?b", "a b", "a\\b", "a{1,2}", "$HOME", "~", "%41", "#", "ü", "-x", "a'\"b", os.fsdecode(b"a\xff\xfeb")]  # fmt: skip
 

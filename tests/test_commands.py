@@ -15,7 +15,7 @@ import pytest
 from idx_files import write_folder
 from run_files import SHORT, others, write_npz
 
-from jaxcnn.command import BAD_INPUT, CLOSED, FAILED, STATUSES
+from jaxcnn._io.command import BAD_INPUT, CLOSED, FAILED, STATUSES
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="pipes and devices")
 ROOT = Path(__file__).parent.parent

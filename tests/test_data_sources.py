@@ -21,9 +21,9 @@ from jaxcnn.data import (
     load_cifar10,
     load_image_folder,
     load_npz,
-    sets,
 )
-from jaxcnn.data.cifar import RECORD, TEST, TRAIN
+from jaxcnn.data import _sets as sets
+from jaxcnn.data._cifar import RECORD, TEST, TRAIN
 
 RNG = np.random.default_rng(0)
 GREY, COLOUR = (

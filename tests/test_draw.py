@@ -7,9 +7,9 @@ import matplotlib.image
 import numpy as np
 import pytest
 
-from jaxcnn.drawing import save
-from jaxcnn.train.draw import heat_map, learning_curves
-from jaxcnn.train.watch import Table
+from jaxcnn._io.drawing import save
+from jaxcnn.train._draw import heat_map, learning_curves
+from jaxcnn.train._watch import Table
 
 
 def size(path: Path) -> tuple[int, int]:

@@ -10,8 +10,9 @@ import pytest
 from idx_files import write_folder
 from test_fuzz_readers import check_line
 
-from jaxcnn.data import DataError, Dataset, load_set, sets
-from jaxcnn.outside import UNPACKED, OutsideError, room
+from jaxcnn._io.outside import UNPACKED, OutsideError, room
+from jaxcnn.data import DataError, Dataset, load_set
+from jaxcnn.data import _sets as sets
 
 
 @pytest.fixture

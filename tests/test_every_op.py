@@ -5,12 +5,12 @@ import numpy as np
 import pytest
 
 from every import FIRST, reference, without_contracts
-from jaxcnn.case import Draw
+from jaxcnn._core.case import Draw
 from jaxcnn.ops import OPS
-from jaxcnn.verify.checking import CHECKS
-from jaxcnn.verify.compare import error
-from jaxcnn.verify.proof import prove_case, prove_kinks, subject_of
-from jaxcnn.verify.subject import quick
+from jaxcnn.verify._checking import CHECKS
+from jaxcnn.verify._compare import error
+from jaxcnn.verify._proof import prove_case, prove_kinks, subject_of
+from jaxcnn.verify._subject import quick
 
 pytestmark = pytest.mark.usefixtures("x64")
 

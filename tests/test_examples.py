@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from jaxcnn import example_norms, layers, ops, value_and_grad
-from jaxcnn.layers.chain import FLATTEN, Chain, Link, Static
+from jaxcnn.layers._chain import FLATTEN, Chain, Link, Static
 
 X = jax.random.normal(jax.random.key(2), (3, 6, 6, 2))
 LABELS = np.array([0, 2, 1])

@@ -17,7 +17,7 @@ from experiments.recurrent import tasks
 from experiments.seesaw.training import NETWORKS, PATTERNS, SIDES, WEIGHTS, program
 from experiments.vanishing.measure import before_and_after
 from jaxcnn import ops
-from jaxcnn.command import BAD_INPUT, FAILED
+from jaxcnn._io.command import BAD_INPUT, FAILED
 
 RNG = np.random.default_rng(0)
 
@@ -51,7 +51,7 @@ def test_the_seesaws_networks_arrive_when_a_loop_in_numpy_does() -> None:
     share = {name: (counts <= 400).mean() for name, counts in epochs.items()}
     assert share["MLP, softmax"] > 0.8
     assert share["MLP, sigmoid"] > 0.8
-    assert 0.3 < share["CNN, softmax"] < 0.8  # SEEDS.md: 59 %
+    assert 0.3 < share["CNN, softmax"] < 0.8  # row S3.4: 59 %
     which = list(NETWORKS).index("MLP, softmax")
     for start in range(5):
         got, wanted = (

@@ -17,7 +17,7 @@ from idx_files import write_folder
 
 import jaxcnn
 from experiments import command
-from jaxcnn.command import BAD_INPUT
+from jaxcnn._io.command import BAD_INPUT
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "experiments" / "README.md").read_text(encoding="utf-8")

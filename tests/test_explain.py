@@ -16,7 +16,7 @@ from jaxcnn.explain import (
     top_patches,
     until,
 )
-from jaxcnn.explain.graph import ADD, MULTIPLY
+from jaxcnn.explain._graph import ADD, MULTIPLY
 
 MODEL = layers.serial(
     conv1=layers.conv(3, window=3, stride=2),

@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-import jaxcnn.files
-from jaxcnn.command import InputError, claim_file, claim_folder
-from jaxcnn.files import from_json, write_file, write_json
-from jaxcnn.lines import Log, read_lines
-from jaxcnn.outside import OutsideError
-from jaxcnn.sealed import read_sealed
+import jaxcnn._io.files
+from jaxcnn._io.command import InputError, claim_file, claim_folder
+from jaxcnn._io.files import from_json, write_file, write_json
+from jaxcnn._io.lines import Log, read_lines
+from jaxcnn._io.outside import OutsideError
+from jaxcnn._io.sealed import read_sealed
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="modes, links and pipes")
 
@@ -61,7 +61,7 @@ def test_nobody_can_read_meanwhile_what_nobody_could_before(
         seen.append((stat.S_IMODE(os.fstat(number).st_mode), os.fstat(number).st_size))
         fsync(number)
 
-    monkeypatch.setattr(jaxcnn.files.os, "fsync", look)
+    monkeypatch.setattr(jaxcnn._io.files.os, "fsync", look)
     write_file(tmp_path / "old", "new")
     assert seen == [(0o600, 3)]  # on the disk, whole, before it has its name
 
@@ -78,8 +78,8 @@ def test_another_group_gets_no_right_of_the_one_that_cannot_be_kept(
         found[5] += 1  # its group
         return os.stat_result(found)
 
-    monkeypatch.setattr(jaxcnn.files.os, "fstat", of_others)
-    monkeypatch.setattr(jaxcnn.files.os, "fchown", lambda *arguments: _refuse(errno.EPERM))
+    monkeypatch.setattr(jaxcnn._io.files.os, "fstat", of_others)
+    monkeypatch.setattr(jaxcnn._io.files.os, "fchown", lambda *arguments: _refuse(errno.EPERM))
     write_file(tmp_path / "old", "new")
     monkeypatch.undo()
     assert mode(tmp_path / "old") == 0o604
@@ -146,7 +146,7 @@ def test_a_pipe_that_nobody_reads_is_given_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     os.mkfifo(tmp_path / "pipe")
-    monkeypatch.setattr(jaxcnn.files, "PATIENCE", 0.1)
+    monkeypatch.setattr(jaxcnn._io.files, "PATIENCE", 0.1)
     with pytest.warns(RuntimeWarning, match="is a pipe that nobody reads"):
         write_file(tmp_path / "pipe", "x")
 
@@ -173,9 +173,9 @@ def test_a_write_that_fails_leaves_the_old_file_and_no_scrap(
             os.close(number)
             return fdopen(os.open("/dev/full", os.O_WRONLY), *arguments)
 
-        monkeypatch.setattr(jaxcnn.files.os, "fdopen", full)
+        monkeypatch.setattr(jaxcnn._io.files.os, "fdopen", full)
     else:
-        monkeypatch.setattr(jaxcnn.files.os, fails, lambda *arguments: _refuse(errno.ENOSPC))
+        monkeypatch.setattr(jaxcnn._io.files.os, fails, lambda *arguments: _refuse(errno.ENOSPC))
     with pytest.raises(OSError, match=os.strerror(errno.ENOSPC)) as caught:
         write_file(tmp_path / "file", "new")
     assert caught.value.filename == str(tmp_path / "file")
@@ -186,7 +186,7 @@ def test_a_write_that_fails_leaves_the_old_file_and_no_scrap(
 def test_a_file_system_without_fsync_is_written_to(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(jaxcnn.files.os, "fsync", lambda number: _refuse(errno.EINVAL))
+    monkeypatch.setattr(jaxcnn._io.files.os, "fsync", lambda number: _refuse(errno.EINVAL))
     write_file(tmp_path / "file", "new")
     assert (tmp_path / "file").read_text() == "new"
 

@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 
 from experiments.delta.config import Config as Delta
-from jaxcnn.command import InputError
-from jaxcnn.outside import OutsideError
-from jaxcnn.runs.command import Predict, Train
-from jaxcnn.runs.config import LARGEST, Config, as_flags, read_settings, settings_of
-from jaxcnn.runs.flags import read_flags
-from jaxcnn.runs.yaml import read_yaml
+from jaxcnn._io.command import InputError
+from jaxcnn._io.outside import OutsideError
+from jaxcnn.runs._command import Predict, Train
+from jaxcnn.runs._config import LARGEST, Config, as_flags, read_settings, settings_of
+from jaxcnn.runs._flags import read_flags
+from jaxcnn.runs._yaml import read_yaml
 
 TWICE = [
     (Train, "--learning-rate 1 --learning-rate=2", "--learning-rate"),

@@ -13,16 +13,16 @@ import pytest
 from run_files import content
 
 from experiments.files import clear_folder
-from jaxcnn.command import InputError
-from jaxcnn.runs.folder import KIND, LOCK, MANIFEST, RunFolder, claimed
-from jaxcnn.sealed import write_sealed
-from jaxcnn.train import digests
-from jaxcnn.train.checkpoint import UNFINISHED, remove_checkpoints
+from jaxcnn._io.command import InputError
+from jaxcnn._io.sealed import write_sealed
+from jaxcnn.runs._folder import KIND, LOCK, MANIFEST, RunFolder, claimed
+from jaxcnn.train import _digests as digests
+from jaxcnn.train._checkpoint import UNFINISHED, remove_checkpoints
 
 OWNER = """
 import sys, time
 from pathlib import Path
-from jaxcnn.runs.folder import claimed
+from jaxcnn.runs._folder import claimed
 with claimed(Path(sys.argv[1])):
     print("claimed", flush=True)
     time.sleep(600)

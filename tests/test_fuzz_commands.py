@@ -20,8 +20,8 @@ from idx_files import stripes, write_folder
 from PIL import Image
 from run_files import write_npz
 
-from jaxcnn.command import BAD_INPUT, CLOSED, FAILED, INTERRUPTED
-from jaxcnn.outside import UNSEEN, printable
+from jaxcnn._io.command import BAD_INPUT, CLOSED, FAILED, INTERRUPTED
+from jaxcnn._io.outside import UNSEEN, printable
 
 SECONDS = 60.0
 EACH, QUICK = 25, 10  # settings of one test

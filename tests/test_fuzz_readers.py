@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from mutations import mutated, mutated_json
 from readers import READERS, Reader
 
-from jaxcnn.outside import MOST, UNSEEN, OutsideError
+from jaxcnn._io.outside import MOST, UNSEEN, OutsideError
 
 COMMON: dict[str, Any] = {"deadline": None, "derandomize": True, "database": None, "suppress_health_check": list(HealthCheck)}  # fmt: skip
 HEAP = 700 << 20  # bytes; `outside.room` lets 256 MiB through, of which a reader may need a copy

@@ -21,17 +21,17 @@ from mutations import mutated, mutated_json
 from test_fuzz_readers import COMMON, check_line
 
 from jaxcnn import models, train
-from jaxcnn.command import InputError
+from jaxcnn._io.command import InputError
 from jaxcnn.data import Stream
-from jaxcnn.plan.chips import slice_of
-from jaxcnn.plan.command import parse_image, parse_mesh
-from jaxcnn.runs.config import Config, as_flags, settings_of
-from jaxcnn.runs.connection import Connection
-from jaxcnn.runs.flags import read_flags
-from jaxcnn.train.checkpoint import LATER, CheckpointError, Checkpoints
-from jaxcnn.train.digests import LIST, write_digests
-from jaxcnn.train.hush import STILL, hush
-from jaxcnn.verify import draws
+from jaxcnn.plan._chips import slice_of
+from jaxcnn.plan._command import parse_image, parse_mesh
+from jaxcnn.runs._config import Config, as_flags, settings_of
+from jaxcnn.runs._connection import Connection
+from jaxcnn.runs._flags import read_flags
+from jaxcnn.train._checkpoint import LATER, CheckpointError, Checkpoints
+from jaxcnn.train._digests import LIST, write_digests
+from jaxcnn.train._hush import STILL, hush
+from jaxcnn.verify import _draws as draws
 
 FEW = [12, pytest.param(200, marks=pytest.mark.slow)]
 COUNTS = [100, pytest.param(3000, marks=pytest.mark.slow)]

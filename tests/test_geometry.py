@@ -13,11 +13,11 @@ from jax import lax
 
 from every import reference
 from jaxcnn import ops
-from jaxcnn.case import distinct, normal
-from jaxcnn.verify.checking import prove
-from jaxcnn.verify.proof import ORACLE
-from jaxcnn.verify.subject import Subject
-from jaxcnn.window import add_taps, resolve, taps_of
+from jaxcnn._core.case import distinct, normal
+from jaxcnn._core.window import add_taps, resolve, taps_of
+from jaxcnn.verify._checking import prove
+from jaxcnn.verify._proof import ORACLE
+from jaxcnn.verify._subject import Subject
 
 COMMON = {"deadline": None, "derandomize": True, "suppress_health_check": list(HealthCheck)}
 FEW = settings(max_examples=2, **COMMON)

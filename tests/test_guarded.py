@@ -9,9 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxcnn.window import resolve
+from jaxcnn._core.window import resolve
 
-conv = importlib.import_module("jaxcnn.ops.conv")
+conv = importlib.import_module("jaxcnn.ops._conv")
 PRODUCTS = {"correlate": ("x", "w"), "input_gradient": ("dy", "w"), "weight_gradient": ("x", "dy")}
 WAYS = [
     "alone",

@@ -11,10 +11,11 @@ import pytest
 
 from every import reference
 from jaxcnn import ops
-from jaxcnn.kernels import im2col, winograd
-from jaxcnn.kernels.toom_cook import matrices
-from jaxcnn.verify.subject import quick
-from jaxcnn.window import resolve
+from jaxcnn._core.window import resolve
+from jaxcnn.kernels import _im2col as im2col
+from jaxcnn.kernels import _winograd as winograd
+from jaxcnn.kernels._toom_cook import matrices
+from jaxcnn.verify._subject import quick
 
 CASES = [
     case
@@ -126,7 +127,7 @@ def test_the_error_in_float32_is_that_of_the_direct_sum(kernel, taps):
         true_y, pull = jax.vjp(direct, *wide[:2])
         truth = [np.asarray(v) for v in (true_y, *pull(wide[2]))]
     x, w, dy = (jnp.asarray(v, jnp.float32) for v in (x, w, dy))
-    plain = importlib.import_module("jaxcnn.ops.conv")
+    plain = importlib.import_module("jaxcnn.ops._conv")
     ours = [kernel.correlate(x, w, window=window), kernel.input_gradient(dy, w, window=window)]
     theirs = [
         plain._correlate(x, w, window=window, groups=1),
@@ -215,7 +216,7 @@ def test_products_under_vmap_are_those_of_a_loop(sizes, mapped, x64, monkeypatch
         ("weight_gradient", x, dy),
     ):
         product = functools.partial(
-            getattr(importlib.import_module("jaxcnn.ops.conv"), name), window=window, groups=1
+            getattr(importlib.import_module("jaxcnn.ops._conv"), name), window=window, groups=1
         )
         axes = SIDES[mapped]
         sides = [

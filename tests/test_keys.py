@@ -10,7 +10,7 @@ from jax.sharding import AxisType, PartitionSpec
 from test_layout import batch
 
 from jaxcnn import layers, models, ops, train
-from jaxcnn.keys import threefry
+from jaxcnn._core.keys import threefry
 
 GENERATORS = ["threefry2x32", "rbg", pytest.param("unsafe_rbg", marks=pytest.mark.slow)]
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jaxcnn.lines import read_lines
+from jaxcnn._io.lines import read_lines
 
 STEPS_BETWEEN = 50
 

@@ -10,7 +10,7 @@ import pytest
 from jax.sharding import PartitionSpec
 
 from jaxcnn import layers, models, ops, train, value_and_grad
-from jaxcnn.train.layout import Layout
+from jaxcnn.train._layout import Layout
 
 LAYOUTS = {
     "copied": lambda: Layout(jax.make_mesh((8,), ("data",))),

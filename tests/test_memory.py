@@ -7,7 +7,7 @@ import sys
 import jax
 import pytest
 
-from jaxcnn import memory
+from jaxcnn._core import memory
 
 PROGRAM = """
 import resource, sys, jax, jax.numpy as jnp

@@ -21,13 +21,13 @@ from experiments.mnist import pictures, work
 from experiments.mnist.__main__ import main
 from experiments.mnist.config import MNIST_DIR
 from experiments.mnist.work import PICTURES
+from jaxcnn._io.drawing import save
+from jaxcnn._io.files import write_file
+from jaxcnn._io.lines import read_lines
 from jaxcnn.data import load_idx_folder
-from jaxcnn.drawing import save
-from jaxcnn.files import write_file
-from jaxcnn.lines import read_lines
 from jaxcnn.train import Report
-from jaxcnn.train.draw import learning_curves
-from jaxcnn.train.progress import Progress
+from jaxcnn.train._draw import learning_curves
+from jaxcnn.train._progress import Progress
 
 ROOT = Path(__file__).parents[1]
 

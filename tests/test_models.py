@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from jaxcnn import deltas, layers, models, ops, value_and_grad
-from jaxcnn.layers import chain
+from jaxcnn.layers import _chain as chain
 from jaxcnn.train import make_predict
 
 SHAPES = {

@@ -13,13 +13,13 @@ import pytest
 from readers import MLP, READERS, TOLD, WEIGHTS, Reader
 from test_fuzz_readers import numbers, outcome, put
 
-from jaxcnn.command import InputError
-from jaxcnn.runs.config import settings_of
-from jaxcnn.runs.folder import KIND, MANIFEST
-from jaxcnn.runs.trained import open_models
-from jaxcnn.sealed import write_sealed
-from jaxcnn.train.digests import check_digests, write_digests
-from jaxcnn.weights.tensors import pack
+from jaxcnn._io.command import InputError
+from jaxcnn._io.sealed import write_sealed
+from jaxcnn.runs._config import settings_of
+from jaxcnn.runs._folder import KIND, MANIFEST
+from jaxcnn.runs._trained import open_models
+from jaxcnn.train._digests import check_digests, write_digests
+from jaxcnn.weights._tensors import pack
 
 PATIENCE = 60  # seconds
 

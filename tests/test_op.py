@@ -9,7 +9,7 @@ import pytest
 
 from every import reference
 from jaxcnn import Op, ops
-from jaxcnn.cotangent import Static
+from jaxcnn._core.cotangent import Static
 
 ONE = jnp.float32(1.0)
 

@@ -11,15 +11,15 @@ from idx_files import stripes
 from PIL import Image
 
 from experiments.mnist.pictures import mistakes
-from jaxcnn import html
 from jaxcnn.__main__ import main
+from jaxcnn._io import html
+from jaxcnn._io.drawing import save
+from jaxcnn._io.files import from_json
+from jaxcnn._io.outside import UNSEEN, printable
 from jaxcnn.data import load
-from jaxcnn.drawing import save
-from jaxcnn.files import from_json
-from jaxcnn.outside import UNSEEN, printable
-from jaxcnn.runs.trained import open_models
-from jaxcnn.train.draw import heat_map
-from jaxcnn.train.watch import Table
+from jaxcnn.runs._trained import open_models
+from jaxcnn.train._draw import heat_map
+from jaxcnn.train._watch import Table
 
 ODD = sorted(
     [

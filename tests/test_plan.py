@@ -15,9 +15,10 @@ import optax
 import pytest
 
 from jaxcnn import models, ops
-from jaxcnn.plan import Collective, Memory, Plan, command, plan
-from jaxcnn.plan.chips import available, slice_of
-from jaxcnn.plan.collectives import collectives
+from jaxcnn.plan import Collective, Memory, Plan, plan
+from jaxcnn.plan import _command as command
+from jaxcnn.plan._chips import available, slice_of
+from jaxcnn.plan._collectives import collectives
 from jaxcnn.train import Layout, Policy
 
 BATCH, INPUTS, HIDDEN, CLASSES = 64, 256, 512, 16
@@ -227,14 +228,14 @@ def test_bad_options_are_one_line_and_status_2(
 def test_without_the_compiler_for_tpus_the_error_says_how_to_get_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("jaxcnn.plan.chips.available", lambda: False)
+    monkeypatch.setattr("jaxcnn.plan._chips.available", lambda: False)
     with pytest.raises(ImportError, match=r"pip install 'jaxcnn\[tpu\]'"):
         slice_of("v5e:2x2")
 
 
 PROGRAM = """
 import sys, argparse
-from jaxcnn.plan import command
+from jaxcnn.plan import _command as command
 parser = argparse.ArgumentParser()
 command.add_options(parser)
 sys.exit(command.run(parser.parse_args()))

@@ -55,8 +55,8 @@ def test_the_fixture(tmp_path):
 
 def test_the_plugin_loads_nothing():
     code = (
-        "import sys, jaxcnn, jaxcnn.verify.plugin; print([m for m in ('jax', 'numpy', 'jaxcnn.op',"
-        " 'jaxcnn.verify.report', 'rich') if m in sys.modules])"
+        "import sys, jaxcnn, jaxcnn.verify._plugin; print([m for m in ('jax', 'numpy', 'jaxcnn._core.op',"
+        " 'jaxcnn.verify._report', 'rich') if m in sys.modules])"
     )
     done = python("-W", "error", "-c", code)
     assert (done.stdout.strip(), done.stderr) == ("[]", "")
@@ -73,8 +73,8 @@ assert {*jaxcnn.__all__} <= {*dir(jaxcnn)} and "jax" not in sys.modules
 assert jaxcnn.ops.conv(*jaxcnn.ops.conv.cases[0].draw(0)) is not None
 from jaxcnn import Op, ops, verify
 assert isinstance(ops.conv, Op) and Op is jaxcnn.Op and verify is jaxcnn.verify
-import jaxcnn.verify.checking, jaxcnn.verify.report
-assert callable(verify.check) and verify.check is jaxcnn.verify.checking.check
+import jaxcnn.verify._checking, jaxcnn.verify._report
+assert callable(verify.check) and verify.check is jaxcnn.verify._checking.check
 assert "Op" in vars(jaxcnn) and "check" in vars(verify)
 """
     done = python("-W", "error", "-c", code)

@@ -9,12 +9,12 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from jaxcnn.case import Case, rows, values
-from jaxcnn.op import Op
+from jaxcnn._core.case import Case, rows, values
+from jaxcnn._core.op import Op
 from jaxcnn.ops import OPS
 from jaxcnn.precision import Policy
-from jaxcnn.verify import precision_command
-from jaxcnn.verify.precision import BOUND, Row, errors, worst
+from jaxcnn.verify import _precision_command as precision_command
+from jaxcnn.verify._precision import BOUND, Row, errors, worst
 
 LIGHT = {"dense", "bias", "tanh", "layer_norm", "l2", "squared_error"}  # to compile
 

@@ -14,7 +14,7 @@ from run_files import SHORT, free_port, train, write_npz
 from safetensors.numpy import load_file
 from test_layout import batch, distance, small_net
 
-from jaxcnn.lines import read_lines
+from jaxcnn._io.lines import read_lines
 
 WORKER = Path(__file__).with_name("process_worker.py")
 

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from jaxcnn import table
 from jaxcnn.__main__ import main
 from jaxcnn.ops import OPS
+from jaxcnn.ops import _table as table
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -18,7 +18,7 @@ import pytest
 from run_files import free_port, interrupted, train, write_npz
 
 from jaxcnn.__main__ import main
-from jaxcnn.lines import read_lines
+from jaxcnn._io.lines import read_lines
 
 ROUNDING = 1e-6  # relative, in float32
 LAYOUTS = {"1": (), "2": ("--devices", "2"), "4 cut": ("--devices", "4", "--cut"), "8": ("--devices", "8"), "8 cut": ("--devices", "8", "--cut")}  # fmt: skip

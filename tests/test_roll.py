@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from jaxcnn.command import InputError, RunError
-from jaxcnn.runs.meeting import Meeting
-from jaxcnn.runs.roll import Roll
+from jaxcnn._io.command import InputError, RunError
+from jaxcnn.runs._meeting import Meeting
+from jaxcnn.runs._roll import Roll
 
 TOLD = {"--seed": "0", "--out of which": "a", "jax": "0.10.2"}
 
@@ -170,8 +170,8 @@ def test_a_process_that_leaves_with_an_error_is_told_of(
 ) -> None:
     """Before anybody has to be ended."""
     left: list[str] = []
-    monkeypatch.setattr("jaxcnn.runs.roll.GRACE", 0.2)
-    monkeypatch.setattr("jaxcnn.runs.roll._leave", left.append)
+    monkeypatch.setattr("jaxcnn.runs._roll.GRACE", 0.2)
+    monkeypatch.setattr("jaxcnn.runs._roll._leave", left.append)
 
     def other() -> None:
         with (

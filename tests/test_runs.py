@@ -16,7 +16,7 @@ from run_files import SHORT, arrays, content, interrupted, train, write_npz
 from safetensors.numpy import load_file
 
 from jaxcnn.__main__ import main
-from jaxcnn.lines import read_lines
+from jaxcnn._io.lines import read_lines
 
 
 @pytest.fixture(scope="module")

@@ -23,12 +23,12 @@ from PIL import Image
 from run_files import arrays, content, others, train, write_npz
 from safetensors.numpy import load_file, save_file
 
-import jaxcnn.files
+import jaxcnn._io.files
 from jaxcnn.__main__ import main
 from jaxcnn.data import DataError
-from jaxcnn.data.cifar import ARCHIVE
-from jaxcnn.runs.config import Config
-from jaxcnn.train.digests import write_digests
+from jaxcnn.data._cifar import ARCHIVE
+from jaxcnn.runs._config import Config
+from jaxcnn.train._digests import write_digests
 
 LABELS, TEST_LABELS = arrays()["train_labels"], arrays()["test_labels"]
 
@@ -412,14 +412,14 @@ def test_a_full_disk_at_the_start_and_at_the_end(
 ) -> None:
     run = copied(place, tmp_path)
     before = content(tmp_path)
-    monkeypatch.setattr(jaxcnn.files.os, "replace", full)
+    monkeypatch.setattr(jaxcnn._io.files.os, "replace", full)
     assert fails(["train", "--resume", "--out", str(run)], "No space left on device", capsys) == 1
     assert content(tmp_path) == before
     seen = ["eval", str(place / "run"), "--json", str(run / "result.json")]
     assert fails(seen, "No space left on device", capsys) == 1
     assert content(tmp_path) == before
     monkeypatch.undo()
-    monkeypatch.setattr("jaxcnn.weights.store.write_file", full)
+    monkeypatch.setattr("jaxcnn.weights._store.write_file", full)
     words = (
         "model.safetensors: cannot be written (No space left on device); the checkpoints are whole"
     )
@@ -445,7 +445,7 @@ def test_what_fails_on_the_way(
     def fit(*arguments: Any, **settings: Any) -> None:
         raise error
 
-    monkeypatch.setattr("jaxcnn.train.fit", fit)
+    monkeypatch.setattr("jaxcnn.train._fit", fit)
     assert (
         fails(
             ["train", "--data", str(place / "good.npz"), "--model", "mlp", "--out", str(tmp_path)],

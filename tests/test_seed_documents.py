@@ -14,9 +14,9 @@ import optax
 import pytest
 
 from jaxcnn import activations, deltas, example_norms, layers, models, ops, train, value_and_grad
+from jaxcnn._core.op import Op
 from jaxcnn.explain import Graph
 from jaxcnn.layers import Layer
-from jaxcnn.op import Op
 from jaxcnn.rules import straight_through
 
 pytestmark = pytest.mark.usefixtures("x64")

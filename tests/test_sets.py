@@ -16,8 +16,9 @@ import pooch
 import pytest
 from idx_files import write_folder
 
-from jaxcnn.data import DataError, DataNotFoundError, load_cifar10, load_set, sets
-from jaxcnn.data.cifar import ARCHIVE, RECORD, TEST, TRAIN
+from jaxcnn.data import DataError, DataNotFoundError, load_cifar10, load_set
+from jaxcnn.data import _sets as sets
+from jaxcnn.data._cifar import ARCHIVE, RECORD, TEST, TRAIN
 
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
 RNG = np.random.default_rng(0)

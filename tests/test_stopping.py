@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from jax.experimental import multihost_utils
 
-from jaxcnn.runs import stopping
-from jaxcnn.runs.stopping import Stop
+from jaxcnn.runs import _stopping as stopping
+from jaxcnn.runs._stopping import Stop
 
 
 def test_other_signals_are_nobodys_business(
@@ -41,7 +41,7 @@ def test_a_second_signal_insists() -> None:
 BUSY = """
 import os, signal, threading, time
 import numpy as np
-from jaxcnn.runs.stopping import Stop
+from jaxcnn.runs._stopping import Stop
 with Stop():
     for wait in (0.3, 0.6):
         threading.Timer(wait, os.kill, (os.getpid(), signal.SIGINT)).start()

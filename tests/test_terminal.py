@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from jaxcnn import terminal
 from jaxcnn.__main__ import main
-from jaxcnn.command import BAD_INPUT, CLOSED, FAILED, STATUSES, Parser, program
-from jaxcnn.runs import command as runs
-from jaxcnn.runs.flags import read_flags
-from jaxcnn.terminal import NARROWEST, WIDEST, harmless, unheard, wide_enough
+from jaxcnn._io import terminal
+from jaxcnn._io.command import BAD_INPUT, CLOSED, FAILED, STATUSES, Parser, program
+from jaxcnn._io.terminal import NARROWEST, WIDEST, harmless, unheard, wide_enough
+from jaxcnn.runs import _command as runs
+from jaxcnn.runs._flags import read_flags
 
 UNSEEN = "\x00\x07\x08\x1b\x7f\x9b\r\u200b\u202e\u2028\ud800\ue000"
 
@@ -107,7 +107,7 @@ def test_every_character_has_a_form_in_every_encoding(
 
 STREAMS = """
 import sys
-from jaxcnn.terminal import {0}
+from jaxcnn._io.terminal import {0}
 with {0}():
     for number in range(20_000):
         print("step", number)

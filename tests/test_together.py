@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from run_files import SHORT, arrays, free_port, write_npz
 
-from jaxcnn.lines import read_lines
+from jaxcnn._io.lines import read_lines
 
 pytestmark = pytest.mark.slow
 WAIT = 5

@@ -16,15 +16,19 @@ import numpy as np
 import pytest
 
 from jaxcnn.__main__ import main
-from jaxcnn.verify import board, command, draws, tasks, workers
-from jaxcnn.verify.report import Report, Verdict
+from jaxcnn.verify import _board as board
+from jaxcnn.verify import _command as command
+from jaxcnn.verify import _draws as draws
+from jaxcnn.verify import _tasks as tasks
+from jaxcnn.verify import _workers as workers
+from jaxcnn.verify._report import Report, Verdict
 
 PROVER = '''
 """Ops that prove themselves quickly, in the place of the true ones."""
 import os, sys, time, types
 from pathlib import Path
 import jax, numpy as np
-from jaxcnn.verify.report import Failure, Mismatch, Report, Verdict
+from jaxcnn.verify._report import Failure, Mismatch, Report, Verdict
 
 def prove_case(op, case, *, seed, dtypes, only):
     print("noise on stdout", flush=True)
@@ -49,14 +53,14 @@ def prove_case(op, case, *, seed, dtypes, only):
 def prove_kinks(op, *, seed):
     return Report(f"{op.name}: kinks", {}, "float64", (Verdict("at 0", "", "holds"),), seed)
 
-sys.modules["jaxcnn.verify.proof"] = sys.modules[__name__]
+sys.modules["jaxcnn.verify._proof"] = sys.modules[__name__]
 OPS = [types.SimpleNamespace(name=name, cases="abc"[: 3 if name == "good" else 1])
        for name in ("good", "wrong", "raises", "dies", "sleeps")]
 '''
 RUN = """
 import sys, types
 from argparse import ArgumentParser
-from jaxcnn.verify import command
+from jaxcnn.verify import _command as command
 ops = [types.SimpleNamespace(name=n, cases=[types.SimpleNamespace(label="a")], kinks=()) for n in ("good", "sleeps")]
 parser = ArgumentParser()
 command.add_options(parser)

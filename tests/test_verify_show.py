@@ -11,10 +11,11 @@ import matplotlib.image
 import numpy as np
 import pytest
 
-from jaxcnn import html
-from jaxcnn.thin import thin
-from jaxcnn.verify import show, wire
-from jaxcnn.verify.report import Failure, Mismatch, Report, Verdict
+from jaxcnn._io import html
+from jaxcnn._io.thin import thin
+from jaxcnn.verify import _show as show
+from jaxcnn.verify import _wire as wire
+from jaxcnn.verify._report import Failure, Mismatch, Report, Verdict
 
 
 def mismatch(got, expected, index):

@@ -19,13 +19,13 @@ from tensorboardX.proto.event_pb2 import Event  # pyright: ignore[reportAttribut
 from tensorboardX.record_writer import masked_crc32c
 
 from jaxcnn import activations, layers, models, ops, train
-from jaxcnn.lines import Log, read_lines
-from jaxcnn.train.draw import heat_map, history, learning_curves
-from jaxcnn.train.logs import JsonLines
-from jaxcnn.train.progress import Progress
-from jaxcnn.train.speed import flops, measure_peak
-from jaxcnn.train.tensorboard import TensorBoard
-from jaxcnn.train.watch import Norms, Table, make_norms
+from jaxcnn._io.lines import Log, read_lines
+from jaxcnn.train._draw import heat_map, history, learning_curves
+from jaxcnn.train._logs import JsonLines
+from jaxcnn.train._progress import Progress
+from jaxcnn.train._speed import flops, measure_peak
+from jaxcnn.train._tensorboard import TensorBoard
+from jaxcnn.train._watch import Norms, Table, make_norms
 
 # whose numbers stay what they are; others are folded into such a key
 KEY = jax.random.key(3, impl="threefry2x32")

@@ -4,8 +4,8 @@ import sys
 from collections.abc import Sequence
 
 from experiments.bench.config import parse
-from jaxcnn.command import claim_file, claim_folder, program, run
-from jaxcnn.terminal import unheard
+from jaxcnn._io.command import claim_file, claim_folder, program, run
+from jaxcnn._io.terminal import unheard
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from experiments.bench.results import Outcome
 from experiments.bench.tables import milliseconds
-from jaxcnn.drawing import ACCENT, INK, PALE, REFERENCE, style
+from jaxcnn._io.drawing import ACCENT, INK, PALE, REFERENCE, style
 
 LINE, HEAD = 0.34, 0.75  # inches
 DOTS = {

@@ -13,7 +13,7 @@ from experiments import command
 from experiments.bench.networks import NETWORKS
 from experiments.bench.peers import PEERS
 from experiments.bench.results import FILES
-from jaxcnn.command import InputError, expect
+from jaxcnn._io.command import InputError, expect
 
 WHAT = "steps", "ops", "epochs", "ensembles"
 CPUS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -12,7 +12,7 @@ import numpy as np
 
 from experiments.bench.cases import OpCase
 from experiments.bench.networks import CLASSES, Network, parameters, places
-from jaxcnn.outside import opened
+from jaxcnn._io.outside import opened
 
 Arrays = dict[str, np.ndarray]
 PARAMS = "params/"

@@ -22,9 +22,9 @@ from rich.console import Console
 from experiments.command import MNIST_DIR
 from experiments.images import load
 from jaxcnn import models, ops, train
-from jaxcnn.command import Parser, program
-from jaxcnn.train.checkpoint import Checkpoints
-from jaxcnn.train.progress import Progress
+from jaxcnn._io.command import Parser, program
+from jaxcnn.train._checkpoint import Checkpoints
+from jaxcnn.train._progress import Progress
 
 PART, BATCH, EVERY = 50, 64, 500
 LOSS, OPTIMIZER, KEY = ops.softmax_cross_entropy, optax.adam(1e-3), jax.random.key(0)

@@ -16,9 +16,9 @@ from experiments.bench.contest import Contest
 from experiments.bench.crew import crew
 from experiments.bench.results import Outcome
 from experiments.files import clear_folder
-from jaxcnn.drawing import save
-from jaxcnn.files import write_json
-from jaxcnn.lines import Log
+from jaxcnn._io.drawing import save
+from jaxcnn._io.files import write_json
+from jaxcnn._io.lines import Log
 
 
 class Show:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxcnn.files import write_json
+from jaxcnn._io.files import write_json
 
 RESULT, TURNS, PICTURE = "bench.json", "bench.jsonl", "bench.png"
 FILES = RESULT, TURNS, PICTURE

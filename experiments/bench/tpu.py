@@ -21,10 +21,10 @@ from experiments.bench import networks
 from experiments.bench.networks import NETWORKS
 from experiments.bench.peers import autodiff, explicit, learning
 from jaxcnn import ops, value_and_grad
-from jaxcnn.command import InputError, expect, program
-from jaxcnn.files import write_json
-from jaxcnn.plan.chips import available, slice_of
-from jaxcnn.plan.collectives import collectives
+from jaxcnn._io.command import InputError, expect, program
+from jaxcnn._io.files import write_json
+from jaxcnn.plan._chips import available, slice_of
+from jaxcnn.plan._collectives import collectives
 
 PEERS = "jaxcnn", "autodiff"
 CHIPS = {1: "v5e:2x2", 8: "v5e:2x4"}  # a slice to take the chips from; the smallest has four

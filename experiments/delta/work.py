@@ -13,8 +13,8 @@ from experiments.delta.config import Config
 from experiments.delta.recursion import WIDTHS, Watched, network, step
 from experiments.files import clear_folder
 from jaxcnn import ops
-from jaxcnn.drawing import ACCENT, PALE, REFERENCE, plain_ticks, save, style
-from jaxcnn.files import write_json
+from jaxcnn._io.drawing import ACCENT, PALE, REFERENCE, plain_ticks, save, style
+from jaxcnn._io.files import write_json
 
 PATTERNS = 16
 FILES = "result.json", "training.png", "small_changes.png"

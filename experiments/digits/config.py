@@ -4,7 +4,7 @@ import dataclasses
 from pathlib import Path
 
 from experiments.command import OnImages
-from jaxcnn.command import expect
+from jaxcnn._io.command import expect
 
 
 @dataclasses.dataclass(frozen=True)

@@ -16,12 +16,12 @@ from experiments.files import clear_folder
 from experiments.images import load
 from experiments.progress import bar
 from jaxcnn import layers, ops, train
+from jaxcnn._io.drawing import ACCENT, PALE, plain_ticks, save, style
+from jaxcnn._io.files import write_json
+from jaxcnn._io.lines import Log
 from jaxcnn.data.augment import warp
-from jaxcnn.drawing import ACCENT, PALE, plain_ticks, save, style
-from jaxcnn.files import write_json
 from jaxcnn.layers import Serial
-from jaxcnn.lines import Log
-from jaxcnn.runs.build import check_takes
+from jaxcnn.runs._build import check_takes
 
 FILES = "result.json", "metrics.jsonl", "digits.png"
 PART, SMOOTHING = 10, 0.1

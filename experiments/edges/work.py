@@ -14,9 +14,9 @@ from experiments.edges.config import Config
 from experiments.edges.kernels import PIECE, edges, gaussian, learn, sobel
 from experiments.files import clear_folder
 from experiments.progress import track
-from jaxcnn.command import InputError
-from jaxcnn.drawing import ACCENT, REFERENCE, save, style
-from jaxcnn.files import write_json
+from jaxcnn._io.command import InputError
+from jaxcnn._io.drawing import ACCENT, REFERENCE, save, style
+from jaxcnn._io.files import write_json
 
 FILES = "result.json", "edges.png", "learned.png"
 SIDE = 320  # a larger photograph is thinned to about this

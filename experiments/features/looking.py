@@ -8,9 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxcnn import models
+from jaxcnn._core.op import Op
 from jaxcnn.explain import class_gradient, grad_cam, occlusion
 from jaxcnn.layers import Serial
-from jaxcnn.op import Op
 from jaxcnn.rules import deconvolution, guided
 
 Map = Callable[[Any, jax.Array, jax.Array], jax.Array]

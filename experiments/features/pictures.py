@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from jaxcnn.drawing import ACCENT, REFERENCE, style
+from jaxcnn._io.drawing import ACCENT, REFERENCE, style
 
 MOST_MAPS = 16
 

@@ -13,12 +13,12 @@ from experiments.files import clear_folder
 from experiments.images import Split, load
 from experiments.progress import bar
 from jaxcnn import activations, ops, train
-from jaxcnn.command import InputError
-from jaxcnn.drawing import save
+from jaxcnn._io.command import InputError
+from jaxcnn._io.drawing import save
+from jaxcnn._io.files import write_json
 from jaxcnn.explain import maximise, top_patches
-from jaxcnn.files import write_json
 from jaxcnn.layers import Serial
-from jaxcnn.runs.build import check_takes
+from jaxcnn.runs._build import check_takes
 
 FILES = (
     "result.json",

@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from jaxcnn.drawing import ACCENT, REFERENCE, plain_ticks, style
+from jaxcnn._io.drawing import ACCENT, REFERENCE, plain_ticks, style
 
 COLOURS = ACCENT, REFERENCE, "#7c3aed", "#15803d", "#64748b"
 

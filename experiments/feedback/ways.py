@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 
 from jaxcnn import layers, ops
+from jaxcnn._core.op import Op
 from jaxcnn.layers import Serial
-from jaxcnn.op import Op
 from jaxcnn.rules import feedback_alignment, sign_symmetric, straight_through
 
 

@@ -12,10 +12,10 @@ from experiments.files import clear_folder
 from experiments.images import Images, load
 from experiments.progress import bar
 from jaxcnn import ops, train, value_and_grad
-from jaxcnn.drawing import save
-from jaxcnn.files import write_json
-from jaxcnn.lines import Log
-from jaxcnn.runs.build import check_takes
+from jaxcnn._io.drawing import save
+from jaxcnn._io.files import write_json
+from jaxcnn._io.lines import Log
+from jaxcnn.runs._build import check_takes
 
 FILES = "result.json", "metrics.jsonl", "errors.png", "angles.png"
 LOOK = 25  # steps from one look at the angle to the next

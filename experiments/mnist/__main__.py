@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 from experiments.command import parse
 from experiments.mnist.config import Config
-from jaxcnn.command import claim_folder, program, run
-from jaxcnn.terminal import unheard
+from jaxcnn._io.command import claim_folder, program, run
+from jaxcnn._io.terminal import unheard
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

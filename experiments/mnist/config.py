@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 from experiments.command import MNIST_DIR
-from jaxcnn.runs.config import Config as Settings
+from jaxcnn.runs._config import Config as Settings
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,7 +9,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
-from jaxcnn.drawing import INK
+from jaxcnn._io.drawing import INK
 
 MOST_FILTERS = 64
 MOST_MISTAKES = 25

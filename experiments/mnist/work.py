@@ -15,16 +15,16 @@ from experiments.files import clear_folder
 from experiments.mnist import pictures
 from experiments.mnist.config import MNIST_DIR, Config
 from jaxcnn import ops, train
-from jaxcnn.command import InputError
+from jaxcnn._io.command import InputError
+from jaxcnn._io.drawing import save
+from jaxcnn._io.files import write_json
 from jaxcnn.data import DataError, Dataset, load_idx_folder
-from jaxcnn.data.scale import Standardiser, standardiser
-from jaxcnn.drawing import save
-from jaxcnn.files import write_json
+from jaxcnn.data._scale import Standardiser, standardiser
 from jaxcnn.layers import Serial
-from jaxcnn.runs import build
-from jaxcnn.runs.stopping import Stop
-from jaxcnn.train.draw import learning_curves
-from jaxcnn.train.progress import Plain, Progress
+from jaxcnn.runs import _build as build
+from jaxcnn.runs._stopping import Stop
+from jaxcnn.train._draw import learning_curves
+from jaxcnn.train._progress import Plain, Progress
 
 RESULT, METRICS = "result.json", "metrics.jsonl"
 PICTURES = CURVES, FILTERS, MISTAKES = "learning_curves.png", "filters.png", "mistakes.png"

@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from jaxcnn.drawing import ACCENT, PALE, REFERENCE, style
+from jaxcnn._io.drawing import ACCENT, PALE, REFERENCE, style
 
 
 def digits(found: Mapping[str, Any]) -> Figure:

@@ -10,8 +10,8 @@ import optax
 from jax import lax
 
 from jaxcnn import deltas, layers, value_and_grad
+from jaxcnn._core.op import Op
 from jaxcnn.layers import Layer, Serial
-from jaxcnn.op import Op
 
 CLIP = 1.0
 

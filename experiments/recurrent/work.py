@@ -20,9 +20,9 @@ from experiments.recurrent.tasks import (
     trainer,
 )
 from jaxcnn import ops
-from jaxcnn.drawing import save
-from jaxcnn.files import write_json
-from jaxcnn.lines import Log
+from jaxcnn._io.drawing import save
+from jaxcnn._io.files import write_json
+from jaxcnn._io.lines import Log
 
 FILES = "result.json", "metrics.jsonl", "digits.png", "adding.png"
 BATCH, SUMS, PART = 128, 64, 50

@@ -5,7 +5,7 @@ import math
 from pathlib import Path
 
 from experiments.command import Common
-from jaxcnn.command import expect
+from jaxcnn._io.command import expect
 
 
 @dataclasses.dataclass(frozen=True)

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from jaxcnn.drawing import ACCENT, INK, REFERENCE, plain_ticks, style
+from jaxcnn._io.drawing import ACCENT, INK, REFERENCE, plain_ticks, style
 
 COLOURS: dict[str, str] = dict(
     zip(

@@ -12,8 +12,8 @@ from jax.flatten_util import ravel_pytree
 from jax.sharding import AxisType
 
 from jaxcnn import layers, models, ops, value_and_grad
+from jaxcnn._core.op import Op
 from jaxcnn.layers import Layer
-from jaxcnn.op import Op
 
 PATTERNS = jnp.array(
     [[1, 1, 0, 0, 0], [0, 1, 1, 0, 0], [0, 0, 1, 1, 0], [0, 0, 0, 1, 1]], jnp.float32

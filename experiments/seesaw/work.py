@@ -15,8 +15,8 @@ from experiments.progress import track
 from experiments.seesaw import pictures
 from experiments.seesaw.config import Config
 from experiments.seesaw.training import NETWORKS, WEIGHTS, program
-from jaxcnn.drawing import save
-from jaxcnn.files import write_json
+from jaxcnn._io.drawing import save
+from jaxcnn._io.files import write_json
 
 # sigmoid: 0.023 after 1000 epochs
 DOCUMENT = {"MLP, sigmoid": None, "MLP, softmax": 324, "CNN, softmax": 261}

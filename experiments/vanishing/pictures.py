@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from experiments.vanishing.measure import Measured, best
-from jaxcnn.drawing import style
+from jaxcnn._io.drawing import style
 
 Found = Mapping[tuple[str, int], tuple[Measured, Measured]]
 WHEN = "at the start", "after training"

@@ -12,9 +12,9 @@ from experiments.progress import track
 from experiments.vanishing import pictures
 from experiments.vanishing.config import Config
 from experiments.vanishing.measure import BATCH, Measured, before_and_after, best
-from jaxcnn.drawing import save
-from jaxcnn.files import write_json
-from jaxcnn.lines import Log
+from jaxcnn._io.drawing import save
+from jaxcnn._io.files import write_json
+from jaxcnn._io.lines import Log
 
 ACTIVATIONS = "sigmoid", "tanh", "relu", "softplus"
 DEPTHS = 2, 5, 10, 20, 50

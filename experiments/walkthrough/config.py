@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 from experiments.command import MNIST_DIR, OnImages
-from jaxcnn.command import InputError, expect
+from jaxcnn._io.command import InputError, expect
 
 
 @dataclasses.dataclass(frozen=True)

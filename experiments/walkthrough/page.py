@@ -8,7 +8,7 @@ import numpy as np
 
 from experiments.walkthrough import sample
 from experiments.walkthrough.walk import Stage, Walk
-from jaxcnn.html import Html, element, heat, page, table, together
+from jaxcnn._io.html import Html, element, heat, page, table, together
 
 FEW = 64  # so many numbers are written out beside their picture
 

@@ -7,10 +7,10 @@ import jax
 import jax.numpy as jnp
 
 from jaxcnn import activations, deltas
+from jaxcnn._core.op import Op
 from jaxcnn.layers import Layer
-from jaxcnn.layers.chain import Chain
-from jaxcnn.layers.examples import leaves
-from jaxcnn.op import Op
+from jaxcnn.layers._chain import Chain
+from jaxcnn.layers._examples import leaves
 
 
 @dataclasses.dataclass(frozen=True)

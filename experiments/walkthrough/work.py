@@ -14,9 +14,9 @@ from experiments.walkthrough import page, sample
 from experiments.walkthrough.config import Config
 from experiments.walkthrough.walk import Walk, walk
 from jaxcnn import models, ops, train
-from jaxcnn.command import InputError
-from jaxcnn.files import write_file, write_json
-from jaxcnn.runs.build import check_takes
+from jaxcnn._io.command import InputError
+from jaxcnn._io.files import write_file, write_json
+from jaxcnn.runs._build import check_takes
 
 FILES = "result.json", "walkthrough.html"
 

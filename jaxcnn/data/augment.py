@@ -29,7 +29,7 @@ from typing import Any, TypeAlias
 import jax
 import jax.numpy as jnp
 
-from jaxcnn.errors import check_counts, setting_error
+from jaxcnn._core.errors import check_counts, setting_error
 
 Augment: TypeAlias = Callable[[jax.Array, Any], Any]
 

@@ -11,9 +11,9 @@ is differentiated automatically.
 | Graph               | a small expression, node by node, with values and gradients                            |
 """
 
-from jaxcnn.explain.evidence import class_gradient, grad_cam, occlusion
-from jaxcnn.explain.graph import Graph
-from jaxcnn.explain.units import maximise, seen_by, top_patches, until
+from jaxcnn.explain._evidence import class_gradient, grad_cam, occlusion
+from jaxcnn.explain._graph import Graph
+from jaxcnn.explain._units import maximise, seen_by, top_patches, until
 
 __all__ = [
     "Graph",

@@ -1,6 +1,6 @@
 """Layers: pairs that own parameters, and the compositions that make a model of them."""
 
-from jaxcnn.layers.chain import (
+from jaxcnn.layers._chain import (
     activation,
     avg_pool,
     bias,
@@ -16,10 +16,10 @@ from jaxcnn.layers.chain import (
     of,
     relu,
 )
-from jaxcnn.layers.compose import Serial, repeat, residual, serial
-from jaxcnn.layers.direct import direct
-from jaxcnn.layers.layer import Layer
-from jaxcnn.layers.stateful import batch_norm, dropout, rnn
+from jaxcnn.layers._compose import Serial, repeat, residual, serial
+from jaxcnn.layers._direct import direct
+from jaxcnn.layers._layer import Layer
+from jaxcnn.layers._stateful import batch_norm, dropout, rnn
 
 __all__ = [
     "Layer", "Serial", "activation", "avg_pool", "batch_norm", "bias", "conv", "conv_transpose", "dense", "direct", "dropout", "flatten", "global_avg_pool",

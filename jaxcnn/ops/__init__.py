@@ -5,26 +5,26 @@
 (True, True)
 """
 
-from jaxcnn.ops.activations import elu, gelu, leaky_relu, relu, sigmoid, silu, softplus, step, tanh
-from jaxcnn.ops.avg_pool import avg_pool
-from jaxcnn.ops.bias import bias
-from jaxcnn.ops.conv import conv
-from jaxcnn.ops.conv_transpose import conv_transpose
-from jaxcnn.ops.dense import dense
-from jaxcnn.ops.dropout import dropout
-from jaxcnn.ops.global_avg_pool import global_avg_pool
-from jaxcnn.ops.losses import (
+from jaxcnn.ops._activations import elu, gelu, leaky_relu, relu, sigmoid, silu, softplus, step, tanh
+from jaxcnn.ops._avg_pool import avg_pool
+from jaxcnn.ops._bias import bias
+from jaxcnn.ops._conv import conv
+from jaxcnn.ops._conv_transpose import conv_transpose
+from jaxcnn.ops._dense import dense
+from jaxcnn.ops._dropout import dropout
+from jaxcnn.ops._global_avg_pool import global_avg_pool
+from jaxcnn.ops._losses import (
     kl_divergence,
     l2,
     sigmoid_cross_entropy,
     softmax_cross_entropy,
     squared_error,
 )
-from jaxcnn.ops.max_pool import max_pool
-from jaxcnn.ops.norm import batch_norm, frozen_norm, group_norm, layer_norm
-from jaxcnn.ops.patches import patches
-from jaxcnn.ops.rnn import rnn
-from jaxcnn.ops.softmax import log_softmax, softmax
+from jaxcnn.ops._max_pool import max_pool
+from jaxcnn.ops._norm import batch_norm, frozen_norm, group_norm, layer_norm
+from jaxcnn.ops._patches import patches
+from jaxcnn.ops._rnn import rnn
+from jaxcnn.ops._softmax import log_softmax, softmax
 
 LINEAR = (dense, conv, conv_transpose, bias, patches)
 POOLS = (max_pool, avg_pool, global_avg_pool)

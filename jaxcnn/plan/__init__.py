@@ -3,18 +3,17 @@
 
 from typing import TYPE_CHECKING
 
-from jaxcnn.lazy import on_demand
+from jaxcnn._core.lazy import on_demand
 
 if TYPE_CHECKING:
-    from jaxcnn.plan.collectives import Collective
-    from jaxcnn.plan.planning import Memory, Plan, plan
-else:  # the command line looks at the options before anybody knows whether JAX will be needed
-    __getattr__, __dir__ = on_demand(
-        __name__,
-        {
-            "Collective": "jaxcnn.plan.collectives",
-            **dict.fromkeys(("Memory", "Plan", "plan"), "jaxcnn.plan.planning"),
-        },
-    )
+    from jaxcnn.plan._collectives import Collective
+    from jaxcnn.plan._planning import Memory, Plan, plan
 
 __all__ = ["Collective", "Memory", "Plan", "plan"]
+
+if not TYPE_CHECKING:  # the command line reads its options before JAX is needed
+    __getattr__, __dir__ = on_demand(
+        __name__,
+        __all__,
+        {"_collectives": ["Collective"], "_planning": ["Memory", "Plan", "plan"]},
+    )

@@ -19,8 +19,8 @@ Parameters' cotangents are the true ones for the dy that arrives. A rule acts at
 Array([[2., 0., 0.]], dtype=float32)
 """
 
-from jaxcnn.rules.activation import deconvolution, guided, straight_through
-from jaxcnn.rules.feedback import feedback_alignment, fixed_weights, sign_symmetric
+from jaxcnn.rules._activation import deconvolution, guided, straight_through
+from jaxcnn.rules._feedback import feedback_alignment, fixed_weights, sign_symmetric
 
 __all__ = [
     "deconvolution",

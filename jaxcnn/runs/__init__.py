@@ -1,2 +1,15 @@
-"""Training runs from the command line: ``python -m jaxcnn train``, ``eval`` and ``predict``. Needs
-the extra ``jaxcnn[train]``."""
+"""Training runs in a folder of their own: ``python -m jaxcnn train``, ``eval`` and ``predict``.
+Needs the extra ``jaxcnn[train]``."""
+
+from typing import TYPE_CHECKING
+
+from jaxcnn._core.lazy import on_demand
+
+if TYPE_CHECKING:
+    from jaxcnn.runs._config import Config
+    from jaxcnn.runs._work import run
+
+__all__ = ["Config", "run"]
+
+if not TYPE_CHECKING:  # the command line reads its options before JAX is needed
+    __getattr__, __dir__ = on_demand(__name__, __all__, {"_config": ["Config"], "_work": ["run"]})

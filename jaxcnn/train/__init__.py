@@ -2,18 +2,46 @@
 of them.
 
 Schedules, clipping and weight decay are optax's:
-``optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(optax.cosine_onecycle_schedule(steps, 1e-3)))``. Label smoothing is ``prepare_target=lambda labels: optax.smooth_labels(jax.nn.one_hot(labels, classes), 0.1)``; gradient accumulation is ``microbatch``.
+``optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(1e-3))``. Label smoothing is
+``prepare_target=lambda labels: optax.smooth_labels(jax.nn.one_hot(labels, classes), 0.1)``;
+gradient accumulation is ``microbatch``.
 """
 
-from jaxcnn.precision import Policy
-from jaxcnn.train.autopsy import Finding, autopsy
-from jaxcnn.train.callbacks import EarlyStopping
-from jaxcnn.train.epoch import make_epoch, make_steps, shuffled
-from jaxcnn.train.evaluate import accuracy, make_evaluate
-from jaxcnn.train.fit import DivergedError, Report, fit
-from jaxcnn.train.layout import Layout
-from jaxcnn.train.logs import JsonLines
-from jaxcnn.train.step import TrainState, create, make_predict, make_step
-from jaxcnn.train.watch import Norms, make_norms
+from typing import TYPE_CHECKING
 
-__all__ = ["DivergedError", "EarlyStopping", "Finding", "JsonLines", "Layout", "Norms", "Policy", "Report", "TrainState", "accuracy", "autopsy", "create", "fit", "make_epoch", "make_evaluate", "make_norms", "make_predict", "make_step", "make_steps", "shuffled"]  # fmt: skip
+from jaxcnn._core.lazy import on_demand
+from jaxcnn.precision import Policy
+from jaxcnn.train._autopsy import Finding, autopsy
+from jaxcnn.train._callbacks import EarlyStopping
+from jaxcnn.train._epoch import make_epoch, make_steps, shuffled
+from jaxcnn.train._evaluate import accuracy, make_evaluate
+from jaxcnn.train._fit import DivergedError, Report, fit
+from jaxcnn.train._layout import Layout
+from jaxcnn.train._logs import JsonLines
+from jaxcnn.train._step import TrainState, create, make_predict, make_step
+from jaxcnn.train._watch import Norms, make_norms
+
+if TYPE_CHECKING:
+    from jaxcnn.train._checkpoint import CheckpointError, Checkpoints
+    from jaxcnn.train._draw import learning_curves
+    from jaxcnn.train._progress import Plain, Progress
+    from jaxcnn.train._tensorboard import TensorBoard
+
+__all__ = [
+    "CheckpointError", "Checkpoints", "DivergedError", "EarlyStopping", "Finding", "JsonLines",
+    "Layout", "Norms", "Plain", "Policy", "Progress", "Report", "TensorBoard", "TrainState",
+    "accuracy", "autopsy", "create", "fit", "learning_curves", "make_epoch", "make_evaluate",
+    "make_norms", "make_predict", "make_step", "make_steps", "shuffled",
+]  # fmt: skip
+
+if not TYPE_CHECKING:  # those that need an extra
+    __getattr__, __dir__ = on_demand(
+        __name__,
+        __all__,
+        {
+            "_checkpoint": ["CheckpointError", "Checkpoints"],
+            "_draw": ["learning_curves"],
+            "_progress": ["Plain", "Progress"],
+            "_tensorboard": ["TensorBoard"],
+        },
+    )

@@ -2,18 +2,20 @@
 
 from typing import TYPE_CHECKING
 
-from jaxcnn.lazy import on_demand
+from jaxcnn._core.lazy import on_demand
 
 if TYPE_CHECKING:
-    from jaxcnn.verify.checking import CHECKS, check, prove
-    from jaxcnn.verify.report import Failure, Mismatch, Report, Verdict
-else:
-    __getattr__, __dir__ = on_demand(
-        __name__,
-        {
-            **dict.fromkeys(("CHECKS", "check", "prove"), "jaxcnn.verify.checking"),
-            **dict.fromkeys(("Failure", "Mismatch", "Report", "Verdict"), "jaxcnn.verify.report"),
-        },
-    )
+    from jaxcnn.verify._checking import CHECKS, check, prove
+    from jaxcnn.verify._report import Failure, Mismatch, Report, Verdict
 
 __all__ = ["CHECKS", "Failure", "Mismatch", "Report", "Verdict", "check", "prove"]
+
+if not TYPE_CHECKING:
+    __getattr__, __dir__ = on_demand(
+        __name__,
+        __all__,
+        {
+            "_checking": ["CHECKS", "check", "prove"],
+            "_report": ["Failure", "Mismatch", "Report", "Verdict"],
+        },
+    )

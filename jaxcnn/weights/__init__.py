@@ -10,8 +10,8 @@
 >>> params, state = from_torch(weights, model, params, state, (4,))
 """
 
-from jaxcnn.weights.pytorch import from_torch, load_torch, to_torch
-from jaxcnn.weights.store import WeightsError, load_safetensors, read_about, save_safetensors
+from jaxcnn.weights._pytorch import from_torch, load_torch, to_torch
+from jaxcnn.weights._store import WeightsError, load_safetensors, read_about, save_safetensors
 
 __all__ = [
     "WeightsError",

@@ -1,0 +1,1 @@
+"""Files, terminals, pages and pictures: what comes from outside and what goes there. Knows no network."""

@@ -1,0 +1,49 @@
+"""Depthwise convolution: each channel by itself, tap by tap, for CPUs.
+
+    y[n,p,(c,m)]  = Σ_k x[n, p·s + k·d − lo, c] w[k,(c,m)]            m multiples of each of the c channels
+    dx[n,q,c]     = Σ_{k,m : p·s + k·d − lo = q} dy[n,p,(c,m)] w[k,(c,m)]
+    dw[k,(c,m)]   = Σ_{n,p} x[n, p·s + k·d − lo, c] dy[n,p,(c,m)]
+
+There is nothing here for a matrix product: it is as much reading as arithmetic, and XLA makes one
+loop over the images of the sum over taps. Its own grouped convolution takes ten to a hundred times
+as long on a CPU (README.md beside this file)."""
+
+import jax
+import jax.numpy as jnp
+
+from jaxcnn._core.window import Window, add_taps, taps_of
+from jaxcnn.kernels import _blocks as blocks
+
+
+def suits(x: jax.Array, window: Window, inputs: int, groups: int) -> bool:
+    """Whether each group is one input channel, and the work is worth a loop."""
+    return groups == inputs > 1 and blocks.enough(x, window, inputs)
+
+
+def correlate(x: jax.Array, w: jax.Array, *, window: Window, inputs: int) -> jax.Array:
+    """y, all multiples of a channel beside each other."""
+    kernel = w.reshape(*window.taps, inputs, -1)
+    parts = [seen[..., None] * kernel[tap] for tap, seen in taps_of(x, window)]
+    y = sum(parts[1:], parts[0])
+    return y.reshape(*y.shape[:-2], -1)
+
+
+def input_gradient(dy: jax.Array, w: jax.Array, *, window: Window, inputs: int) -> jax.Array:
+    """dx. The multiples are added one by one: a sum along so short a last axis is slow."""
+    kernel = w.reshape(*window.taps, inputs, -1)
+    multiples = dy.reshape(*dy.shape[:-1], inputs, -1)
+    each = [multiples[..., m] for m in range(multiples.shape[-1])]
+
+    def part(tap: tuple[int, ...]) -> jax.Array:
+        scaled = [one * kernel[tap][..., m] for m, one in enumerate(each)]
+        return sum(scaled[1:], scaled[0])
+
+    return add_taps(((tap, part(tap)) for tap in window.offsets()), window)
+
+
+def weight_gradient(x: jax.Array, dy: jax.Array, *, window: Window, inputs: int) -> jax.Array:
+    """dw."""
+    multiples = dy.reshape(*dy.shape[:-1], inputs, -1)
+    axes = tuple(range(x.ndim - 1))
+    dw = jnp.stack([(seen[..., None] * multiples).sum(axes) for _, seen in taps_of(x, window)])
+    return dw.reshape(*window.taps, 1, -1)

@@ -1,0 +1,90 @@
+"""What a model is made of, as a table: layers, output shapes, parameters, and the bytes kept for
+the backward.
+
+The bytes are exact (see jaxcnn._core.residuals): each array is counted once, for the first layer that
+keeps it, parameters and input apart. What two neighbours share (the output of a ReLU is the input
+of the next convolution) costs once."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxcnn._core.residuals import arrays, size, trace
+from jaxcnn.layers._layer import Layer
+
+
+def table(model: Layer, input_shape: tuple[int, ...], batch: int) -> str:
+    """The table as text."""
+    key = jax.random.key(0)
+    params, state = jax.eval_shape(lambda k: model.init(k, tuple(input_shape)), key)
+    x = jax.ShapeDtypeStruct((batch, *input_shape), jnp.result_type(float))
+
+    def forward(params: Any, state: Any, x: Any, key: Any) -> Any:
+        return model.forward(params, state, x, key, train=True)
+
+    kept = trace(forward, params, state, x, key)
+    seen = kept.inputs
+    rows = [("layer", "output", "parameters", "kept bytes")]
+    outputs = _outputs(model, params, state, x, key)
+    total = 0
+    for path, residuals in _leaves(model, kept.residuals):
+        fresh = arrays(residuals) - seen
+        seen |= fresh
+        total += size(fresh)
+        rows.append(
+            (
+                path or type(model).__name__.lower(),
+                str(outputs.get(path, "")),
+                f"{_count(_at(params, path) if path else params):,}",
+                f"{size(fresh):,}",
+            )
+        )
+    rows.append(("total", "", f"{_count(params):,}", f"{total:,}"))
+    widths = [max(len(row[i]) for row in rows) for i in range(4)]
+    lines = [
+        "  ".join(
+            [
+                r[0].ljust(widths[0]),
+                r[1].ljust(widths[1]),
+                r[2].rjust(widths[2]),
+                r[3].rjust(widths[3]),
+            ]
+        )
+        for r in rows
+    ]
+    rule = "-" * len(lines[0])
+    return "\n".join([lines[0], rule, *lines[1:-1], rule, lines[-1]])
+
+
+def _leaves(layer: Layer, residuals: Any, path: str = "") -> list[tuple[str, Any]]:
+    inside = layer.children(residuals)
+    if not inside:
+        return [(path, residuals)]
+    return [
+        leaf
+        for name, sub, part in inside
+        for leaf in _leaves(sub, part, f"{path}/{name}" if path else name)
+    ]
+
+
+def _outputs(model: Layer, params: Any, state: Any, x: Any, key: Any) -> dict[str, tuple[int, ...]]:
+    """δ has the shape of the output that it belongs to, so a walk tells every shape."""
+
+    def deltas(params: Any, state: Any, x: Any, key: Any) -> Any:
+        (y, _), residuals = model.forward(params, state, x, key, train=True)
+        return {"/".join(path): delta for path, delta in model.walk(residuals, y)}
+
+    return {
+        path: delta.shape for path, delta in jax.eval_shape(deltas, params, state, x, key).items()
+    }
+
+
+def _at(tree: Any, path: str) -> Any:
+    for name in path.split("/"):
+        tree = tree.get(name, {})
+    return tree
+
+
+def _count(tree: Any) -> int:
+    return sum(leaf.size for leaf in jax.tree.leaves(tree))

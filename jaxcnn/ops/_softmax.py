@@ -1,0 +1,126 @@
+"""Softmax and its logarithm along one axis.
+
+    softmax:      y[k] = e^{x[k]} / Σ_j e^{x[j]}        dx[k] = y[k] (dy[k] − Σ_j y[j] dy[j])
+    log_softmax:  y[k] = x[k] − ln Σ_j e^{x[j]}         dx[k] = dy[k] − e^{y[k]} Σ_j dy[j]
+
+k, j run along ``axis``; the first rule is the product with diag(y) − y yᵀ. The largest entry is
+subtracted first, so scores of any finite size are safe; −∞ masks a score out. +∞, scores that are
+all −∞, and NaN give NaN, as in ``jax.nn``. Shapes: any, the same out as in. Kept: y. No kinks. Sums
+in float32 for 16-bit inputs. Raise ValueError for an axis that is not there, TypeError for
+integers. Source, in experiments/README.md: S0.5, S3.4, S4.5.
+
+>>> import jax.numpy as jnp
+>>> softmax(jnp.array([1.0, 1.0])), log_softmax(jnp.array([1e4, -1e4]))
+(Array([0.5, 0.5], dtype=float32), Array([     0., -20000.], dtype=float32))
+"""
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from jaxcnn._core.case import Bad, Case, normal, values, zeros
+from jaxcnn._core.contracts import Array, Float
+from jaxcnn._core.errors import check_floating, setting_error
+from jaxcnn._core.op import Op
+from jaxcnn._core.wide import wide
+
+
+def _shifted(op: str, x: Array, axis: int) -> Array:
+    check_floating(op, x=x)
+    if not isinstance(axis, int) or isinstance(axis, bool) or not -x.ndim <= axis < x.ndim:
+        raise setting_error(op, "axis", f"an integer from {-x.ndim} to {x.ndim - 1}", axis)
+    if x.shape[axis] == 0:
+        return wide(x)
+    # Any constant gives the same answer, so the maximum is one: no derivative flows through it.
+    x = wide(x)
+    return x - lax.stop_gradient(x.max(axis, keepdims=True))
+
+
+def softmax_forward(
+    x: Float[Array, "*n"], /, *, axis: int = -1
+) -> tuple[Float[Array, "*n"], Float[Array, "*n"]]:
+    weights = jnp.exp(_shifted("softmax", x, axis))
+    y = (weights / weights.sum(axis, keepdims=True)).astype(x.dtype)
+    return y, y
+
+
+def softmax_backward(
+    y: Float[Array, "*n"], dy: Float[Array, "*n"], /, *, axis: int = -1
+) -> tuple[Float[Array, "*n"]]:
+    # dx[k] = y[k] (dy[k] − Σ_j y[j] dy[j])
+    dtype, y, dy = y.dtype, wide(y), wide(dy)
+    return ((y * (dy - (y * dy).sum(axis, keepdims=True))).astype(dtype),)
+
+
+def log_softmax_forward(
+    x: Float[Array, "*n"], /, *, axis: int = -1
+) -> tuple[Float[Array, "*n"], Float[Array, "*n"]]:
+    shifted = _shifted("log_softmax", x, axis)
+    y = (shifted - jnp.log(jnp.exp(shifted).sum(axis, keepdims=True))).astype(x.dtype)
+    return y, y
+
+
+def log_softmax_backward(
+    y: Float[Array, "*n"], dy: Float[Array, "*n"], /, *, axis: int = -1
+) -> tuple[Float[Array, "*n"]]:
+    # dx[k] = dy[k] − e^{y[k]} Σ_j dy[j]
+    dtype, y, dy = y.dtype, wide(y), wide(dy)
+    return ((dy - jnp.exp(y) * dy.sum(axis, keepdims=True)).astype(dtype),)
+
+
+def softmax_reference(x: Array, *, axis: int = -1) -> Array:
+    return jax.nn.softmax(x, axis)
+
+
+def log_softmax_reference(x: Array, *, axis: int = -1) -> Array:
+    return jax.nn.log_softmax(x, axis)
+
+
+CASES = (
+    Case("rows", (normal(4, 5),)),
+    Case("axis 1 of 3", (normal(2, 4, 3),), {"axis": 1}),
+    Case("large scores", (values([[1e4, 0.0, -1e4], [9e3, 1e4 - 1, 1e4]]),)),
+    Case("one class", (normal(3, 1),)),
+    Case("one vector", (normal(4),), batched=()),
+)
+
+
+def _bad(op: str) -> tuple[Bad, ...]:
+    return (
+        Bad(
+            "axis",
+            (zeros(2, 3),),
+            f"{op}: setting `axis` must be an integer from -2 to 1",
+            {"axis": 2},
+        ),
+        Bad(
+            "dtype",
+            (zeros(3, dtype="int32"),),
+            f"{op}: `x` must be a floating-point array",
+            error=TypeError,
+        ),
+    )
+
+
+softmax = Op(
+    "softmax",
+    softmax_forward,
+    softmax_backward,
+    softmax_reference,
+    CASES,
+    bad=_bad("softmax"),
+    doc=__doc__,
+    equation="y[k] = e^x[k] / Σ_j e^x[j]",
+    keeps="y",
+)
+log_softmax = Op(
+    "log_softmax",
+    log_softmax_forward,
+    log_softmax_backward,
+    log_softmax_reference,
+    CASES,
+    bad=_bad("log_softmax"),
+    doc=__doc__,
+    equation="y[k] = x[k] − ln Σ_j e^x[j]",
+    keeps="y",
+)

@@ -1,0 +1,130 @@
+"""What a run leaves behind when it ends or is interrupted: weights, figures, pictures, and a word
+about them."""
+
+import json
+import shlex
+import time
+from collections.abc import Sequence
+
+import jax
+import numpy as np
+from rich.console import Console
+
+from jaxcnn import train
+from jaxcnn._io.drawing import save
+from jaxcnn._io.files import write_json
+from jaxcnn._io.lines import read_lines
+from jaxcnn.runs._config import Config, go_on
+from jaxcnn.runs._given import Given
+from jaxcnn.runs._trained import MODEL, about, digest, save_model
+from jaxcnn.train._draw import heat_map, history, learning_curves
+from jaxcnn.train._logs import missing
+from jaxcnn.train._watch import Kind
+
+METRICS, RESULT, CURVES = "metrics.jsonl", "result.json", "learning_curves.png"
+LABELS: dict[Kind, str] = {"delta": "‖δ‖", "gradient": "‖gradient‖", "weight": "‖weights‖"}
+NORMS = tuple(f"{kind}_norms.png" for kind in LABELS)
+
+
+def model_names(config: Config) -> list[str]:
+    """The model files of a run, one for each of its seeds."""
+    return (
+        [MODEL]
+        if config.seeds == 1
+        else [f"model_{config.seed + number}.safetensors" for number in range(config.seeds)]
+    )
+
+
+def leave(
+    config: Config,
+    given: Given,
+    state: train.TrainState,
+    norms: train.Norms | None,
+    interrupted: bool,
+    began: float,
+    before: float,
+    shape: tuple[int, ...],
+) -> list[str]:
+    """Weights, result and pictures; what should be known of them. The run ``began`` on this clock,
+    and took ``before`` seconds in earlier sittings."""
+    for number, name in enumerate(model_names(config)):
+        own = jax.tree.map(lambda leaf: leaf[number], state) if config.seeds > 1 else state  # noqa: B023
+        save_model(
+            config.out / name, config, own, about(given.classes, given.names, given.scale, shape)
+        )
+    lines, seconds = read_lines(config.out / METRICS), time.perf_counter() - began
+    losses, scores = history(lines)
+    kept = int(np.ravel(state.step)[0])
+    lost = missing(lines, len(losses))
+    bad = int((~np.isfinite(losses)).sum()) - len(lost)
+    tested = kept if kept in scores else max(scores, default=None)
+    each = next(
+        (
+            [row["accuracy"] for row in line["each"]]
+            for line in lines
+            if "each" in line and line["step"] == tested
+        ),
+        None,
+    )
+    result = {
+        "test_accuracy": None if tested is None else scores[tested]["accuracy"],
+        "test_accuracy_by_epoch": [row["accuracy"] for row in scores.values()],
+        "test_accuracy_by_seed": each,
+        "standard_deviation": float(np.std(each, ddof=1)) if each else None,
+        "steps": len(losses),
+        "steps_not_finite": bad,
+        "steps_missing_in_log": len(lost),
+        "seconds": seconds,
+        "seconds_of_all_sittings": seconds + before,
+        "interrupted": interrupted,
+        "params_sha256": digest(state.params if state.average is None else state.average),
+        "data": given.name,
+        "classes": given.classes,
+        "parameters": sum(leaf.size for leaf in jax.tree.leaves(state.params)) // config.seeds,
+        "jax": jax.__version__,
+        "settings": json.loads(config.text()),
+    }
+    write_json(config.out / RESULT, result)
+    if np.isfinite(losses).any():
+        save(learning_curves(losses, scores, per_epoch=given.per_epoch), config.out / CURVES)
+    if norms is not None and norms.rows:
+        for (kind, label), name in zip(LABELS.items(), NORMS, strict=True):
+            save(
+                heat_map(
+                    norms.table(kind),
+                    f"{label} by layer, {config.model} on {given.name}",
+                    label=label,
+                ),
+                config.out / name,
+            )
+    known = [f"{bad:,} of {len(losses):,} steps had a loss that was not finite"] if bad else []
+    if len(lost):
+        known.append(
+            f"{config.out / METRICS} lacks the losses of {len(lost):,} of {len(losses):,} steps,"
+            f" the first of them step {lost[0]:,}; they were taken, and their lines were lost"
+        )
+    return known
+
+
+def say(
+    config: Config,
+    written: Sequence[str],
+    interrupted: bool,
+    done: int,
+    steps: int,
+    known: Sequence[str],
+    console: Console,
+) -> None:
+    """What was written, and what one might do now."""
+    out = shlex.quote(str(config.out))
+    lines = [f"Everything is in {config.out}: {', '.join(sorted(written))}", *known]
+    if interrupted:
+        rest = (
+            ", in each process with its --coordinator, --processes and --process"
+            if jax.process_count() > 1
+            else ""
+        )
+        lines.append(f"Interrupted at step {done:,} of {steps:,}; {go_on(config.out)}{rest}")
+    else:
+        lines.append(f"Next: python -m jaxcnn eval {out}; python -m jaxcnn predict {out} IMAGE…")
+    console.print("\n".join(lines), highlight=False, markup=False, soft_wrap=True)

@@ -1,0 +1,48 @@
+"""Ends a run at its first bad step, whose train state is then at hand, though the program that it
+stands in goes on to its end.
+
+>>> import jax.numpy as jnp
+>>> step = jax.jit(lambda state, x, target, key: (state + x, {"finite": jnp.isfinite(x)}))
+>>> state, fine = jnp.float32(0.0), np.array(True)
+>>> for x in (1.0, jnp.nan, 4.0):
+...     (state, fine), _ = until_bad(step)((state, fine), x, None, None)
+>>> float(state)
+1.0
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxcnn.train._source import Batches, Run, Shuffled, Together
+from jaxcnn.train._step import Metrics, TrainState
+
+
+def until_bad(step: jax.stages.Wrapped) -> jax.stages.Wrapped:
+    """The step of (train state, whether all went well so far): one that is not finite, and all
+    after it, leave the train state as it was before."""
+
+    def held(
+        carry: tuple[Any, Any], x: Any, target: Any, key: Any
+    ) -> tuple[tuple[Any, Any], Metrics]:
+        before, fine = carry
+        after, metrics = step(before, x, target, key)
+        fine = fine & metrics["finite"]
+        return (jax.tree.map(lambda a, b: jnp.where(fine, a, b), after, before), fine), metrics
+
+    return jax.jit(held, donate_argnums=0)
+
+
+def halting(
+    source: Shuffled | Together | Batches, step: jax.stages.Wrapped, runs: tuple[int, ...]
+) -> Run:
+    """The steps of a source, each run (of the shape ``runs``) until its first bad one."""
+    run = source.runner(until_bad(step))
+
+    def halted(state: TrainState, at: int, count: int) -> tuple[TrainState, Metrics]:
+        (state, _), metrics = run((state, np.ones(runs, bool)), at, count)
+        return state, metrics
+
+    return halted

@@ -1,0 +1,250 @@
+"""One call that proves a function's gradient."""
+
+import dataclasses
+import functools
+import time
+from collections.abc import Callable, Collection, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxcnn.verify import _basics as basics
+from jaxcnn.verify import _derivatives as derivatives
+from jaxcnn.verify import _differences as differences
+from jaxcnn.verify import _kinks as kinks
+from jaxcnn.verify import _rounding as rounding
+from jaxcnn.verify import _second as second
+from jaxcnn.verify import _sharding as sharding
+from jaxcnn.verify import _transforms as transforms
+from jaxcnn.verify._probe import Broken, Probe, Skip, Undecided
+from jaxcnn.verify._report import Failure, Report, Verdict
+from jaxcnn.verify._subject import Subject, as_arrays, differentiable
+
+CHECKS: dict[str, Callable[[Probe], list[Failure]]] = {
+    "captured tracers": basics.captured,
+    "structure": basics.structure,
+    "determinism": basics.determinism,
+    "NaN and infinity": basics.not_finite,
+    "value": basics.value,
+    "jit": basics.jit,
+    "linear in dy": derivatives.linear,
+    "gradient": derivatives.gradient,
+    "finite differences": differences.against_differences,
+    "kinks": kinks.kinks,
+    "adjoint": derivatives.adjoint,
+    "stale residuals": basics.stale,
+    "vmap": transforms.vmap,
+    "scan": transforms.scan,
+    "checkpoint": transforms.checkpoint,
+    "shard_map": sharding.mapped,
+    "Auto mesh": sharding.auto,
+    "Explicit mesh": sharding.explicit,
+    "forward mode": derivatives.forward_mode,
+    "reverse over reverse": second.reverse_over_reverse,
+    "forward over reverse": second.forward_over_reverse,
+}
+
+
+def check(
+    f: Callable[..., Any],
+    *args: Any,
+    reference: Callable[..., Any] | None = None,
+    seed: int = 0,
+    only: str | Collection[str] = (),
+    skip: str | Collection[str] = (),
+    dtypes: Sequence[Any] = ("float32",),
+    bits: float = 0.0,
+    strict_kinks: bool = True,
+    **settings: Any,
+) -> Report:
+    """Prove the gradient of ``f`` at ``args``: in float64 whatever the process is set to, and then
+    in float32.
+
+    Args:
+        f: any JAX function of pytrees of arrays, wired with a hand-written rule or not.
+            Floating-point and complex leaves are differentiated; integers, keys, strings and the
+            like are carried along (Python floats too, where ``f`` does not take arrays for them).
+        reference: the same function written plainly. Its ``jax.vjp`` is then the oracle,
+            elementwise; without one, finite differences decide.
+        seed: for the random cotangents and directions.
+        only, skip: names of checks (``verify.CHECKS``) to make, or to leave out.
+        dtypes: in which the rounding of value and gradient is judged against the float64 answer.
+        bits: the relative difference that two equal calls may show (for sums without an order, as
+            on a GPU).
+        strict_kinks: at a kink the rule must give what the reference gives, not just anything
+            between the one-sided slopes.
+        settings: handed to ``f`` and ``reference`` as keywords (``stride=2``).
+
+    Returns:
+        A :class:`~jaxcnn.verify.Report`: ``report.ok``, ``print(report)``, ``report.reason``.
+
+    Raises:
+        ValueError: if no argument can be differentiated, or a check's name is unknown.
+        Exception: whatever ``f`` itself raises at ``args``.
+
+    >>> import jax, jax.numpy as jnp
+    >>> from jaxcnn import Op, verify
+    >>> wrong = Op("cube", lambda x: (x**3, x), lambda x, dy: (2 * x**2 * dy,))
+    >>> report = verify.check(wrong, jnp.array([1.0, 2.0]), reference=lambda x: x * x * x)
+    >>> report.ok, report.reason
+    (False, 'gradient: args[0]: every element is 0.666667 × expected: a constant factor is wrong or missing')
+    """
+    asked = _names(only, seed_of=dtypes)
+    left_out = _names(skip, seed_of=dtypes)
+    if settings:
+        f, reference = (
+            functools.partial(f, **settings),
+            reference and functools.partial(reference, **settings),
+        )
+    real = jnp.result_type(float)
+    with jax.enable_x64(True):
+        for leaf in filter(differentiable, jax.tree.leaves(args)):
+            real = jnp.promote_types(
+                real, jnp.finfo(leaf.dtype).dtype
+            )  # a Python float beside arrays is as wide as they
+        subject = Subject(f, as_arrays(args, real), reference)
+        if any(isinstance(leaf, float) for leaf in jax.tree.leaves(args)) and not _runs(subject):
+            subject = Subject(
+                f, as_arrays(args, None), reference
+            )  # floats that the function does not take as arrays: settings
+        return prove(
+            subject,
+            seed=seed,
+            only=asked,
+            skip=left_out,
+            dtypes=dtypes,
+            bits=bits,
+            strict_kinks=strict_kinks,
+        )
+
+
+def prove(
+    subject: Subject,
+    *,
+    seed: int = 0,
+    only: Collection[str] = (),
+    skip: Collection[str] = (),
+    dtypes: Sequence[Any] = ("float32",),
+    bits: float = 0.0,
+    strict_kinks: bool = True,
+) -> Report:
+    """:func:`check` for a :class:`Subject`, with x64 on."""
+    if not subject.leaves:
+        raise ValueError(
+            "check: no argument holds a floating-point array, so there is no gradient to prove;"
+            f" got {_shapes(subject)}"
+        )
+    given = subject
+    subject = _widest(given)
+    probe = Probe(subject, given, seed, bits, strict_kinks)
+    runs = dict(CHECKS)
+    for dtype in dict.fromkeys(
+        [*dtypes, *(str(leaf.dtype) for leaf in given.leaves if leaf.dtype.itemsize < 4)]
+    ):
+        runs[f"in {jnp.dtype(dtype).name}"] = functools.partial(rounding.in_dtype, dtype=dtype)
+    verdicts = []
+    for name, run in runs.items():
+        if (
+            (only and name not in only)
+            or name in skip
+            or (subject.reference is None and name == "gradient")
+        ):
+            continue
+        verdict = _run(probe, name, run)
+        if verdict.status == "FAILED":
+            probe.failed.add(name)
+        verdicts.append(verdict)
+    described = basics.describe(subject.f)
+    return Report(described, _shapes(given), str(subject.leaves[0].dtype), tuple(verdicts), seed)
+
+
+def _run(probe: Probe, name: str, run: Callable[[Probe], list[Failure]]) -> Verdict:
+    start = time.perf_counter()
+    base = run.func if isinstance(run, functools.partial) else run
+    why = (base.__doc__ or "").splitlines()[0]
+
+    def verdict(status: Any, failures: Sequence[Failure] = (), note: str = "") -> Verdict:
+        worst, allowed = probe.worst.get(name, (float("nan"), float("nan")))
+        return Verdict(
+            name,
+            why,
+            status,
+            tuple(failures),
+            note or probe.notes.get(name, ""),
+            worst,
+            allowed,
+            time.perf_counter() - start,
+        )
+
+    try:
+        with np.errstate(all="ignore"):  # infinities and nan are findings, and compared as such
+            found = run(probe)
+    except Skip as reason:
+        return verdict("skipped", note=str(reason))
+    except Broken:
+        return verdict("skipped", note="what it needs has failed already")
+    except Undecided as reason:
+        return verdict("undecided", note=str(reason))
+    except Exception as problem:  # a rule that raises is a wrong rule: say where
+        text = str(problem).strip().split("\n\n")[0][:400]
+        found = [Failure(name, "f", f"raised {type(problem).__name__}: {text}")]
+    code = (
+        f"verify.check({basics.describe(probe.subject.f)},"
+        f" *args{', reference=reference' if probe.subject.reference else ''}, seed={probe.seed},"
+        f" only={name!r})"
+    )
+    found = [dataclasses.replace(failure, code=failure.code or code) for failure in found]
+    return verdict("FAILED" if found else "holds", found)
+
+
+def _runs(subject: Subject) -> bool:
+    try:
+        jax.eval_shape(subject.primal(subject.f), subject.arrays)
+    except Exception:
+        return False
+    return True
+
+
+def _widest(given: Subject) -> Subject:
+    """The subject in float64, or, where it cannot be run in that, in the dtypes that were given."""
+    raised: Exception | None = None
+    for subject in (given.astype(jnp.float64), given):
+        try:
+            jax.eval_shape(subject.primal(subject.f), subject.arrays)
+            if subject.reference is not None:
+                jax.eval_shape(subject.primal(subject.reference), subject.arrays)
+            return subject
+        except (jax.errors.ConcretizationTypeError, jax.errors.TracerArrayConversionError):
+            return subject  # runs, but not traced: the check of jit says so
+        except Exception as problem:
+            raised = problem
+    assert raised is not None
+    raised.add_note(
+        "check: the function (or its reference) itself raised this at the arguments given, before"
+        " any derivative was taken"
+    )
+    raise raised
+
+
+def _names(names: str | Collection[str], seed_of: Sequence[Any]) -> tuple[str, ...]:
+    chosen = (names,) if isinstance(names, str) else tuple(names)
+    known = [
+        *CHECKS,
+        *(f"in {jnp.dtype(d).name}" for d in ("float32", "bfloat16", "float16", *seed_of)),
+    ]
+    for name in chosen:
+        if name not in known:
+            raise ValueError(f"check: there is no check {name!r}; choose from {', '.join(known)}")
+    return chosen
+
+
+def _shapes(subject: Subject) -> dict[str, str]:
+    paths, _ = jax.tree_util.tree_flatten_with_path(subject.args)
+    return {
+        f"args{jax.tree_util.keystr(path)}": (
+            f"{leaf.dtype}{list(np.shape(leaf))}" if hasattr(leaf, "dtype") else repr(leaf)[:40]
+        )
+        for path, leaf in paths
+    }

@@ -1,0 +1,264 @@
+"""Is the first derivative right? Linear in the cotangent, equal to the oracle's, and the adjoint of
+the forward derivative."""
+
+import dataclasses
+import math
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxcnn.verify import _kinks as kinks
+from jaxcnn.verify._compare import NARROW, Tolerance, compare, error
+from jaxcnn.verify._local import contract, relative, size_of_terms
+from jaxcnn.verify._probe import REFUSALS, Probe, Skip, Undecided
+from jaxcnn.verify._report import Failure
+from jaxcnn.verify._slopes import slope
+from jaxcnn.verify._subject import Arrays, like, pairing, quick, random_like, wide
+
+FLOAT16 = float(np.finfo(np.float16).eps)  # overflows soon
+
+
+def linear(probe: Probe) -> list[Failure]:
+    """The backward is linear in its cotangent, zero gives zero, and each output's part stands
+    alone."""
+    names, u = probe.subject.names, probe.u
+    v = [wide(c) * (wide(a) != 0) for c, a in zip(random_like(u, probe.seed + 2), u, strict=True)]
+
+    def pull(cotangents: Arrays) -> Arrays:
+        return probe.f(
+            probe.subject.arrays, [like(c, a) for c, a in zip(cotangents, u, strict=True)]
+        )[1]
+
+    zero = [like(np.zeros(c.shape), c) for c in u]
+    at_u, at_v, at_zero = probe.compiled[1], pull(v), pull(zero)
+    at_mixed = pull([2.0 * wide(a) - 3.0 * b for a, b in zip(u, v, strict=True)])
+    wanted = [2.0 * wide(a) - 3.0 * wide(b) for a, b in zip(at_u, at_v, strict=True)]
+    failures = [
+        Failure(
+            "linear in dy",
+            name,
+            f"a cotangent of zeros gives a gradient of up to {np.abs(wide(g)).max():.3g}",
+            "backward adds a term that does not depend on dy (weight decay, noise, a constant)",
+        )
+        for name, g in zip(names, at_zero, strict=True)
+        if np.nan_to_num(wide(g)).any() and not np.isnan(wide(g)).any()
+    ]
+    failures += compare(
+        "linear in dy",
+        names,
+        at_mixed,
+        wanted,
+        _backward_tolerance(probe),
+        lambda i: _sum_noise(probe, at_u[i], at_v[i], wanted[i]),
+        cause="backward is not linear in dy: it clips, normalises, rounds or squares the cotangent",
+    )
+    if not failures:  # clipping shows at large cotangents, underflow at small ones
+        most = 16.0 if max(probe.tolerance.eps, probe.backward_eps) == FLOAT16 else 1024.0
+        for factor in (most, 1 / most):
+            scaled = [wide(g) / factor for g in pull([wide(c) * factor for c in u])]
+            failures = failures or compare(
+                "linear in dy",
+                names,
+                scaled,
+                at_u,
+                _backward_tolerance(probe),
+                lambda i: _sum_noise(probe, at_u[i]),
+                cause=(
+                    f"backward is not linear in dy: {factor:g} × dy does not give {factor:g} × the"
+                    " gradient (clipping, overflow, underflow)"
+                ),
+            )
+    if len(u) > 1 and not failures:
+        parts = [
+            pull([c if i == j else z for j, (c, z) in enumerate(zip(u, zero, strict=True))])
+            for i in range(len(u))
+        ]
+        summed = [sum(wide(part[i]) for part in parts) for i in range(len(at_u))]
+        failures += compare(
+            "linear in dy",
+            names,
+            summed,
+            at_u,
+            probe.tolerance,
+            lambda i: _sum_noise(probe, *(part[i] for part in parts), at_u[i]),
+            cause="one output's cotangent at a time does not add up to all at once",
+        )
+    return failures
+
+
+def _backward_tolerance(probe: Probe) -> Tolerance:
+    """A backward that rounds is wrong, but not for being not linear: the checks of the gradient say
+    what is the matter."""
+    return Tolerance.of(max(probe.tolerance.eps, probe.backward_eps), probe.tolerance.terms)
+
+
+def _sum_noise(probe: Probe, *terms: Any) -> float:
+    """A sum may be smaller than its terms: its rounding is theirs."""
+    finite = [np.abs(w[np.isfinite(w)]).max(initial=0.0) for w in map(wide, terms)]
+    return probe.tolerance.floor * float(max(finite, default=0.0))
+
+
+def gradient(probe: Probe) -> list[Failure]:
+    """Every cotangent, elementwise, against the reference's ``jax.vjp``; elements at a kink are
+    left to the check of kinks."""
+    _, got = probe.compiled
+    _, want = probe.oracle
+    reached = [np.isfinite(wide(w)) for w in want]
+    if not all(r.all() for r in reached):
+        probe.notes["gradient"] = (
+            "the reference's own gradient is not finite somewhere; finite differences decide there"
+        )
+    judged = [
+        np.where(r, wide(w), wide(g)) if np.shape(g) == np.shape(w) else w
+        for g, w, r in zip(got, want, reached, strict=True)
+    ]
+    for g, w in zip(got, judged, strict=True):
+        probe.record("gradient", error(g, w), probe.tolerance.rtol)
+    leaves = [wide(x) for x in probe.subject.leaves]
+    failures = compare(
+        "gradient",
+        probe.subject.names,
+        got,
+        judged,
+        probe.tolerance,
+        probe.noise_of_gradient,
+        leaves,
+        exchange=True,
+        numeric=lambda number, index: kinks.at_element(probe, number, index),
+    )
+    kept = _on_the_whole(probe, got, judged) if not failures else []
+    for failure in failures:
+        number = probe.subject.names.index(failure.where)
+        failure = dataclasses.replace(
+            failure, cause=probe.downcast(got[number], judged[number]) or failure.cause
+        )
+        if failure.mismatch is not None and kinks.only_kinks(probe, number, failure.mismatch):
+            probe.disputed.append(failure)
+        else:
+            kept.append(failure)
+    return kept
+
+
+def _on_the_whole(probe: Probe, got: Arrays, want: Arrays) -> list[Failure]:
+    """In 16 bits each element may be off by several percent, but all of them together by no common
+    factor."""
+    for name, g, w in zip(probe.subject.names, map(wide, got), map(wide, want), strict=True):
+        square = float(np.real(np.vdot(w, w)))
+        factor = float(np.real(np.vdot(w, g))) / square if square else 1.0
+        if probe.tolerance.eps > NARROW and abs(factor - 1) > 4 * probe.tolerance.eps:
+            return [
+                Failure(
+                    "gradient",
+                    name,
+                    f"on the whole the gradient is {factor:.3g} × expected; rounding explains"
+                    f" {4 * probe.tolerance.eps:.2g}",
+                    f"every element is about {factor:.3g} × expected: a constant factor is wrong or"
+                    " missing",
+                )
+            ]
+    return []
+
+
+def adjoint(probe: Probe) -> list[Failure]:
+    """⟨u, J v⟩ = ⟨Jᵀu, v⟩ over all inputs at once, J v by forward mode through the reference, or by
+    finite differences."""
+    probe.need_first_order()
+    subject = probe.subject
+    v = [like(relative(probe, i), leaf) for i, leaf in enumerate(subject.leaves)]
+    analytic = pairing(probe.compiled[1], v)
+    size = sum(
+        float(np.abs(wide(g) * wide(d)).sum()) for g, d in zip(probe.compiled[1], v, strict=True)
+    )
+    slack = probe.tolerance.caution * sum(
+        float((n * np.abs(wide(d))).sum()) for n, d in zip(probe.noise[1], v, strict=True)
+    )
+    if not math.isfinite(analytic):
+        raise Undecided("the gradient is not finite")
+    if (reference := subject.reference) is not None:
+        forward = quick(
+            lambda leaves, v: jax.jvp(
+                lambda x: subject.primal(reference)(subject.put(x)), (leaves,), (v,)
+            )[1]
+        )
+        try:
+            tangents = forward(subject.leaves, v)
+        except TypeError:
+            raise Skip("the reference refuses forward mode") from None
+        numeric, allowed = (
+            pairing(probe.u, tangents),
+            max(probe.tolerance.rtol, 1e-9) * size + slack,
+        )
+        how = "by forward mode through the reference"
+    else:
+        s = slope(
+            lambda t: np.array([_contract(probe, t, v)]),
+            eps=probe.tolerance.eps,
+            floor=_floor(probe),
+        )
+        numeric, allowed, how = (
+            float(s.value[0]),
+            10 * float(s.error[0]) + 1e-7 * size + slack,
+            "by finite differences",
+        )
+        if not math.isfinite(allowed) or allowed > 0.1 * max(
+            abs(analytic), abs(numeric), size / 100
+        ):
+            raise Undecided("rounding or a kink hides the slope along a random direction")
+    if not math.isfinite(numeric):
+        raise Undecided("J v is not finite")
+    probe.record(
+        "adjoint", abs(numeric - analytic) / size if size else 0.0, allowed / size if size else 0.0
+    )
+    if abs(numeric - analytic) <= allowed or probe.kinked:
+        return []
+    return [
+        Failure(
+            "adjoint",
+            "all inputs",
+            f"⟨Jᵀu, v⟩ = {analytic:.12g}, ⟨u, J v⟩ = {numeric:.12g} {how}; they may differ by"
+            f" {allowed:.3g}",
+        )
+    ]
+
+
+def _contract(probe: Probe, t: float, v: Arrays) -> float:
+    moved = [like(wide(x) + t * wide(d), x) for x, d in zip(probe.subject.leaves, v, strict=True)]
+    return contract(probe.u, probe.primal(probe.subject.put(moved)), probe.compiled[0])
+
+
+def _floor(probe: Probe) -> float:
+    return size_of_terms(probe.u, probe.compiled[0])
+
+
+def forward_mode(probe: Probe) -> list[Failure]:
+    """Forward mode through the function itself: right, or refused (as every ``custom_vjp``
+    must)."""
+    probe.need_first_order()
+    subject = probe.subject
+    v = random_like(subject.leaves, probe.seed + 11)
+    try:
+        tangents = quick(
+            lambda leaves, v: jax.jvp(
+                lambda x: subject.primal(subject.f)(subject.put(x)), (leaves,), (v,)
+            )[1]
+        )(subject.leaves, v)
+    except REFUSALS as problem:
+        raise Skip(f"refused by JAX with {type(problem).__name__}, as custom_vjp does") from None
+    got, want = pairing(probe.u, tangents), pairing(probe.compiled[1], v)
+    size = sum(
+        float(np.abs(wide(g) * wide(d)).sum()) for g, d in zip(probe.compiled[1], v, strict=True)
+    )
+    slack = probe.tolerance.caution * sum(
+        float((n * np.abs(wide(d))).sum()) for n, d in zip(probe.noise[1], v, strict=True)
+    )
+    if not math.isfinite(got) or abs(got - want) <= probe.tolerance.rtol * size + slack:
+        return []
+    return [
+        Failure(
+            "forward mode",
+            "all inputs",
+            f"⟨u, J v⟩ = {got:.12g}, but ⟨Jᵀu, v⟩ = {want:.12g}",
+            "jvp and vjp of the function disagree",
+        )
+    ]

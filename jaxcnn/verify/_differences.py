@@ -1,0 +1,249 @@
+"""The gradient against finite differences: along random directions, element by element where the
+input is small, and the whole Jacobian where it is tiny.
+
+A disagreement is followed to single elements before anything is said, since at a kink a finite
+difference is not the derivative (see _kinks.py)."""
+
+import math
+
+import numpy as np
+
+from jaxcnn.verify import _kinks as kinks
+from jaxcnn.verify import _slopes as slopes
+from jaxcnn.verify._compare import Tolerance, compare
+from jaxcnn.verify._local import (
+    contract,
+    direction_of,
+    element,
+    relative,
+    size_of_terms,
+    slope_along,
+    slope_at,
+)
+from jaxcnn.verify._probe import Broken, Probe, Undecided
+from jaxcnn.verify._report import Failure
+from jaxcnn.verify._subject import Arrays, is_complex, like, pairing, wide
+
+# Up to so many elements are looked at one by one from the start; up to so many once something is
+# wrong
+FEW, MANY = 64, 400
+OUTPUTS = 64
+
+
+def against_differences(probe: Probe) -> list[Failure]:
+    """⟨gradient, v⟩ against five-point central differences of ⟨u, f(x + t v)⟩, for each input."""
+    if probe.failed & {"structure", "captured tracers", "determinism", "value", "gradient"}:
+        raise Broken
+    if all(not c.any() for c in probe.u):
+        raise Undecided("no output is finite")
+    failures: list[Failure] = []
+    undecided = []
+    for number, name in enumerate(probe.subject.names):
+        x = probe.subject.leaves[number]
+        if np.size(x) == 0:
+            continue
+        if np.size(x) <= FEW and not is_complex(x):
+            suspects = [i for i in range(x.size) if not _agrees(probe, number, element(x, i))]
+            decided = True
+        else:
+            verdicts = [_along(probe, number, k) for k in range(4)]
+            decided = any(v is not None for v in verdicts)
+            suspects = _search(probe, number) if False in verdicts else []
+        found, unclear = _judge(probe, number, suspects)
+        if found and probe.subject.reference is not None:
+            probe.surrogate = True
+            probe.notes["finite differences"] = (
+                "the reference's own gradient is not the derivative of its value (stop_gradient,"
+                " straight-through?); the rule agrees with it"
+            )
+            continue
+        failures += found
+        if not decided or (suspects and len(unclear) == len(suspects)):
+            undecided.append(name)
+    if not failures and probe.subject.reference is None and probe.traceable:
+        failures += _jacobian(probe)
+    if undecided and not failures:
+        raise Undecided(f"rounding or jumps hide the slope of {', '.join(undecided)}")
+    return failures
+
+
+def _agrees(probe: Probe, number: int, v: np.ndarray) -> bool:
+    """Whether one quick difference confirms the gradient along ``v``; False says only that a closer
+    look is needed."""
+    scale = probe.scale(number)
+    g = wide(probe.compiled[1][number])
+    analytic = float(np.real(np.sum(g * v)))
+    numeric = (
+        float(
+            slopes.quick(
+                lambda t: np.array(
+                    contract(probe.u, probe.moved({number: scale * v})(t), probe.compiled[0])
+                )
+            )
+        )
+        / scale
+    )
+    slack = (
+        64
+        * probe.tolerance.eps
+        * size_of_terms(probe.u, probe.compiled[0])
+        / (slopes.LADDER[2] * scale)
+    )
+    size = float(np.abs(g * v).sum())
+    return math.isfinite(numeric) and abs(numeric - analytic) <= max(
+        1e-7, 100 * probe.tolerance.eps
+    ) * size + min(slack, 1e-4 * (size + 1e-300))
+
+
+def _along(probe: Probe, number: int, k: int) -> bool | None:
+    """Whether the slope along one random direction is the gradient's; None if it cannot be told."""
+    v = direction_of(probe, number, k)
+    if not v.any():
+        return None
+    if _agrees(probe, number, v):
+        return True
+    g = wide(probe.compiled[1][number])
+    analytic, size = float(np.real(np.sum(g * v))), float(np.abs(g * v).sum())
+    s = slope_along(probe, number, v)
+    gap = abs(float(s.value) - analytic)
+    if gap <= 10 * s.error + 1e-7 * size:
+        return True if s.error <= 1e-3 * max(size, abs(float(s.value))) else None
+    return False
+
+
+def _search(probe: Probe, number: int) -> list[int]:
+    """The elements (by flat index) that may be wrong: all that a quick look does not clear, or a
+    bisection's worth of them."""
+    x = probe.subject.leaves[number]
+    if is_complex(x):
+        return [-1]
+    if x.size <= MANY:
+        return [i for i in range(x.size) if not _agrees(probe, number, element(x, i))]
+    flat = wide(x).ravel()
+    rng = np.random.default_rng([probe.seed, 17, number])
+    v = rng.uniform(0.5, 1.5, flat.size) * rng.choice([-1, 1], flat.size)
+    special = (flat == 0) | np.isin(
+        flat, [u for u, c in zip(*np.unique(flat, return_counts=True), strict=True) if c > 1]
+    )
+    suspects: list[int] = []
+    for group in (np.flatnonzero(~special), np.flatnonzero(special)):
+        stack, looked = [group], 0
+        while stack and len(suspects) < 24 and looked < 200:
+            part = stack.pop()
+            looked += 1
+            w = np.zeros(flat.size)
+            w[part] = v[part]
+            if part.size == 0 or _agrees(probe, number, w.reshape(x.shape)):
+                continue
+            if part.size == 1:
+                suspects.append(int(part[0]))
+            else:
+                stack += [part[: part.size // 2], part[part.size // 2 :]]
+    return suspects
+
+
+def _judge(probe: Probe, number: int, suspects: list[int]) -> tuple[list[Failure], list[int]]:
+    """A closer look at each suspect: wrong, a kink (left to the check of kinks), or not to be
+    told."""
+    x = probe.subject.leaves[number]
+    g = wide(probe.compiled[1][number])
+    name = probe.subject.names[number]
+    if suspects == [-1]:
+        return [
+            Failure(
+                "finite differences",
+                name,
+                "the slope along random complex directions is not the gradient's (JAX pairs without"
+                " conjugation)",
+            )
+        ], []
+    want, slack, unclear = g.copy().ravel(), np.zeros(g.size), []
+    for flat in suspects:
+        s = slope_at(probe, number, flat)
+        a = g.ravel()[flat]
+        certain = math.isfinite(s.error) and s.error <= 0.02 * max(abs(a), abs(float(s.value)))
+        if (
+            abs(float(s.value) - a)
+            <= 10 * s.error
+            + 1e-6 * abs(a)
+            + probe.tolerance.caution * probe.noise[1][number].ravel()[flat]
+        ):
+            if not certain:
+                unclear.append(flat)
+            continue
+        if kinks.is_kink(probe, number, flat):
+            probe.kinked.setdefault(number, []).append(flat)
+        elif certain or (math.isfinite(s.error) and abs(float(s.value) - a) > 30 * s.error):
+            want[flat], slack[flat] = float(s.value), 10 * s.error
+        else:
+            unclear.append(flat)
+    tolerance = Tolerance(1e-7, 0.0, probe.tolerance.eps)
+    return (
+        compare(
+            "finite differences",
+            [name],
+            [g],
+            [want.reshape(g.shape)],
+            tolerance,
+            cause=probe.downcast(g, want.reshape(g.shape)),
+            noise=lambda _: slack.reshape(g.shape) / tolerance.caution,
+            inputs=[wide(x)],
+            numeric=lambda _, index: float(want.reshape(g.shape)[index]),
+        ),
+        unclear,
+    )
+
+
+def _jacobian(probe: Probe) -> list[Failure]:
+    """Row by row, where there are few outputs and inputs: each one-hot cotangent's gradient along a
+    random direction."""
+    values = probe.compiled[0]
+    outputs = sum(np.size(y) for y in values)
+    if (
+        outputs > OUTPUTS
+        or probe.complex
+        or sum(np.size(x) for x in probe.subject.leaves) > FEW
+        or probe.kinked
+    ):
+        return []
+    for number, name in enumerate(probe.subject.names):
+        v = relative(probe, number)
+        if v.size == 0:
+            continue
+        at = probe.moved({number: v})
+        middle = (
+            np.concatenate([np.real(wide(y)).ravel() for y in values]) if values else np.zeros(0)
+        )
+        every = slopes.slope(
+            lambda t, at=at: np.concatenate([np.real(wide(y)).ravel() for y in at(t)]),
+            eps=probe.tolerance.eps,
+            floor=np.abs(middle).max(initial=0),
+        )
+        for k in range(outputs):
+            g = probe.f(probe.subject.arrays, _one_hot(probe.u, k))[1][number]
+            analytic, size = pairing([g], [v]), float(np.abs(wide(g) * v).sum())
+            numeric, allowed = float(every.value[k]), 10 * float(every.error[k]) + 1e-6 * size
+            if abs(numeric - analytic) > allowed and float(every.error[k]) <= 0.02 * max(
+                abs(numeric), abs(analytic)
+            ):
+                cause = (
+                    "one row of the Jacobian is wrong, though all of them together looked right:"
+                    " terms that cancel"
+                )
+                return [
+                    Failure(
+                        "finite differences",
+                        name,
+                        f"output element {k}: the slope along a random direction is {numeric:.10g},"
+                        f" the rule says {analytic:.10g}",
+                        cause,
+                    )
+                ]
+    return []
+
+
+def _one_hot(u: Arrays, k: int) -> Arrays:
+    flat = np.zeros(sum(np.size(c) for c in u))
+    flat[k] = 1
+    parts = np.split(flat, np.cumsum([np.size(c) for c in u])[:-1])
+    return [like(p.reshape(c.shape) * (wide(c) != 0), c) for p, c in zip(parts, u, strict=True)]

@@ -1,0 +1,260 @@
+"""Is the second derivative right? The backward is differentiated in its turn: against the
+reference's, or against finite differences of the backward."""
+
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxcnn.verify import _slopes as slopes
+from jaxcnn.verify._compare import Tolerance, compare, error
+from jaxcnn.verify._local import contract, element, size_of_terms
+from jaxcnn.verify._probe import REFUSALS, Broken, Probe, Skip
+from jaxcnn.verify._report import Failure, Mismatch
+from jaxcnn.verify._subject import Arrays, like, pairing, quick, random_like, wide
+
+LOOK = 16
+CUT_OFF = (
+    "the first derivative is right and its own derivative is not: stop_gradient, a rounded or"
+    " integer residual, or a callback in the rule cuts it off"
+)
+
+
+def _contracted(probe: Probe, f: object) -> tuple[Any, Arrays]:
+    """⟨backward(x, u), v⟩ as a function of the point [x…, u…], and v."""
+    subject, count = probe.subject, len(probe.subject.leaves)
+    v = random_like(subject.leaves, probe.seed + 3)
+    pull = subject.pull(f)  # type: ignore[arg-type]
+
+    def contracted(point: Arrays) -> Any:
+        _, gradient = pull(subject.put(point[:count]), point[count:])
+        return sum(jnp.sum(a * b) for a, b in zip(gradient, v, strict=True))
+
+    return contracted, v
+
+
+def _twice(probe: Probe, f: object) -> Arrays:
+    """Reverse over reverse: the gradient of ⟨backward(x, u), v⟩ in x and u."""
+    return quick(jax.grad(_contracted(probe, f)[0]))([*probe.subject.leaves, *probe.u])
+
+
+def _second(probe: Probe) -> Arrays:
+    """The function's second derivative; a refusal by JAX is honest, a wrong number is not."""
+    probe.need_first_order()
+    if probe.complex:
+        raise Skip("complex inputs")
+    if probe.disputed:
+        raise Skip("at a kink the rule and the reference follow different conventions")
+    if probe.surrogate:
+        raise Skip(
+            "the gradient is not the derivative of the value, nor is the reference's: a second"
+            " derivative is a matter of convention"
+        )
+    if not probe.traceable:
+        raise Skip("the function cannot be traced")
+    if probe.reversed_twice is None:
+        try:
+            probe.reversed_twice = _twice(probe, probe.subject.f)
+        except Exception as problem:
+            raise Skip(
+                f"refused by JAX with {type(problem).__name__}:"
+                f" {str(problem).splitlines()[0][:100]}"
+            ) from None
+    return probe.reversed_twice
+
+
+def reverse_over_reverse(probe: Probe) -> list[Failure]:
+    """The backward's own gradient: against the reference's, or against finite differences of the
+    backward."""
+    reverse = _second(probe)
+    names = [*probe.subject.names, *(f"cotangent of output[{i}]" for i in range(len(probe.u)))]
+    try:
+        want = (
+            _twice(probe, probe.subject.reference) if probe.subject.reference is not None else None
+        )
+    except Exception:  # a reference that cannot be differentiated twice is no judge
+        want = None
+    v = _contracted(probe, probe.subject.f)[1]
+    if want is None:
+        return second_by_differences(probe, names, reverse, v)
+    largest = _largest(want)
+    noise = 8 * probe.tolerance.eps * max(_largest(probe.u) * _largest(v), largest)
+    for r, w in zip(reverse, want, strict=True):
+        probe.record("reverse over reverse", error(r, w), 1e-8)
+    judged = [
+        np.where(np.isfinite(wide(w)), wide(w), wide(r)) for r, w in zip(reverse, want, strict=True)
+    ]
+    tolerance = Tolerance(max(1e-8, probe.tolerance.rtol * 10), 0.0, probe.tolerance.eps)
+    failures = compare(
+        "reverse over reverse",
+        names,
+        reverse,
+        judged,
+        tolerance,
+        lambda _: (
+            (
+                max(1e-10, probe.tolerance.floor) / probe.tolerance.caution
+                + 8 * _relative_noise(probe)
+            )
+            * largest
+            + noise
+        ),
+        cause=CUT_OFF,
+    )
+    return [
+        f
+        for f in failures
+        if f.where not in probe.subject.names
+        or f.mismatch is None
+        or not jumps_twice(probe, probe.subject.names.index(f.where), f.mismatch, v)
+    ]
+
+
+def forward_over_reverse(probe: Probe) -> list[Failure]:
+    """Forward mode through the backward agrees with reverse mode through it."""
+    reverse = _second(probe)
+    if "reverse over reverse" in probe.failed:
+        raise Broken
+    contracted, v = _contracted(probe, probe.subject.f)
+    point = [*probe.subject.leaves, *probe.u]
+    tangents = random_like(point, probe.seed + 4)
+    try:
+        got = float(quick(lambda p: jax.jvp(contracted, (p,), (tangents,))[1])(point))
+    except REFUSALS as problem:
+        raise Skip(
+            f"refused by JAX with {type(problem).__name__}: the backward itself calls a"
+            " hand-written rule"
+        ) from None
+    want = pairing(reverse, tangents)
+    spread = sum(
+        float(np.abs(wide(g) * wide(t)).sum()) for g, t in zip(reverse, tangents, strict=True)
+    )
+    noise = (
+        64 * probe.tolerance.eps * max(_largest(probe.u) * _largest(v) * _largest(tangents), spread)
+    )
+    if (
+        not math.isfinite(want)
+        or abs(got - want) <= max(1e-8, 10 * probe.tolerance.rtol) * spread + noise
+    ):
+        return []
+    return [
+        Failure(
+            "forward over reverse",
+            "all inputs",
+            f"got {got:.10g}, reverse over reverse says {want:.10g}",
+        )
+    ]
+
+
+def _relative_noise(probe: Probe) -> float:
+    """How ill-conditioned the gradient is: its measured noise, of its size."""
+    sizes = [
+        (float(n.max(initial=0.0)), float(np.abs(np.nan_to_num(wide(g))).max(initial=0.0)))
+        for n, g in zip(probe.noise[1], probe.compiled[1], strict=True)
+    ]
+    return min(1.0, max((n / g for n, g in sizes if g > 0), default=0.0))
+
+
+def _largest(arrays: Arrays) -> float:
+    return max(
+        (
+            float(np.abs(np.nan_to_num(wide(a), posinf=0, neginf=0)).max(initial=0.0))
+            for a in arrays
+        ),
+        default=0.0,
+    )
+
+
+def second_by_differences(
+    probe: Probe, names: list[str], reverse: Arrays, v: Arrays
+) -> list[Failure]:
+    """d⟨backward(x, u), v⟩ by differences of the backward itself, along random directions in each
+    input and cotangent.
+
+    A disagreement counts where every direction shows it, the one that moves all elements alike and
+    the one that moves each by its own size, and where the slopes from both sides are the same (a
+    second derivative may jump at the point)."""
+    count = len(probe.subject.leaves)
+    point = [wide(p) for p in (*probe.subject.leaves, *probe.u)]
+    base = probe.compiled[1]
+    floor = size_of_terms(v, base)
+    failures = []
+    for number, (name, got) in enumerate(zip(names, reverse, strict=True)):
+        rng = np.random.default_rng([probe.seed, 23, number])
+        scale = probe.scale(number) if number < count else 1.0
+        alike = rng.standard_normal(point[number].shape) * scale
+        disagreements = []
+        for d in (alike, alike * np.abs(point[number]) / scale):
+            if not d.any():
+                continue
+
+            def along(t: float, number: int = number, d: np.ndarray = d) -> np.ndarray:
+                moved = [p + t * d if i == number else p for i, p in enumerate(point)]
+                cast = [
+                    like(m, o)
+                    for m, o in zip(moved, (*probe.subject.leaves, *probe.u), strict=True)
+                ]
+                return np.array(
+                    contract(v, probe.f(probe.subject.put(cast[:count]), cast[count:])[1], base)
+                )
+
+            analytic, size = pairing([got], [d]), float(np.abs(wide(got) * d).sum())
+            disagreements.append(_disagreement(along, analytic, size, probe.tolerance.eps, floor))
+        if disagreements and all(disagreements):
+            failures.append(Failure("reverse over reverse", name, disagreements[0], CUT_OFF))
+    return failures
+
+
+def _disagreement(
+    along: slopes.Measure, analytic: float, size: float, eps: float, floor: float
+) -> str:
+    """In words; empty where they agree or nothing can be told."""
+    s = slopes.slope(along, eps=eps, floor=floor)
+    value, error = float(s.value), float(s.error)
+    gap = abs(value - analytic)
+    if gap <= 10 * error + 1e-6 * size or error > 0.02 * gap:
+        return ""
+    return (
+        ""
+        if _jumps(along, eps, floor)
+        else (
+            f"derivative of the backward along a random direction {analytic:.10g}, by finite"
+            f" differences {value:.10g}"
+        )
+    )
+
+
+def _jumps(along: slopes.Measure, eps: float, floor: float) -> bool:
+    """Whether the slope differs from side to side."""
+    left, right = slopes.one_sided(along, eps=eps, floor=floor)
+    apart = abs(float(left.value - right.value))
+    return not apart <= 20 * float(left.error + right.error) + 1e-4 * max(
+        abs(float(left.value)), abs(float(right.value))
+    )
+
+
+def jumps_twice(probe: Probe, number: int, found: Mismatch, v: Arrays) -> bool:
+    """Whether all elements whose second derivative is off (as many as are looked at) lie where the
+    first derivative has a kink."""
+    x = probe.subject.leaves[number]
+    off = np.flatnonzero(
+        np.abs(found.got - found.expected).ravel()
+        > 1e-6 * np.abs(found.expected).max(initial=1e-300)
+    )[:LOOK]
+    base = probe.compiled[1]
+    floor = size_of_terms(v, base)
+    for flat in off:
+        direction = element(x, int(flat)) * (
+            abs(float(wide(x).ravel()[flat])) or min(1.0, probe.scale(number))
+        )
+
+        def along(t: float, direction: np.ndarray = direction) -> np.ndarray:
+            leaves = [*probe.subject.leaves]
+            leaves[number] = like(wide(x) + t * direction, x)
+            return np.array(contract(v, probe.f(probe.subject.put(leaves), probe.u)[1], base))
+
+        if not _jumps(along, probe.tolerance.eps, floor):
+            return False
+    return True

@@ -1,0 +1,65 @@
+"""The work of ``python -m jaxcnn verify``, cut into tasks that any worker can do: plain data, one a
+case of an op, or its kinks."""
+
+import dataclasses
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from jaxcnn.verify._report import Failure, Report, Verdict
+
+# of each op so many cases get every check, since most checks hold or fail for all cases alike
+THOROUGH = 2
+QUICK = ("value", "gradient")
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """One call of a prover.
+
+    Attributes:
+        row: the row of the table that it counts in: the name of the op.
+        label: which part of the row it is.
+        order: what the worker is told, as JSON.
+        again: the options that ask for it alone.
+    """
+
+    row: str
+    label: str
+    order: dict[str, Any]
+    again: str
+
+
+def plan(ops: Iterable[Any], *, seed: int, dtypes: Sequence[str], full: bool) -> list[Task]:
+    """One task for each case of each op, and one for its kinks. ``full`` gives every case every
+    check."""
+    tasks = []
+    for op in ops:
+        for number, case in enumerate(op.cases):
+            only = () if full or number < THOROUGH else QUICK  # nothing named: all of them
+            order = {
+                "do": "case",
+                "op": op.name,
+                "case": number,
+                "only": list(only),
+                "seed": seed,
+                "dtypes": list(dtypes),
+            }
+            tasks.append(Task(op.name, case.label, order, f"--op {op.name}"))
+        if op.kinks:
+            tasks.append(
+                Task(
+                    op.name,
+                    "kinks",
+                    {"do": "kinks", "op": op.name, "seed": seed},
+                    f"--op {op.name}",
+                )
+            )
+    return tasks
+
+
+def broken(task: str, message: str, again: str) -> Report:
+    """The report on a task that did not come to its end."""
+    failure = Failure("run", task, message, code=again)
+    return Report(
+        task, {}, "", (Verdict("run", "the checks come to their end", "FAILED", (failure,)),)
+    )

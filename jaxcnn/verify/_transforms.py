@@ -1,0 +1,222 @@
+"""Does the rule keep its word under JAX's transformations? Each must give the plain answer."""
+
+import itertools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from jaxcnn.verify import _trace as trace
+from jaxcnn.verify._compare import compare, error
+from jaxcnn.verify._probe import Broken, Probe, Skip
+from jaxcnn.verify._report import Failure
+from jaxcnn.verify._subject import Arrays, Subject, like, quick, stack, variant, wide
+
+SIZE = 3
+# All choices of mapped inputs up to this many; beyond, each of the first alone, all but one, and
+# all
+EVERY = 3
+
+
+def scan(probe: Probe) -> list[Failure]:
+    """Inside ``lax.scan``, over two points."""
+    points = (
+        [stack([leaf, variant(leaf, 1)]) for leaf in probe.subject.arrays],
+        [stack([c, like(wide(c) / 2, c)]) for c in probe.u],
+    )
+    looped = _run(
+        probe,
+        lambda xs: lax.scan(lambda _, x: (None, probe.subject.pull(probe.subject.f)(*x)), None, xs)[
+            1
+        ],
+        points,
+    )
+    other = probe.f(probe.variants, [like(wide(c) / 2, c) for c in probe.u])
+    failures = _same("scan", probe, jax.tree.map(lambda leaf: leaf[0], looped), probe.compiled)
+    return failures or _same("scan", probe, jax.tree.map(lambda leaf: leaf[1], looped), other)
+
+
+def checkpoint(probe: Probe) -> list[Failure]:
+    """Recomputed by ``jax.checkpoint``."""
+    again = jax.checkpoint(probe.subject.f, static_argnums=_static(probe))
+    try:
+        recomputed = _run(probe, probe.subject.pull(again), probe.subject.arrays, probe.u)
+    except jax.errors.UnexpectedTracerError:
+        # Captured arrays that depend on the inputs have been found by now: what is left are
+        # constants made inside the function, where JAX refuses aloud
+        raise Skip(
+            "refused by JAX: the rule captures a constant that is made inside the function; make it"
+            " outside, or hand it through the residuals"
+        ) from None
+    return _same("checkpoint", probe, recomputed, probe.compiled)
+
+
+def _static(probe: Probe) -> tuple[int, ...]:
+    """Positions whose arguments hold no arrays at all."""
+    return tuple(
+        i
+        for i, arg in enumerate(probe.subject.args)
+        if not any(hasattr(leaf, "dtype") for leaf in jax.tree.leaves(arg))
+    )
+
+
+def vmap(probe: Probe, *, every: bool = False) -> list[Failure]:
+    """``vmap`` of the gradient, and the gradient of ``vmap``, over every choice of mapped inputs,
+    against a loop."""
+    arrays, subject = probe.subject.arrays, probe.subject
+    shared = [i for i, leaf in enumerate(arrays) if _key_for_all(leaf)]
+    if shared:
+        probe.notes["vmap"] = (
+            f"not over {', '.join(subject.paths[i] for i in shared)}: JAX draws from the first of"
+            " such keys for all"
+        )
+    choices = [chosen for chosen in _choices(len(arrays), every) if not set(shared) & set(chosen)]
+    stacked = [stack([variant(leaf, k) for k in range(SIZE)]) for leaf in arrays]
+    cotangents = [stack([like(wide(c) * (1 + k), c) for k in range(SIZE)]) for c in probe.u]
+    plain = subject.pull(subject.f)
+
+    def all_choices(stacked: Arrays, cotangents: Arrays) -> list[Any]:
+        answers = []
+        for chosen in choices:
+            axes = [0 if i in chosen else None for i in range(len(arrays))]
+            inputs = [
+                s if i in chosen else a
+                for i, (s, a) in enumerate(zip(stacked, arrays, strict=True))
+            ]
+            mapped = jax.vmap(plain, in_axes=(axes, 0))(inputs, cotangents)
+            answers.append(
+                (mapped, _pull_of_map(subject, axes, inputs, cotangents, _moving(probe, chosen)))
+            )
+        return answers
+
+    answers = _run(probe, all_choices, stacked, cotangents)
+
+    def loop(chosen: tuple[int, ...], weights: list[bool]) -> tuple[Arrays, Arrays]:
+        at = [
+            [variant(a, k) if i in chosen else a for i, a in enumerate(arrays)] for k in range(SIZE)
+        ]
+        points = [
+            probe.f(
+                at[k], [like(wide(c)[k] * m, c) for c, m in zip(cotangents, weights, strict=True)]
+            )
+            for k in range(SIZE)
+        ]
+        return tuple(
+            [np.stack([wide(p[side][i]) for p in points]) for i in range(len(points[0][side]))]
+            for side in (0, 1)
+        )  # type: ignore[return-value]
+
+    for chosen, (mapped, of_map) in zip(choices, answers, strict=True):
+        moving = _moving(probe, chosen)
+        values, gradients = loop(chosen, [True] * len(moving))
+        named = "vmap over " + ", ".join(subject.paths[i] for i in chosen)
+        failures = _same("vmap", probe, mapped, (values, gradients), f"{named}, of the gradient: ")
+        if not all(moving):
+            _, gradients = loop(chosen, moving)
+            probe.notes["vmap"] = (
+                "gradient of the map: without outputs that depend on no mapped input, whose"
+                " cotangents JAX hands to each example whole"
+            )
+        summed = [
+            g if place in chosen else g.sum(0)
+            for place, g in zip(subject.places, gradients, strict=True)
+        ]
+        failures = failures or _same(
+            "vmap", probe, of_map, (values, summed), f"{named}, gradient of the map: "
+        )
+        if failures:
+            return failures
+    return []
+
+
+def _key_for_all(leaf: Any) -> bool:
+    """Whether it is a random key of rbg or unsafe_rbg: under ``vmap`` over several of them, what is
+    drawn is drawn from the first, in anybody's function."""
+    return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key) and "rbg" in str(
+        jax.random.key_impl(leaf)
+    )
+
+
+def _moving(probe: Probe, chosen: tuple[int, ...]) -> list[bool]:
+    """Whether each output depends on the mapped inputs.
+
+    Of one that does not, ``vmap`` of a ``custom_vjp`` gives each example the *sum* of the
+    cotangents, and sums again over the examples; from JAX 0.12 on it refuses."""
+    reached = trace.marks(probe.program, chosen)
+    return [id(v) in reached for v in probe.program.jaxpr.outvars]
+
+
+def _pull_of_map(
+    subject: Subject, axes: list[int | None], inputs: Arrays, cotangents: Arrays, moving: list[bool]
+) -> tuple[Arrays, Arrays]:
+    """The pull of the mapped function, by way of the outputs that are ``moving``: inputs that are
+    not mapped get the sum of all cotangents."""
+    primal = jax.vmap(subject.primal(subject.f), in_axes=(axes,))
+
+    def through(leaves: Arrays) -> tuple[Arrays, Arrays]:
+        value = primal(subject.put(leaves, inputs))
+        return list(itertools.compress(value, moving)), value
+
+    _, pull, value = jax.vjp(through, [inputs[i] for i in subject.places], has_aux=True)
+    return value, pull(list(itertools.compress(cotangents, moving)))[0]
+
+
+def _choices(count: int, every: bool) -> list[tuple[int, ...]]:
+    if count <= EVERY or every:
+        return [c for r in range(1, count + 1) for c in itertools.combinations(range(count), r)]
+    single = [(i,) for i in range(min(count, 4))]
+    return [*single, tuple(range(1, count)), tuple(range(count))]
+
+
+def _run(probe: Probe, function: Callable[..., Any], *args: Any) -> Any:
+    """Compiled; a refusal by JAX of what the plain forward refuses too is no fault of the rule."""
+    if not probe.traceable:
+        raise Skip("the function cannot be traced")
+    if probe.failed & {"structure", "captured tracers"}:
+        raise Broken
+    try:
+        return quick(function)(*args)
+    except NotImplementedError as problem:
+        raise Skip(f"refused by JAX: {str(problem).splitlines()[0][:120]}") from None
+
+
+def _same(check: str, probe: Probe, got: Any, want: Any, prefix: str = "") -> list[Failure]:
+    """Value and gradient agree. The tolerance is the plain one, with the point's measured noise as
+    a share of the largest element."""
+    cause = {
+        "vmap": (
+            "right on its own, wrong under vmap: a batching rule, a callback's vmap_method, or code"
+            " that depends on shapes or on the kind of tracer"
+        ),
+        "scan": "right on its own, wrong inside a loop",
+        "checkpoint": "right on its own, wrong when the forward is run again",
+    }.get(check, "")
+    failures = []
+    for names, side in (
+        ([f"output[{i}]" for i in range(len(got[0]))], 0),
+        (probe.subject.names, 1),
+    ):
+        for g, w in zip(got[side], want[side], strict=True):
+            probe.record(check, error(g, w), probe.tolerance.rtol)
+        failures += compare(
+            check,
+            [prefix + n for n in names],
+            got[side],
+            want[side],
+            probe.tolerance,
+            lambda i, side=side: _share(probe, side, i, want[side][i]),
+            cause=cause,
+        )
+    return failures
+
+
+def _share(probe: Probe, side: int, i: int, want: Any) -> float:
+    noise = float(probe.noise[side][i].max(initial=0.0))
+    plain = np.abs(np.nan_to_num(wide(probe.compiled[side][i]), posinf=0, neginf=0)).max(
+        initial=0.0
+    )
+    here = np.abs(np.nan_to_num(wide(want), posinf=0, neginf=0)).max(initial=0.0)
+    return noise * max(1.0, float(here / plain)) if plain > 0 else noise
