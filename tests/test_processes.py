@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from process_worker import train_together
-from run_files import SHORT, free_port, train, write_npz
+from run_files import SHORT, free_port, others, train, write_npz
 from safetensors.numpy import load_file
 from test_layout import batch, distance, small_net
 
@@ -58,16 +58,11 @@ def test_processes_together_are_one_alone(tmp_path, count, more):
 def commands(out: Path, *more: str) -> list[subprocess.Popen[str]]:
     """``python -m jaxcnn train`` in two processes of two devices each."""
     environment = {**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
-    settings = [
-        "--out",
-        str(out),
-        "--devices",
-        "0",
-        "--cut",
+    settings = ["--out", str(out), "--cut", "--processes", "2"]
+    settings += [
         "--coordinator",
         f"127.0.0.1:{free_port()}",
-        "--processes",
-        "2",
+        *others(("--devices", "0"), more),
         *more,
     ]
     each = [
@@ -94,7 +89,7 @@ def test_the_command_in_two_processes_leaves_what_one_does(tmp_path: Path) -> No
     )
     more = ["--average", "0.9", "--watch-every", "10", "--epochs", "40"]
     assert train(data, alone, *more) == 0
-    workers = commands(out, "--data", str(data), *SHORT, *more)
+    workers = commands(out, "--data", str(data), *others(SHORT, more), *more)
     began = time.monotonic()
     while not (out / "metrics.jsonl").exists() or len(read_lines(out / "metrics.jsonl")) < 3:
         assert all(worker.poll() is None for worker in workers), ends(workers)
