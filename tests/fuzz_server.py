@@ -2,7 +2,8 @@
 ``python fuzz_server.py``, an order a line on stdin, a status a line on stdout.
 
 An order is
-``{"argv": [module, argument, …], "cwd": folder, "said": [file for stdout, file for stderr], "seconds": limit}``; its answer a status, or null where it was ended.
+``{"argv": [module, argument, …], "cwd": folder, "said": [file for stdout, file for stderr],
+"seconds": limit}``; its answer a status, or null where it was ended.
 """
 
 import importlib

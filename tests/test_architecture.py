@@ -186,7 +186,9 @@ import sys, jaxcnn
 [getattr(jaxcnn, name) for name in jaxcnn.__all__]
 jaxcnn.verify.check
 import jaxcnn.verify._command
-print([m for m in ('jaxtyping','beartype','matplotlib','rich','tyro','flax','equinox','hypothesis','PIL','grain','orbax','tensorboardX') if m in sys.modules])
+extras = '''jaxtyping beartype matplotlib rich tyro flax equinox hypothesis PIL grain orbax
+tensorboardX yaml safetensors'''.split()
+print([m for m in extras if m in sys.modules])
 """
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=True
@@ -202,7 +204,7 @@ def test_files_are_short_and_say_what_they_are_for(path):
 
 
 def lines_of_code(text: str) -> int:
-    """Without blank lines, comments, docstrings, and tables (constants that take more than a line)."""
+    """Without blank lines, comments, docstrings, and tables (constants of more than a line)."""
     idle = {
         tokenize.COMMENT,
         tokenize.NL,

@@ -207,7 +207,8 @@ def test_whatever_is_given_ends_in_a_line(
         if found:
             failures.append(
                 f"seed {seed}/{number}:"
-                f" {words}\n{found}\n{(folder / 'stderr').read_bytes()[-3000:]!r}\n{(folder / 'stdout').read_bytes()[-500:]!r}"
+                f" {words}\n{found}\n{(folder / 'stderr').read_bytes()[-3000:]!r}"
+                f"\n{(folder / 'stdout').read_bytes()[-500:]!r}"
             )
         shutil.rmtree(folder)
         shutil.rmtree(place)

@@ -55,8 +55,8 @@ def test_the_fixture(tmp_path):
 
 def test_the_plugin_loads_nothing():
     code = (
-        "import sys, jaxcnn, jaxcnn.verify._plugin; print([m for m in ('jax', 'numpy', 'jaxcnn._core.op',"
-        " 'jaxcnn.verify._report', 'rich') if m in sys.modules])"
+        "import sys, jaxcnn, jaxcnn.verify._plugin; print([m for m in ('jax', 'numpy',"
+        " 'jaxcnn._core.op', 'jaxcnn.verify._report', 'rich') if m in sys.modules])"
     )
     done = python("-W", "error", "-c", code)
     assert (done.stdout.strip(), done.stderr) == ("[]", "")

@@ -194,7 +194,8 @@ from jaxcnn.data import Stream
 import numpy as np
 
 if __name__ == "__main__":
-    stream = Stream((np.zeros((64, 2)), np.zeros(64, int)), 8, seed=0, process_index=0, process_count=1, workers=2)
+    arrays = np.zeros((64, 2)), np.zeros(64, int)
+    stream = Stream(arrays, 8, seed=0, process_index=0, process_count=1, workers=2)
     next(stream)
     print("reads", flush=True)
     time.sleep(600)

@@ -12,7 +12,8 @@ import pytest
 import jaxcnn
 
 ROOT = Path(jaxcnn.__file__).parents[1]
-ROOMS = [jaxcnn, *(m for name in jaxcnn.__all__ if isinstance(m := getattr(jaxcnn, name), ModuleType) and hasattr(m, "__path__"))]  # fmt: skip
+OFFERED = [getattr(jaxcnn, name) for name in jaxcnn.__all__]
+ROOMS = [jaxcnn, *(m for m in OFFERED if isinstance(m, ModuleType) and hasattr(m, "__path__"))]
 SOURCES = sorted([*ROOT.glob("jaxcnn/**/*.py"), *ROOT.glob("experiments/**/*.py")])
 FILE = re.compile(r"(?<![\w./-])(?:[\w.-]+/)*[\w-]+\.(?:md|py)\b")
 
@@ -35,8 +36,9 @@ def test_the_top_is_small() -> None:
 
 def docstrings(path: Path) -> str:
     tree = ast.parse(path.read_text(encoding="utf-8"))
-    nodes = (ast.Module, ast.ClassDef, ast.FunctionDef)
-    return "\n".join(ast.get_docstring(node) or "" for node in ast.walk(tree) if isinstance(node, nodes))  # fmt: skip
+    kinds = (ast.Module, ast.ClassDef, ast.FunctionDef)
+    nodes = (node for node in ast.walk(tree) if isinstance(node, kinds))
+    return "\n".join(ast.get_docstring(node) or "" for node in nodes)
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.relative_to(ROOT).as_posix())

@@ -58,10 +58,9 @@ def test_the_help_of_a_run_is_drawn_in_any_width(
 
 
 def test_of_what_a_terminal_would_obey_only_lines_and_colours_are_left() -> None:
-    assert (
-        harmless(f"a\n\tb\x1b[1;31mc\x1b[0m{UNSEEN}")
-        == "a\n\tb\x1b[1;31mc\x1b[0m\\x00\\x07\\x08\\x1b\\x7f\\x9b\\r\\u200b\\u202e\\u2028\\ud800\\ue000"
-    )
+    shown = "\\x00\\x07\\x08\\x1b\\x7f\\x9b\\r\\u200b\\u202e\\u2028\\ud800\\ue000"
+    start = "a\n\tb\x1b[1;31mc\x1b[0m"
+    assert harmless(start + UNSEEN) == start + shown
     assert harmless("\x1b]0;title\x07\x1b[2J\x1b[31") == "\\x1b]0;title\\x07\\x1b[2J\\x1b[31"
 
 

@@ -22,7 +22,8 @@ import jax
 jax.config.update("jax_platforms", "cpu")
 from experiments.bench import tpu
 chips, dtype = int(sys.argv[1]), sys.argv[2]
-print(json.dumps({peer: tpu.cost("lenet", peer, chips, dtype, batch=128)._asdict() for peer in tpu.PEERS}))
+costs = {peer: tpu.cost("lenet", peer, chips, dtype, batch=128) for peer in tpu.PEERS}
+print(json.dumps({peer: cost._asdict() for peer, cost in costs.items()}))
 """
 
 
