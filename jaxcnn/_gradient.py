@@ -14,6 +14,7 @@ from jaxcnn._core.op import Op
 from jaxcnn._core.wide import wide
 from jaxcnn.layers import Layer
 from jaxcnn.layers._examples import example_norms as norms_of
+from jaxcnn.layers._layer import within
 from jaxcnn.precision import Policy
 
 
@@ -72,8 +73,8 @@ def value_and_grad(
         params: Any, state: Any, x: Any, target: Any, key: Any, train: bool, scale: Any
     ) -> Any:
         (y, new_state), residuals = model.forward(params, state, x, key, train=train)
-        losses, saved = loss.run(y if policy is None else policy.to_output(y), target)
-        dy, *_ = loss.pull(saved, jnp.full_like(losses, 1 / max(losses.size, 1)) * scale)
+        output = y if policy is None else policy.to_output(y)
+        losses, dy = losses_and_delta(loss, output, target, scale)
         grads, _ = model.backward(residuals, dy.astype(y.dtype))
         return (losses.mean(), new_state), grads
 
@@ -147,8 +148,7 @@ def example_norms(model: Layer, loss: Op) -> Callable[..., tuple[tuple[Any, Any]
         params: Any, state: Any, x: Any, target: Any, key: Any = None, *, train: bool = True
     ) -> Any:
         (y, new_state), residuals = model.forward(params, state, x, key, train=train)
-        losses, saved = loss.run(y, target)
-        dy, *_ = loss.pull(saved, jnp.ones_like(losses))
+        losses, dy = losses_and_delta(loss, y, target, mean=False)
         norms, _ = norms_of(model, residuals, dy)
         return (losses, new_state), norms
 
@@ -167,8 +167,11 @@ def deltas(model: Layer, residuals: Any, dy: Any) -> dict[str, Any]:
     >>> {name: delta.shape for name, delta in deltas(model, residuals, y).items()}
     {'flatten': (5, 4), 'dense1': (5, 3), 'tanh1': (5, 3), 'dense2': (5, 2)}
     """
-    found = list(model.walk(residuals, dy))
-    return {"/".join(path): delta for path, delta in reversed(found)}
+    found: dict[str, Any] = {}
+    model.backward(
+        residuals, dy, **within(model, lambda path, d: found.setdefault("/".join(path), d))
+    )
+    return dict(reversed(found.items()))
 
 
 def activations(
@@ -184,7 +187,20 @@ def activations(
     >>> {name: y.shape for name, y in activations(model, params, state, jnp.ones((5, 4))).items()}
     {'flatten': (5, 4), 'dense1': (5, 3), 'tanh1': (5, 3), 'dense2': (5, 2)}
     """
-    return {"/".join(path): y for path, y in model.steps(params, state, x, key, train=train)}
+    found: dict[str, Any] = {}
+    tap = within(model, lambda path, y: found.setdefault("/".join(path), y))
+    model.forward(params, state, x, key, train=train, **tap)
+    return found
+
+
+def losses_and_delta(
+    loss: Op, y: Any, target: Any, scale: Any = 1, *, mean: bool = True
+) -> tuple[Any, Any]:
+    """One loss an example, and δ = ∂(``scale`` · their mean, or sum)/∂y."""
+    losses, saved = loss.run(y, target)
+    weight = 1 / max(losses.size, 1) if mean else 1.0
+    dy, *_ = loss.pull(saved, jnp.full_like(losses, weight) * scale)
+    return losses, dy
 
 
 def check_loss(function: str, loss: Any) -> None:

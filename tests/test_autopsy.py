@@ -57,7 +57,7 @@ def test_input_target_and_parameters() -> None:
     assert found(x=X.at[0, 1, 2, 0].set(jnp.nan))[:5] == ("input", "", (), "x", 1)
     assert found(target=jnp.full((4, 3), jnp.inf)).stage == "target"
     params = {**PARAMS, "out": {**PARAMS["out"], "bias": jnp.array([0.0, jnp.nan, 0.0])}}
-    assert str(found(params=params)) == "parameters: 1 of 3 numbers of out.bias are not finite"
+    assert str(found(params=params)) == "parameters: 1 of 3 numbers of out/bias are not finite"
 
 
 def test_forward_names_the_layer_and_its_ops() -> None:
@@ -98,7 +98,7 @@ def test_the_gradient_of_a_parameter() -> None:
     finding = found(model)
     assert (finding.stage, finding.layer, finding.ops) == ("backward", "out", ("dense",))
     assert (
-        str(finding) == "backward: 384 of 384 numbers of the gradient of out.kernel are not finite"
+        str(finding) == "backward: 384 of 384 numbers of the gradient of out/kernel are not finite"
     )
 
 
@@ -125,3 +125,28 @@ def test_a_loss_scale_that_is_too_large_has_a_place() -> None:
     policy = Policy("float16", loss_scale=2.0**40)
     assert found(policy=policy) is None
     assert found(policy=policy, scale=2.0**40).stage == "backward"
+
+
+def test_a_layer_deep_inside_has_one_name_and_its_op() -> None:
+    """By layers and by parameters, in a residual and in a repeat."""
+    model = layers.serial(
+        block=layers.residual(layers.serial(dense=layers.dense(4))),
+        many=layers.repeat(layers.serial(dense=layers.dense(4)), 2),
+    )
+    params, state = model.init(KEY, (4,))
+    x = jnp.full((3, 4), 1e30)
+    for path, name in (
+        (("block", "body", "dense"), "block/body/dense"),
+        (("many", "dense"), "many/0/dense"),
+    ):
+        big = jax.tree.map(jnp.copy, params)
+        inner = big
+        for part in path:
+            inner = inner[part]
+        inner["kernel"] = inner["kernel"].at[:].set(1e30)
+        finding: Any = autopsy(model, ops.squared_error, big, state, x, jnp.zeros((3, 4)))
+        assert (finding.stage, finding.layer, finding.ops) == ("forward", name, ("dense",))
+        inner["kernel"] = inner["kernel"].at[0, 0].set(jnp.nan)
+        finding = autopsy(model, ops.squared_error, big, state, x, jnp.zeros((3, 4)))
+        assert (finding.stage, finding.layer) == ("parameters", "/".join(path))
+        assert finding.what == "/".join((*path, "kernel"))

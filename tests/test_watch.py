@@ -102,7 +102,7 @@ def test_norms_are_those_of_autodiff() -> None:
 
     for kind, tree in (("gradient", gradient(params)), ("weight", params)):
         wanted = {
-            jax.tree_util.keystr(p, simple=True, separator="."): float(jnp.linalg.norm(a.ravel()))
+            jax.tree_util.keystr(p, simple=True, separator="/"): float(jnp.linalg.norm(a.ravel()))
             for p, a in jax.tree.leaves_with_path(tree)
         }
         assert {name: float(norm) for name, norm in norms[kind].items()} == pytest.approx(
@@ -134,8 +134,8 @@ def test_the_first_layer_comes_first() -> None:
         LABELS[:3],
         KEY,
     )
-    parents = list(dict.fromkeys(name.rpartition(".")[0] for name in norms["weight"]))
-    assert parents == ["z", "many.dense", "a.body.dense", "norm", "last"]
+    parents = list(dict.fromkeys(name.rpartition("/")[0] for name in norms["weight"]))
+    assert parents == ["z", "many/dense", "a/body/dense", "norm", "last"]
     assert list(norms["gradient"]) == list(norms["weight"])
     assert list(norms["delta"]) == [
         "z",
@@ -161,10 +161,10 @@ def test_norms_whose_squares_are_no_floats(size: float) -> None:
     params, state = MLP.init(KEY, (6,))
     params["dense1"]["kernel"] = jnp.full((6, 4), size, jnp.bfloat16)
     norms = MEASURE(params, state, X.astype(np.float32), LABELS)
-    assert float(norms["weight"]["dense1.kernel"]) == pytest.approx(
+    assert float(norms["weight"]["dense1/kernel"]) == pytest.approx(
         size * math.sqrt(24), rel=1e-2, nan_ok=True
     )
-    assert norms["weight"]["dense1.kernel"].dtype == jnp.float32
+    assert norms["weight"]["dense1/kernel"].dtype == jnp.float32
 
 
 def test_norms_of_a_run_go_on_from_its_log(run: Any, tmp_path: Path) -> None:
@@ -272,7 +272,7 @@ def test_curves_are_read_back_from_event_files(run: Any, tmp_path: Path) -> None
     assert curves["delta/tanh1"] == pytest.approx(
         {step: row["delta"]["tanh1"] for step, row in norms.rows.items()}
     )
-    assert set(curves["gradient/dense1.kernel"]) == {2, 4}
+    assert set(curves["gradient/dense1/kernel"]) == {2, 4}
 
 
 def test_a_bar_moves_on_a_terminal() -> None:

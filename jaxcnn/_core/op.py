@@ -112,7 +112,8 @@ class Op:
         """``y`` from the bare forward, which autodiff may take apart: open to forward mode
         (``jax.jvp``)."""
         arrays, static = self._bind(inputs, settings)
-        return self.forward(*arrays, **dict(static))[0]
+        with jax.named_scope(self.name):
+            return self.forward(*arrays, **dict(static))[0]
 
     def run(self, *inputs: Any, **settings: Any) -> tuple[Any, Any]:
         """The forward half: ``(y, saved)``, where ``saved`` holds the residuals, the settings, and
@@ -147,7 +148,8 @@ class Op:
         arrays = tuple(
             jax.tree.map(_as_array, array) for array in arrays
         )  # jax.grad hands on Python's numbers as they are
-        y, residuals = self.forward(*arrays, **static)
+        with jax.named_scope(self.name):
+            y, residuals = self.forward(*arrays, **static)
         wanted = cotangent.wanted(arrays[: len(arrays) - self.aux]), cotangent.wanted(y)
         return y, (residuals, wanted, cotangent.Static(tuple(static.items())))
 
@@ -162,12 +164,14 @@ class Op:
             )
 
         placed = cotangent.place(checked, wanted_inputs)
-        refuse_captures(self.name, self.backward, placed, residuals, dy)
-        return placed(residuals, dy)
+        with jax.named_scope(f"{self.name}/backward"):
+            refuse_captures(self.name, self.backward, placed, residuals, dy)
+            return placed(residuals, dy)
 
     def _wire(self, static: dict[str, Hashable]) -> Callable[..., Any]:
         def primal(*arrays: Any) -> Any:
-            return self.forward(*jax.tree.map(_as_array, arrays), **static)[0]
+            with jax.named_scope(self.name):
+                return self.forward(*jax.tree.map(_as_array, arrays), **static)[0]
 
         def backward(saved: Any, dy: Any) -> tuple[Any, ...]:
             return (*self._pull(saved, dy), *(None,) * self.aux)

@@ -9,13 +9,15 @@
 >>> model = serial(hidden=layers.dense(3), act=layers.activation("tanh"), out=layers.dense(2))
 >>> params, state = model.init(jax.random.key(0), (4,))
 >>> (y, state), residuals = model.forward(params, state, jnp.ones((5, 4)))
->>> [("/".join(path), delta.shape) for path, delta in model.walk(residuals, y)]
-[('out', (5, 2)), ('act', (5, 3)), ('hidden', (5, 3))]
+>>> dparams, dx = model.backward(residuals, y, tap=lambda path, delta: print(path, delta.shape))
+('out',) (5, 2)
+('act',) (5, 3)
+('hidden',) (5, 3)
 """
 
 import contextlib
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import jax
@@ -25,11 +27,35 @@ from jax import lax
 from jaxcnn._core.errors import check_counts
 from jaxcnn._core.keys import threefry
 from jaxcnn.layers._examples import example_norms
-from jaxcnn.layers._layer import Layer, MapOp, Params, Path, State, Steps, Walk, collect, subkey
+from jaxcnn.layers._layer import (
+    Composition,
+    Layer,
+    MapOp,
+    Params,
+    Path,
+    State,
+    Tap,
+    subkey,
+    within,
+)
 
 
-class Composite(Layer):
-    """A layer whose forward is its steps and whose backward is its walk."""
+@dataclasses.dataclass(frozen=True, eq=False)
+class Serial(Composition):
+    """Layers one after the other, by name. Parameters and state are dicts by the same names,
+    without those that have none."""
+
+    layers: dict[str, Layer]
+
+    def init(self, key: jax.Array, input_shape: tuple[int, ...]) -> tuple[Params, State]:
+        params, state = {}, {}
+        for index, (name, layer) in enumerate(self.layers.items()):
+            with naming(name, input_shape):
+                p, s = layer.init(jax.random.fold_in(threefry("init", key), index), input_shape)
+                input_shape = layer.output_shape(p, s, input_shape)
+            keep(params, name, p)
+            keep(state, name, s)
+        return params, state
 
     def forward(
         self,
@@ -39,57 +65,29 @@ class Composite(Layer):
         key: jax.Array | None = None,
         *,
         train: bool = False,
+        tap: Tap | None = None,
     ) -> tuple[tuple[jax.Array, State], Any]:
-        return collect(self.steps(params, state, x, key, train=train))[1]
-
-    def backward(self, residuals: Any, dy: jax.Array) -> tuple[Params, jax.Array]:
-        _, gradients = collect(self.walk(residuals, dy))
-        return gradients
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Serial(Composite):
-    """Layers one after the other, by name. Parameters and state are dicts by the same names,
-    without those that have none."""
-
-    layers: dict[str, Layer]
-
-    def init(self, key: jax.Array, input_shape: tuple[int, ...]) -> tuple[Params, State]:
-        params, state = {}, {}
-        for index, (name, layer) in enumerate(self.layers.items()):
-            with _naming(name, input_shape):
-                p, s = layer.init(jax.random.fold_in(threefry("init", key), index), input_shape)
-                input_shape = layer.output_shape(p, s, input_shape)
-            keep(params, name, p)
-            keep(state, name, s)
-        return params, state
-
-    def steps(
-        self,
-        params: Params,
-        state: State,
-        x: jax.Array,
-        key: jax.Array | None = None,
-        *,
-        train: bool = False,
-        path: Path = (),
-    ) -> Steps:
         residuals, new_state = {}, {}
         for index, (name, layer) in enumerate(self.layers.items()):
-            part, inner = (params.get(name, {}), state.get(name, {})), (*path, name)
-            with _naming(name, x.shape[1:]):
-                (x, s), residuals[name] = yield from layer.steps(
-                    *part, x, subkey(key, index), train=train, path=inner
+            own = params.get(name, {}), state.get(name, {})
+            with naming(name, x.shape[1:]):
+                (x, s), residuals[name] = layer.forward(
+                    *own, x, subkey(key, index), train=train, **within(layer, tap, name)
                 )
-            yield inner, x
             keep(new_state, name, s)
+            if tap:
+                tap((name,), x)
         return (x, new_state), residuals
 
-    def walk(self, residuals: Any, dy: jax.Array, path: Path = ()) -> Walk:
+    def backward(
+        self, residuals: Any, dy: jax.Array, tap: Tap | None = None
+    ) -> tuple[Params, jax.Array]:
         dparams: Params = {}
         for name, layer in reversed(self.layers.items()):
-            yield (*path, name), dy
-            part, dy = yield from layer.walk(residuals[name], dy, (*path, name))
+            if tap:
+                tap((name,), dy)
+            with jax.named_scope(f"{name}/backward"):
+                part, dy = layer.backward(residuals[name], dy, **within(layer, tap, name))
             keep(dparams, name, part)
         return dparams, dy
 
@@ -115,7 +113,7 @@ def serial(**layers: Layer) -> Serial:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Residual(Composite):
+class Residual(Composition):
     """y = body(x) + shortcut(x), the shortcut being the identity where there is none."""
 
     body: Layer
@@ -124,7 +122,7 @@ class Residual(Composite):
     def init(self, key: jax.Array, input_shape: tuple[int, ...]) -> tuple[Params, State]:
         params, state, shapes = {}, {}, {}
         for index, (name, layer) in enumerate(self._branches()):
-            with _naming(name, input_shape):
+            with naming(name, input_shape):
                 p, s = layer.init(jax.random.fold_in(threefry("init", key), index), input_shape)
                 shapes[name] = layer.output_shape(p, s, input_shape)
             keep(params, name, p)
@@ -137,7 +135,7 @@ class Residual(Composite):
             )
         return params, state
 
-    def steps(
+    def forward(
         self,
         params: Params,
         state: State,
@@ -145,25 +143,29 @@ class Residual(Composite):
         key: jax.Array | None = None,
         *,
         train: bool = False,
-        path: Path = (),
-    ) -> Steps:
+        tap: Tap | None = None,
+    ) -> tuple[tuple[jax.Array, State], Any]:
         residuals, new_state, outputs = {}, {}, {"shortcut": x}
         for index, (name, layer) in enumerate(self._branches()):
-            part, inner = (params.get(name, {}), state.get(name, {})), (*path, name)
-            with _naming(name, x.shape[1:]):
-                (y, s), residuals[name] = yield from layer.steps(
-                    *part, x, subkey(key, index), train=train, path=inner
+            own = params.get(name, {}), state.get(name, {})
+            with naming(name, x.shape[1:]):
+                (outputs[name], s), residuals[name] = layer.forward(
+                    *own, x, subkey(key, index), train=train, **within(layer, tap, name)
                 )
-            outputs[name] = y
-            yield inner, y
             keep(new_state, name, s)
+            if tap:
+                tap((name,), outputs[name])
         return (outputs["body"] + outputs["shortcut"], new_state), residuals
 
-    def walk(self, residuals: Any, dy: jax.Array, path: Path = ()) -> Walk:
+    def backward(
+        self, residuals: Any, dy: jax.Array, tap: Tap | None = None
+    ) -> tuple[Params, jax.Array]:
         dparams, dx = {}, {"shortcut": dy}
         for name, layer in reversed(self._branches()):
-            yield (*path, name), dy
-            part, dx[name] = yield from layer.walk(residuals[name], dy, (*path, name))
+            if tap:
+                tap((name,), dy)
+            with jax.named_scope(f"{name}/backward"):
+                part, dx[name] = layer.backward(residuals[name], dy, **within(layer, tap, name))
             keep(dparams, name, part)
         return dparams, dx["body"] + dx["shortcut"]
 
@@ -185,7 +187,7 @@ def residual(body: Layer, shortcut: Layer | None = None) -> Residual:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Repeat(Composite):
+class Repeat(Composition):
     """One layer ``times`` times in a row by ``lax.scan``; parameters and state have a leading axis
     of that length."""
 
@@ -207,7 +209,7 @@ class Repeat(Composite):
             )
         return params, state
 
-    def steps(
+    def forward(
         self,
         params: Params,
         state: State,
@@ -215,38 +217,40 @@ class Repeat(Composite):
         key: jax.Array | None = None,
         *,
         train: bool = False,
-        path: Path = (),
-    ) -> Steps:
+        tap: Tap | None = None,
+    ) -> tuple[tuple[jax.Array, State], Any]:
         order: list[Path] = []
 
         def step(x: jax.Array, at: Any) -> tuple[jax.Array, Any]:
             p, s, index = at
-            found, ((x, s), residuals) = collect(
-                self.layer.steps(p, s, x, subkey(key, index), train=train)
+            seen: dict[Path, Any] = {}
+            (x, s), residuals = self.layer.forward(
+                p, s, x, subkey(key, index), train=train, **_into(seen, self.layer, tap)
             )
-            order[:] = [*(inside for inside, _ in found), ()]
-            return x, (s, residuals, [*(y for _, y in found), x])
+            if tap:
+                seen[()] = x
+            order[:] = seen
+            return x, (s, residuals, list(seen.values()))
 
         x, (new_state, residuals, outputs) = lax.scan(
             step, x, (params, state, jnp.arange(self.times))
         )
-        for index in range(self.times):
-            for inside, y in zip(order, outputs, strict=True):
-                yield (*path, str(index), *inside), y[index]
+        _show(range(self.times), order, outputs, tap)
         return (x, new_state), residuals
 
-    def walk(self, residuals: Any, dy: jax.Array, path: Path = ()) -> Walk:
+    def backward(
+        self, residuals: Any, dy: jax.Array, tap: Tap | None = None
+    ) -> tuple[Params, jax.Array]:
         order: list[Path] = []
 
         def step(dy: jax.Array, kept: Any) -> tuple[jax.Array, Any]:
-            found, (dparams, dx) = collect(self.layer.walk(kept, dy))
-            order[:] = [(), *(inside for inside, _ in found)]
-            return dx, (dparams, [dy, *(delta for _, delta in found)])
+            seen: dict[Path, Any] = {(): dy} if tap else {}
+            dparams, dx = self.layer.backward(kept, dy, **_into(seen, self.layer, tap))
+            order[:] = seen
+            return dx, (dparams, list(seen.values()))
 
         dx, (dparams, deltas) = lax.scan(step, dy, residuals, reverse=True)
-        for index in reversed(range(self.times)):
-            for inside, delta in zip(order, deltas, strict=True):
-                yield (*path, str(index), *inside), delta[index]
+        _show(reversed(range(self.times)), order, deltas, tap)
         return dparams, dx
 
     def map_ops(self, change: MapOp, path: Path = ()) -> "Repeat":
@@ -267,11 +271,25 @@ def repeat(layer: Layer, times: int) -> Repeat:
     return Repeat(layer, times)
 
 
+def _into(seen: dict[Path, Any], layer: Layer, tap: Tap | None) -> dict[str, Any]:
+    """Inside of a loop: what ``tap`` is to be shown afterwards is kept in ``seen``."""
+    return within(layer, seen.__setitem__ if tap else None)
+
+
+def _show(rounds: Iterable[int], order: list[Path], values: list[Any], tap: Tap | None) -> None:
+    """What was kept in each round of a loop, stacked along the first axis."""
+    for index in rounds:
+        for inside, value in zip(order, values, strict=True):
+            assert tap
+            tap((str(index), *inside), value[index])
+
+
 @contextlib.contextmanager
-def _naming(name: str, input_shape: tuple[int, ...]) -> Iterator[None]:
-    """An error from inside says which layer it came from."""
+def naming(name: str, input_shape: tuple[int, ...]) -> Iterator[None]:
+    """An error from inside says which layer it came from, and so do profiles."""
     try:
-        yield
+        with jax.named_scope(name):
+            yield
     except (ValueError, TypeError) as error:
         error.add_note(
             f"in layer `{name}`, whose input has shape {tuple(input_shape)} without the batch"

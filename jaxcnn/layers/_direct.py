@@ -8,11 +8,14 @@ learns from that one's δ by the true rules.
 
 >>> import jax, jax.numpy as jnp
 >>> from jaxcnn import layers
->>> model = direct(layers.serial(dense1=layers.dense(4), relu1=layers.relu(), dense2=layers.dense(2)), ["relu1"])
+>>> chain = layers.serial(dense1=layers.dense(4), relu1=layers.relu(), dense2=layers.dense(2))
+>>> model = direct(chain, ["relu1"])
 >>> params, state = model.init(jax.random.key(0), (3,))
 >>> (y, _), residuals = model.forward(params, state, jnp.ones((5, 3)))
->>> {"/".join(path): delta.shape for path, delta in model.walk(residuals, y)}
-{'dense2': (5, 2), 'relu1': (5, 4), 'dense1': (5, 4)}
+>>> _ = model.backward(residuals, y, tap=lambda path, delta: print(*path, delta.shape))
+dense2 (5, 2)
+relu1 (5, 4)
+dense1 (5, 4)
 """
 
 import dataclasses
@@ -24,7 +27,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxcnn.layers._compose import Serial, keep
-from jaxcnn.layers._layer import Params, Path, Walk
+from jaxcnn.layers._layer import Params, Tap, within
 from jaxcnn.rules import fixed_weights
 
 
@@ -34,7 +37,9 @@ class Direct(Serial):
 
     seeds: dict[str, int]
 
-    def walk(self, residuals: Any, dy: jax.Array, path: Path = ()) -> Walk:
+    def backward(
+        self, residuals: Any, dy: jax.Array, tap: Tap | None = None
+    ) -> tuple[Params, jax.Array]:
         dparams: Params = {}
         at_output = dy.reshape(dy.shape[0], -1)
         for name, layer in reversed(self.layers.items()):
@@ -43,8 +48,10 @@ class Direct(Serial):
                 shape = (math.prod(dy.shape[1:]), at_output.shape[1])
                 carrier = jnp.asarray(fixed_weights(shape, self.seeds[name]), dy.dtype)
                 dy = (at_output @ carrier.T).reshape(dy.shape)
-            yield (*path, name), dy
-            part, dy = yield from layer.walk(residuals[name], dy, (*path, name))
+            if tap:
+                tap((name,), dy)
+            with jax.named_scope(f"{name}/backward"):
+                part, dy = layer.backward(residuals[name], dy, **within(layer, tap, name))
             keep(dparams, name, part)
         return dparams, dy
 

@@ -6,14 +6,14 @@ from typing import Any
 
 import jax
 
-from jaxcnn.layers._layer import Layer, Params, Path, collect
+from jaxcnn.layers._layer import Layer, Params, Path, within
 
 
 def example_norms(layer: Layer, residuals: Any, dy: jax.Array) -> tuple[Params, jax.Array]:
     """``(norms, dx)``: ‖gradient‖ of every parameter for each example alone, (n,), in the
     parameters' tree."""
-    walked, (_, dx) = collect(layer.walk(residuals, dy))
-    deltas = {(): dy, **dict(walked)}
+    deltas: dict[Path, Any] = {(): dy}
+    _, dx = layer.backward(residuals, dy, **within(layer, deltas.__setitem__))
     norms: Params = {}
     for path, inside, kept in leaves(layer, residuals, ()):
         try:

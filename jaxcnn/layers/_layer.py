@@ -1,17 +1,17 @@
 """A layer is a pair that owns parameters; a model is a layer made of layers.
 
-    init(key, input_shape)                       -> (params, state)              input_shape without the batch
-    forward(params, state, x, key, *, train)     -> ((y, new_state), residuals)
-    backward(residuals, dy)                      -> (dparams, dx)
+    init(key, input_shape)                     -> (params, state)     shape without the batch
+    forward(params, state, x, key, *, train)   -> ((y, new_state), residuals)
+    backward(residuals, dy)                    -> (dparams, dx)
 
 ``params`` and ``state`` are nested dicts of arrays. ``apply`` is the same pair wired to JAX, so
-``jax.grad`` of anything written over it runs the hand-written backward. ``steps`` is the forward
-and ``walk`` the delta recursion, one layer at a time."""
+``jax.grad`` of anything written over it runs the hand-written backward. A composition's forward and
+backward take a ``tap``, which is shown every layer's output, or δ, by the layer's path."""
 
 import abc
 import dataclasses
 import functools
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -24,8 +24,7 @@ from jaxcnn._core.op import Op
 Params = dict[str, Any]
 State = dict[str, Any]
 Path = tuple[str, ...]
-Steps = Generator[tuple[Path, Any], None, tuple[tuple[Any, State], Any]]
-Walk = Generator[tuple[Path, Any], None, tuple[Params, Any]]
+Tap = Callable[[Path, Any], Any]
 MapOp = Callable[[Path, Op], Op]
 
 
@@ -54,21 +53,6 @@ class Layer(abc.ABC):
     def backward(self, residuals: Any, dy: jax.Array) -> tuple[Params, jax.Array]:
         """``(dparams, dx)``: the cotangents of the parameters, in their tree, and of the input."""
 
-    def steps(
-        self,
-        params: Params,
-        state: State,
-        x: jax.Array,
-        key: jax.Array | None = None,
-        *,
-        train: bool = False,
-        path: Path = (),
-    ) -> Steps:
-        """:meth:`forward`, step by step: yields ``(path, output)`` of each layer inside, first
-        first, and returns ``((y, new_state), residuals)``."""
-        return self.forward(params, state, x, key, train=train)
-        yield
-
     def map_ops(self, change: MapOp, path: Path = ()) -> "Layer":
         """The same layer with every op inside replaced by ``change(path, op)``, so that a whole
         model takes another rule.
@@ -78,12 +62,6 @@ class Layer(abc.ABC):
         names = [f.name for f in dataclasses.fields(self)]  # pyright: ignore[reportArgumentType]
         ops = {name: op for name in names if isinstance(op := getattr(self, name), Op)}
         return dataclasses.replace(self, **{name: change(path, op) for name, op in ops.items()})  # pyright: ignore[reportArgumentType]
-
-    def walk(self, residuals: Any, dy: jax.Array, path: Path = ()) -> Walk:
-        """:meth:`backward`, step by step: yields ``(path, δ)`` for the output of each layer inside,
-        last first, and returns ``(dparams, dx)``."""
-        return self.backward(residuals, dy)
-        yield
 
     def children(self, residuals: Any) -> list[tuple[str, "Layer", Any]]:
         """The layers inside that stand in a row of their own in :meth:`summary`, first first, each
@@ -157,14 +135,34 @@ def _model_backward(
     return layer.backward(residuals, cotangents[0])
 
 
-def collect(walk: Steps | Walk) -> tuple[list[tuple[Path, Any]], Any]:
-    """Run a walk, or steps, to the end: what came on the way, and what was returned."""
-    found = []
-    while True:
-        try:
-            found.append(next(walk))
-        except StopIteration as end:
-            return found, end.value
+class Composition(Layer):
+    """A layer made of layers. ``tap(path, value)`` is called with the output of each layer inside
+    on the way forward, and with δ at that output on the way back, last layer first."""
+
+    @abc.abstractmethod
+    def forward(
+        self,
+        params: Params,
+        state: State,
+        x: jax.Array,
+        key: jax.Array | None = None,
+        *,
+        train: bool = False,
+        tap: Tap | None = None,
+    ) -> tuple[tuple[jax.Array, State], Any]: ...
+
+    @abc.abstractmethod
+    def backward(
+        self, residuals: Any, dy: jax.Array, tap: Tap | None = None
+    ) -> tuple[Params, jax.Array]: ...
+
+
+def within(layer: Layer, tap: Tap | None, *path: str) -> dict[str, Any]:
+    """The argument by which ``tap`` sees what is inside of ``layer``, at ``path``; none where
+    nothing is."""
+    if tap is None or not isinstance(layer, Composition):
+        return {}
+    return {"tap": lambda inside, value: tap((*path, *inside), value)}
 
 
 def subkey(key: jax.Array | None, index: int | jax.Array) -> jax.Array | None:

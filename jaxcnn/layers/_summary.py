@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxcnn._core.residuals import arrays, size, trace
-from jaxcnn.layers._layer import Layer
+from jaxcnn.layers._layer import Layer, within
 
 
 def table(model: Layer, input_shape: tuple[int, ...], batch: int) -> str:
@@ -69,15 +69,13 @@ def _leaves(layer: Layer, residuals: Any, path: str = "") -> list[tuple[str, Any
 
 
 def _outputs(model: Layer, params: Any, state: Any, x: Any, key: Any) -> dict[str, tuple[int, ...]]:
-    """δ has the shape of the output that it belongs to, so a walk tells every shape."""
+    def outputs(params: Any, state: Any, x: Any, key: Any) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        tap = within(model, lambda path, y: found.setdefault("/".join(path), y))
+        model.forward(params, state, x, key, train=True, **tap)
+        return found
 
-    def deltas(params: Any, state: Any, x: Any, key: Any) -> Any:
-        (y, _), residuals = model.forward(params, state, x, key, train=True)
-        return {"/".join(path): delta for path, delta in model.walk(residuals, y)}
-
-    return {
-        path: delta.shape for path, delta in jax.eval_shape(deltas, params, state, x, key).items()
-    }
+    return {path: y.shape for path, y in jax.eval_shape(outputs, params, state, x, key).items()}
 
 
 def _at(tree: Any, path: str) -> Any:

@@ -27,7 +27,7 @@ from jaxcnn.data._scale import Standardiser
 from jaxcnn.runs import _build as build
 from jaxcnn.runs._config import CONFIG, Config, go_on, read_settings
 from jaxcnn.runs._folder import MANIFEST, listed
-from jaxcnn.train._names import named
+from jaxcnn.train._names import IN_FILES, named
 from jaxcnn.weights import WeightsError, load_safetensors, read_about, save_safetensors
 
 MODEL, KIND = "model.safetensors", "jaxcnn"
@@ -99,7 +99,7 @@ def digest(params: Any) -> str:
     (True, False)
     """
     found = hashlib.sha256()
-    for name, leaf in sorted(named(params).items()):
+    for name, leaf in sorted(named(params, IN_FILES).items()):
         array = np.asarray(leaf, order="C")
         found.update(f"{name} {array.dtype} {array.shape}\n".encode() + array.tobytes())
     return found.hexdigest()

@@ -21,7 +21,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxcnn._core.op import Op
-from jaxcnn._gradient import activations, deltas
+from jaxcnn._gradient import activations, deltas, losses_and_delta
 from jaxcnn.layers import Layer
 from jaxcnn.precision import Policy
 from jaxcnn.train._names import named
@@ -89,15 +89,17 @@ def _in_turn(
     inside = _ops(model)
     yield "input", "", (), "x", x
     yield "target", "", (), "the target", target
-    for name, array in (named(params) | named({"state": state})).items():
-        yield "parameters", name.rpartition(".")[0], (), name, array
+    for name, array in named(params).items():
+        yield "parameters", name.rpartition("/")[0], (), name, array
+    for name, array in named(state).items():
+        yield "parameters", name.rpartition("/")[0], (), f"state/{name}", array
     for name, y in activations(model, params, state, x, key, train=train).items():
-        ops = inside.get(name, ())
+        ops = _ops_in(inside, name)
         yield "forward", name, ops, f"the output of layer `{name}`{_told(ops)}", y
     (y, _), residuals = model.forward(params, state, x, key, train=train)
-    losses, saved = loss.run(y if policy is None else policy.to_output(y), target)
+    output = y if policy is None else policy.to_output(y)
+    losses, dy = losses_and_delta(loss, output, target, scale)
     yield "loss", "", (loss.name,), f"the loss ({loss.name})", losses
-    dy, *_ = loss.pull(saved, jnp.full_like(losses, 1 / max(losses.size, 1)) * scale)
     above, ops = "", (loss.name,)
     for name, delta in reversed(deltas(model, residuals, dy.astype(y.dtype)).items()):
         yield (
@@ -110,11 +112,11 @@ def _in_turn(
             ),
             delta,
         )
-        above, ops = name, inside.get(name, ())
+        above, ops = name, _ops_in(inside, name)
     grads, _ = model.backward(residuals, dy.astype(y.dtype))
     for name, gradient in named(grads).items():
-        layer = name.rpartition(".")[0]
-        yield "backward", layer, inside.get(layer, ()), f"the gradient of {name}", gradient
+        layer = name.rpartition("/")[0]
+        yield "backward", layer, _ops_in(inside, layer), f"the gradient of {name}", gradient
 
 
 def _ops(model: Layer) -> dict[str, tuple[str, ...]]:
@@ -128,6 +130,12 @@ def _ops(model: Layer) -> dict[str, tuple[str, ...]]:
 
     model.map_ops(note)
     return found
+
+
+def _ops_in(inside: dict[str, tuple[str, ...]], layer: str) -> tuple[str, ...]:
+    """Those of ``layer``; in a ``repeat`` its name has a number more than the ops' path."""
+    without = "/".join(part for part in layer.split("/") if not part.isdecimal())
+    return inside.get(layer, inside.get(without, ()))
 
 
 def _told(ops: tuple[str, ...]) -> str:

@@ -38,7 +38,7 @@ from jaxcnn.train._agree import first_problem
 from jaxcnn.train._digests import LIST, check_digests, foreign, remove, write_digests
 from jaxcnn.train._fit import Report
 from jaxcnn.train._hush import hush, quiet
-from jaxcnn.train._names import named
+from jaxcnn.train._names import IN_FILES, named
 from jaxcnn.train._step import TrainState
 
 try:
@@ -201,7 +201,9 @@ class Checkpoints:
                 f"{self.folder}: checkpoint {step} is there already, of an earlier run; move it and"
                 " those after it away, or give another folder"
             )
-        arrays = jax.tree.map(jnp.copy, named(state))  # as the next step reuses the buffers
+        arrays = jax.tree.map(
+            jnp.copy, named(state, IN_FILES)
+        )  # as the next step reuses the buffers
         about = ocp.args.JsonSave({**self._about, "also": dict(self._also())})
         what = ocp.args.Composite(state=ocp.args.StandardSave(arrays), about=about)
         with self._told(f"checkpoint {step} could not be written; what was whole before still is"):
@@ -234,7 +236,7 @@ class Checkpoints:
                 f"{self.folder}: there is no checkpoint{'' if step is None else f' {step}'} (there:"
                 f" {there})"
             )
-        wanted = named(like)
+        wanted = named(like, IN_FILES)
         with self._told(f"checkpoint {step} cannot be read; others: {others}", hint):
             self._check_bytes(step)
             with quiet():

@@ -4,9 +4,12 @@
 >>> from jaxcnn import models, ops
 >>> model = models.mlp((3, 2), "tanh")
 >>> params, state = model.init(jax.random.key(0), (4,))
->>> norms = make_norms(model, ops.softmax_cross_entropy)(params, state, jnp.ones((5, 4)), jnp.zeros(5, int))
->>> list(norms), list(norms["delta"]), list(norms["weight"])
-(['gradient', 'weight', 'delta'], ['flatten', 'dense1', 'tanh1', 'dense2'], ['dense1.bias', 'dense1.kernel', 'dense2.bias', 'dense2.kernel'])
+>>> measure = make_norms(model, ops.softmax_cross_entropy)
+>>> norms = measure(params, state, jnp.ones((5, 4)), jnp.zeros(5, int))
+>>> list(norms), list(norms["delta"])
+(['gradient', 'weight', 'delta'], ['flatten', 'dense1', 'tanh1', 'dense2'])
+>>> list(norms["weight"])
+['dense1/bias', 'dense1/kernel', 'dense2/bias', 'dense2/kernel']
 """
 
 import math
@@ -22,9 +25,9 @@ from jaxcnn._core.errors import check_counts
 from jaxcnn._core.norms import of_all
 from jaxcnn._core.op import Op
 from jaxcnn._core.wide import wide
-from jaxcnn._gradient import check_loss
+from jaxcnn._gradient import check_loss, losses_and_delta
 from jaxcnn.layers import Layer
-from jaxcnn.layers._layer import collect
+from jaxcnn.layers._layer import within
 from jaxcnn.train._fit import Report
 from jaxcnn.train._names import named
 from jaxcnn.train._step import Prepare, TrainState, make_inputs
@@ -58,7 +61,7 @@ def make_norms(
     a layer that neither shrinks nor stretches (an orthogonal one) keeps ‖δ‖, whatever its size.
     Squares neither vanish nor overflow on the way.
 
-    Names are those of :func:`jaxcnn.deltas`, parameters "conv1.kernel"; the first layer comes
+    Names are those of :func:`jaxcnn.deltas`, parameters "conv1/kernel"; the first layer comes
     first. A layer of ``repeat`` has δ of its own for each time, but one row for its stacked
     parameters. All is computed in float32 at least, whatever the run's policy, so that what
     vanishes there is seen here.
@@ -72,10 +75,11 @@ def make_norms(
         x, target, _ = inputs(x, target, jax.random.key(0), 0)
         params, x = jax.tree.map(_wide, (params, x))
         (y, _), residuals = model.forward(params, state, x, key, train=train)
-        losses, saved = loss.run(y, target)
-        dy, *_ = loss.pull(saved, jnp.full_like(losses, 1 / max(losses.size, 1)))
-        found, (grads, _) = collect(model.walk(residuals, dy))
-        deltas = OrderedDict(("/".join(path), of_all(delta)) for path, delta in reversed(found))
+        _, dy = losses_and_delta(loss, y, target)
+        found: dict[str, Any] = {}
+        tap = within(model, lambda path, delta: found.update({"/".join(path): of_all(delta)}))
+        grads, _ = model.backward(residuals, dy, **tap)
+        deltas = OrderedDict(reversed(found.items()))
         by_parameter = [
             {name: of_all(array) for name, array in named(tree).items()} for tree in (grads, params)
         ]
@@ -164,7 +168,8 @@ class Norms:
         for line in lines:
             for kind, row in line.get("norms", {}).items():
                 norms = {
-                    name: math.nan if norm is None else float(norm) for name, norm in row.items()
+                    _with_slashes(kind, name): math.nan if norm is None else float(norm)
+                    for name, norm in row.items()
                 }
                 self.rows.setdefault(line["step"], {})[kind] = norms
 
@@ -182,6 +187,11 @@ class Norms:
         return Table(np.array(steps), names, np.array(values))
 
 
+def _with_slashes(kind: str, name: str) -> str:
+    """The name of a parameter as it is now, from a log in which dots parted it."""
+    return name if kind == "delta" or "/" in name else name.replace(".", "/")
+
+
 def _wide(leaf: Any) -> Any:
     """In float32 at least, if it is floating."""
     return wide(leaf) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf
@@ -193,7 +203,7 @@ def _in_order(names: Iterable[str], layers: Iterable[str]) -> list[str]:
     paths = [layer.split("/") for layer in layers]
 
     def place(name: str) -> int:
-        own = name.split(".")[:-1]
+        own = name.split("/")[:-1]
         if own in paths:
             return paths.index(own)
         return next((at for at, path in enumerate(paths) if _skips_to(own, path)), len(paths))

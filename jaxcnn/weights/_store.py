@@ -25,7 +25,7 @@ import numpy as np
 from jaxcnn._core.errors import show
 from jaxcnn._io.files import write_file
 from jaxcnn._io.outside import OutsideError, opened, reason
-from jaxcnn.train._names import named
+from jaxcnn.train._names import IN_FILES, named
 from jaxcnn.weights._tensors import DTYPES, HEADER, NUMBERS, Header, pack, read_arrays, read_header
 
 
@@ -111,7 +111,7 @@ def names_of(params: Any, state: Any) -> dict[str, Any]:
     """Every array under its name. Raises WeightsError where two have one name, as "b.c" in "a" and
     "c" in "a.b" have."""
     tree = {"params": params, "state": state}
-    found = named(tree)
+    found = named(tree, IN_FILES)
     if len(found) != len(jax.tree.leaves(tree)):
         raise WeightsError("two arrays have the same name; name the layers without dots")
     return found
