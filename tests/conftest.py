@@ -22,25 +22,18 @@ jax.config.update("jax_platforms", "cpu")
 # as some users have it; what broadcasts says so
 jax.config.update("jax_numpy_rank_promotion", "raise")
 # The contracts are shapes; `verify` has none, and handles millions of small arrays
-CHECKED = (
-    "captures",
-    "case",
-    "cotangent",
+CHECKED = [
+    "_core",
+    "_gradient",
     "data",
-    "gradient",
     "kernels",
-    "keys",
     "layers",
     "models",
-    "op",
     "ops",
-    "residuals",
     "runs",
-    "norms",
     "train",
     "weights",
-    "window",
-)
+]
 install_import_hook([f"jaxcnn.{name}" for name in CHECKED], "contracts.typechecker")
 
 

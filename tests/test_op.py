@@ -1,6 +1,9 @@
 """The wiring: what an Op accepts, refuses, caches and passes through."""
 
 import functools
+import inspect
+import pydoc
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -112,7 +115,7 @@ def test_settings_are_told_apart_by_type_and_normalised():
     def forward(x, /, *, factor=1):
         return x * (10 if factor is True else factor), ()
 
-    op = Op(
+    op: Op[..., Any, Any] = Op(
         "times",
         forward,
         lambda residuals, dy, *, factor=1: (dy * (10 if factor is True else factor),),
@@ -122,15 +125,18 @@ def test_settings_are_told_apart_by_type_and_normalised():
     assert len(op._wirings) == 4
 
 
+ANY: Any = ops  # whose types refuse what follows
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: ops.max_pool(jnp.ones((1, 4, 4, 1)), windows=2), "max_pool: unknown setting `windows` (settings: window, stride, padding, dilation); did you mean `window`?"),
-        (lambda: ops.max_pool(jnp.ones((1, 4, 4, 1)), window=jnp.int32(2)), "max_pool: setting `window` must be a static Python value"),
-        (lambda: ops.max_pool(jnp.ones((1, 4, 4, 1)), window={2}), "max_pool: setting `window` must be hashable, got set"),
-        (lambda: ops.dense(jnp.ones((2, 3))), "dense: missing input `w` (inputs: x, w, b)"),
-        (lambda: ops.dropout(jnp.ones(3), jax.random.key(0)), "dropout: missing setting `rate`"),
-        (lambda: ops.relu(jnp.ones(3), jnp.ones(3)), "relu: takes 1 inputs (x), got 2"),
+        (lambda: ANY.max_pool(jnp.ones((1, 4, 4, 1)), windows=2), "max_pool: unknown setting `windows` (settings: window, stride, padding, dilation); did you mean `window`?"),
+        (lambda: ANY.max_pool(jnp.ones((1, 4, 4, 1)), window=jnp.int32(2)), "max_pool: setting `window` must be a static Python value"),
+        (lambda: ANY.max_pool(jnp.ones((1, 4, 4, 1)), window={2}), "max_pool: setting `window` must be hashable, got set"),
+        (lambda: ANY.dense(jnp.ones((2, 3))), "dense: missing input `w` (inputs: x, w, b)"),
+        (lambda: ANY.dropout(jnp.ones(3), jax.random.key(0)), "dropout: missing setting `rate`"),
+        (lambda: ANY.relu(jnp.ones(3), jnp.ones(3)), "relu: takes 1 inputs (x), got 2"),
     ],
 )  # fmt: skip
 def test_bad_arguments_are_named(call, message):
@@ -140,11 +146,12 @@ def test_bad_arguments_are_named(call, message):
 
 
 def test_inputs_may_be_numpy_numbers_or_named():
+    dense: Any = ops.dense  # its types say jax.Array
     x, w, b = np.ones((2, 3)), np.ones((3, 4)), np.ones(4)
-    np.testing.assert_array_equal(ops.dense(x, w, b), 4.0)
-    np.testing.assert_array_equal(ops.dense(x, w, b=b), 4.0)
-    np.testing.assert_array_equal(ops.dense(x, w), 3.0)
-    assert float(ops.relu(-2.0)) == 0.0
+    np.testing.assert_array_equal(dense(x, w, b), 4.0)
+    np.testing.assert_array_equal(dense(x, w, b=b), 4.0)
+    np.testing.assert_array_equal(dense(x, w), 3.0)
+    assert float(ANY.relu(-2.0)) == 0.0
 
 
 def test_a_cotangent_that_does_not_fit_the_output_is_refused():
@@ -278,3 +285,32 @@ def test_overlapping_windows_add_up_in_float32():
         jnp.array([256.0, 1, 1], "bfloat16").reshape(1, 3, 1)
     )
     assert float(dx[0, 2, 0]) == 258.0
+
+
+@pytest.mark.parametrize("op", ops.OPS, ids=str)
+def test_an_op_shows_its_signature(op: Op[..., Any, Any]) -> None:
+    """To `inspect`, to `help`, and with every setting's default."""
+    shown, own = inspect.signature(op), inspect.signature(op.forward)
+    assert list(shown.parameters) == list(own.parameters)
+    assert [p.default for p in shown.parameters.values()] == [
+        p.default for p in own.parameters.values()
+    ]
+    assert not any(p.kind is p.POSITIONAL_ONLY for p in shown.parameters.values())
+    first, _, rest = (op.__doc__ or "").partition("\n\n")
+    assert rest
+    for name, parameter in shown.parameters.items():
+        given = "" if parameter.default is parameter.empty else f"={parameter.default!r}"
+        assert name in first
+        assert given in first
+    assert first in pydoc.plain(pydoc.render_doc(op))
+
+
+def test_bound_settings_are_the_defaults_of_the_signature() -> None:
+    bound = ops.dropout.using(rate=0.5)
+    assert inspect.signature(bound).parameters["rate"].default == 0.5
+    assert inspect.signature(ops.dropout).parameters["rate"].default is inspect.Parameter.empty
+    every = ops.conv.using(stride=2)
+    assert inspect.signature(every).parameters["stride"].default == 2
+    assert (
+        inspect.signature(every).return_annotation == inspect.signature(ops.conv).return_annotation
+    )

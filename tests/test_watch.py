@@ -30,7 +30,7 @@ from jaxcnn.train._watch import Norms, Table, make_norms
 # whose numbers stay what they are; others are folded into such a key
 KEY = jax.random.key(3, impl="threefry2x32")
 X = np.random.default_rng(0).normal(size=(12, 6))
-LABELS = (X[:, 0] > 0).astype(np.int32)
+LABELS: Any = (X[:, 0] > 0).astype(np.int32)
 LOSS = ops.softmax_cross_entropy
 MLP = models.mlp((4, 2), "tanh")
 

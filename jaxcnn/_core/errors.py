@@ -95,7 +95,7 @@ def check_rank(op: str, name: str, array: Any, symbols: str, *, at_least: bool =
 
 
 def check_axis_size(
-    op: str, name: str, array: Any, symbols: str, axis: int, size: int, of: str
+    op: str, name: str, array: Any, symbols: str, axis: int, size: Any, of: str
 ) -> None:
     """``array`` has ``size`` entries along ``axis``, as ``of`` says."""
     if array.shape[axis] != size:

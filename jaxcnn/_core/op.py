@@ -27,7 +27,7 @@ import difflib
 import functools
 import inspect
 from collections.abc import Callable, Hashable, Mapping
-from typing import Any
+from typing import Any, Generic, ParamSpec, TypeVar, get_args
 
 import jax
 import jax.numpy as jnp
@@ -38,16 +38,21 @@ from jaxcnn._core.captures import refuse_captures
 from jaxcnn._core.case import Bad, Case, Kink
 
 Settings = tuple[tuple[str, Hashable], ...]
+P = ParamSpec("P")  # inputs and settings of a forward
+Y = TypeVar("Y")  # its output
+R = TypeVar("R")  # its residuals
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Op:
+class Op(Generic[P, Y, R]):
     """A named pair of pure functions, with what proves them.
+
+    It has the signature of its forward, for editors, type checkers and ``inspect``; types say
+    :class:`jax.Array`, at run time NumPy arrays and Python's numbers are taken, too.
 
     Attributes:
         name: as messages and tables show it.
-        forward: ``(*inputs, **settings) -> (y, residuals)``; inputs positional-only, settings
-            keyword-only.
+        forward: ``(*inputs, **settings) -> (y, residuals)``; settings are keyword-only.
         backward: ``(residuals, dy, **settings) -> cotangents`` in the order of the inputs.
         reference: the plainest independent form of ``y``; its ``jax.vjp`` is the oracle.
         cases, kinks, bad: what the op is proven on (see :mod:`jaxcnn._core.case`).
@@ -65,7 +70,7 @@ class Op:
     """
 
     name: str
-    forward: Callable[..., tuple[Any, Any]]
+    forward: Callable[P, tuple[Y, R]]
     backward: Callable[..., tuple[Any, ...]]
     reference: Callable[..., Any] | None = None
     cases: tuple[Case, ...] = ()
@@ -79,8 +84,13 @@ class Op:
     fixed: Mapping[str, Hashable] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "__doc__", self.doc or inspect.getdoc(self.forward))
+        signature = _signature(self.forward, self.fixed)
+        about = self.doc or inspect.getdoc(self.forward) or ""
+        bare = [p.replace(annotation=p.empty) for p in signature.parameters.values()]
+        first = f"{self.name}{inspect.Signature(bare)}"  # help() of an object prints __doc__ alone
+        object.__setattr__(self, "__doc__", f"{first}\n\n{about}".rstrip())
         object.__setattr__(self, "__name__", self.name)
+        object.__setattr__(self, "__signature__", signature)
 
     def __repr__(self) -> str:
         return f"<Op {self.name}>"
@@ -89,18 +99,18 @@ class Op:
         """Copied and pickled by its fields alone: what was wired for JAX is wired anew."""
         return type(self), tuple(getattr(self, field.name) for field in dataclasses.fields(self))
 
-    def replace(self, **changes: Any) -> "Op":
+    def replace(self, **changes: Any) -> "Op[P, Y, R]":
         """The same op with some fields changed: ``relu.replace(backward=…)`` is another learning
         rule."""
         return dataclasses.replace(self, **changes)
 
-    def using(self, **settings: Hashable) -> "Op":
+    def using(self, **settings: Hashable) -> "Op[..., Y, R]":
         """The same op with some settings bound: ``squared_error.using(scale=0.5)``."""
         self._refuse_unknown(settings)
         bound = {name: _hashable(self.name, name, value) for name, value in settings.items()}
         return dataclasses.replace(self, fixed={**self.fixed, **bound})
 
-    def __call__(self, *inputs: Any, **settings: Any) -> Any:
+    def __call__(self, *inputs: P.args, **settings: P.kwargs) -> Y:
         """``y``, differentiable by JAX through the hand-written backward."""
         arrays, static = self._bind(inputs, settings)
         wired = self._wirings.get(_key(static))
@@ -108,14 +118,15 @@ class Op:
             wired = self._wirings[_key(static)] = self._wire(dict(static))
         return wired(*arrays)
 
-    def plain(self, *inputs: Any, **settings: Any) -> Any:
+    def plain(self, *inputs: P.args, **settings: P.kwargs) -> Y:
         """``y`` from the bare forward, which autodiff may take apart: open to forward mode
         (``jax.jvp``)."""
         arrays, static = self._bind(inputs, settings)
+        forward: Callable[..., tuple[Y, R]] = self.forward
         with jax.named_scope(self.name):
-            return self.forward(*arrays, **dict(static))[0]
+            return forward(*arrays, **dict(static))[0]
 
-    def run(self, *inputs: Any, **settings: Any) -> tuple[Any, Any]:
+    def run(self, *inputs: P.args, **settings: P.kwargs) -> tuple[Y, Any]:
         """The forward half: ``(y, saved)``, where ``saved`` holds the residuals, the settings, and
         what the cotangents must look like."""
         arrays, static = self._bind(inputs, settings)
@@ -169,9 +180,11 @@ class Op:
             return placed(residuals, dy)
 
     def _wire(self, static: dict[str, Hashable]) -> Callable[..., Any]:
+        forward: Callable[..., tuple[Y, R]] = self.forward
+
         def primal(*arrays: Any) -> Any:
             with jax.named_scope(self.name):
-                return self.forward(*jax.tree.map(_as_array, arrays), **static)[0]
+                return forward(*jax.tree.map(_as_array, arrays), **static)[0]
 
         def backward(saved: Any, dy: Any) -> tuple[Any, ...]:
             return (*self._pull(saved, dy), *(None,) * self.aux)
@@ -259,6 +272,18 @@ class Op:
             (n, _hashable(self.name, n, merged.get(n, defaults.get(n))))
             for n in self._setting_names
         )
+
+
+def _signature(forward: Callable[..., Any], fixed: Mapping[str, Hashable]) -> inspect.Signature:
+    """That of the op: the forward's, with the settings that are bound, and the output alone."""
+    whole = inspect.signature(forward)
+    parameters = [
+        p.replace(default=fixed[p.name]) if p.name in fixed else p
+        for p in whole.parameters.values()
+    ]
+    output = get_args(whole.return_annotation)
+    returned = output[0] if output else inspect.Signature.empty
+    return whole.replace(parameters=parameters, return_annotation=returned)
 
 
 _MISSING = object()

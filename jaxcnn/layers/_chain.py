@@ -251,13 +251,12 @@ def flatten() -> Chain:
     return of(FLATTEN)
 
 
-def _flatten_forward(x: jax.Array, /) -> tuple[jax.Array, Static]:
+def _flatten_forward(x: jax.Array, /) -> tuple[jax.Array, Static[Shape]]:
     return x.reshape(x.shape[0], math.prod(x.shape[1:])), Static(x.shape[1:])
 
 
-def _flatten_backward(residuals: Static, dy: jax.Array, /) -> tuple[jax.Array]:
-    shape: Any = residuals.value
-    return (dy.reshape(dy.shape[0], *shape),)
+def _flatten_backward(residuals: Static[Shape], dy: jax.Array, /) -> tuple[jax.Array]:
+    return (dy.reshape(dy.shape[0], *residuals.value),)
 
 
 FLATTEN = Op(
@@ -274,13 +273,13 @@ def last() -> Chain:
     return of(LAST)
 
 
-def _last_forward(x: jax.Array, /) -> tuple[jax.Array, Static]:
+def _last_forward(x: jax.Array, /) -> tuple[jax.Array, Static[int]]:
     check_rank("last", "x", x, "n t c")
     return x[:, -1], Static(x.shape[1])
 
 
-def _last_backward(residuals: Static, dy: jax.Array, /) -> tuple[jax.Array]:
-    steps: Any = residuals.value
+def _last_backward(residuals: Static[int], dy: jax.Array, /) -> tuple[jax.Array]:
+    steps = residuals.value
     return (jnp.pad(dy[:, None], [(0, 0), (steps - 1, 0), (0, 0)]),)
 
 

@@ -45,7 +45,7 @@ from jax import lax
 from jaxcnn._core.case import Bad, Case, Kink, distinct, values, zeros
 from jaxcnn._core.contracts import Array, Float
 from jaxcnn._core.errors import check_floating, setting_error
-from jaxcnn._core.op import Op
+from jaxcnn._core.op import Op, P, R, Y
 
 CASES = (
     Case("rows", (distinct(4, 5, scale=3.0),)),
@@ -60,14 +60,14 @@ _BAD = Bad(
 
 def _table(
     name: str,
-    forward: Any,
+    forward: Callable[P, tuple[Y, R]],
     backward: Any,
     reference: Any,
     equation: str,
     keeps: str,
     kinks: Any,
     **more: Any,
-) -> Op:
+) -> Op[P, Y, R]:
     doc = (
         f"{name}: {equation}, elementwise; keeps {keeps}. See the table in jaxcnn.ops._activations."
     )
@@ -95,13 +95,12 @@ def scalar(
     *,
     keeps: Literal["y", "x"],
     equation: str,
-) -> Op:
+):  # the type is that of what is returned, with the input's name
     """A smooth op from a row of the table; ``derivative`` reads what ``keeps`` names. All three are
     functions of a module, so that the op can be pickled."""
-    forward = functools.partial(_scalar_forward, name, f, keeps)
     return _table(
         name,
-        forward,
+        _with_signature_of(_smooth, functools.partial(_scalar_forward, name, f, keeps)),
         functools.partial(_scalar_backward, derivative),
         reference,
         equation,
@@ -110,8 +109,15 @@ def scalar(
     )
 
 
+def _smooth(x: Float[Array, "*n"]) -> tuple[Float[Array, "*n"], Float[Array, "*n"]]: ...
+
+
+def _with_signature_of(like: Callable[P, Y], function: Any) -> Callable[P, Y]:
+    return function
+
+
 def _scalar_forward(
-    name: str, f: Callable[[Array], Array], keeps: str, x: Float[Array, "*n"], /
+    name: str, f: Callable[[Array], Array], keeps: str, x: Float[Array, "*n"]
 ) -> tuple[Float[Array, "*n"], Float[Array, "*n"]]:
     check_floating(name, x=x)
     y = f(x)
@@ -194,9 +200,7 @@ silu = scalar(
 )
 
 
-def relu_forward(
-    x: Float[Array, "*n"], /, *, at_zero: float = 0.0
-) -> tuple[Float[Array, "*n"], Any]:
+def relu_forward(x: Float[Array, "*n"], *, at_zero: float = 0.0) -> tuple[Float[Array, "*n"], Any]:
     check_floating("relu", x=x)
     if isinstance(at_zero, bool) or not isinstance(at_zero, int | float):
         raise setting_error("relu", "at_zero", "a number (the derivative at 0)", at_zero)
@@ -212,7 +216,7 @@ def relu_backward(
 
 
 def leaky_relu_forward(
-    x: Float[Array, "*n"], /, *, slope: float = 0.01
+    x: Float[Array, "*n"], *, slope: float = 0.01
 ) -> tuple[Float[Array, "*n"], Float[Array, "*n"]]:
     check_floating("leaky_relu", x=x)
     _check_not_negative("leaky_relu", "slope", slope)
@@ -227,7 +231,7 @@ def leaky_relu_backward(
 
 
 def elu_forward(
-    x: Float[Array, "*n"], /, *, alpha: float = 1.0
+    x: Float[Array, "*n"], *, alpha: float = 1.0
 ) -> tuple[Float[Array, "*n"], Float[Array, "*n"]]:
     check_floating("elu", x=x)
     _check_not_negative("elu", "alpha", alpha)
@@ -248,7 +252,7 @@ def _check_not_negative(op: str, name: str, value: float) -> None:
         raise setting_error(op, name, "a number ≥ 0", value)
 
 
-def step_forward(x: Float[Array, "*n"], /) -> tuple[Float[Array, "*n"], tuple[()]]:
+def step_forward(x: Float[Array, "*n"]) -> tuple[Float[Array, "*n"], tuple[()]]:
     check_floating("step", x=x)
     return jnp.where(jnp.isnan(x), x, (x > 0).astype(x.dtype)), ()
 
@@ -258,7 +262,7 @@ def step_backward(residuals: tuple[()], dy: Float[Array, "*n"], /) -> tuple[Floa
 
 
 def gelu_forward(
-    x: Float[Array, "*n"], /, *, approximate: bool = False
+    x: Float[Array, "*n"], *, approximate: bool = False
 ) -> tuple[Float[Array, "*n"], Float[Array, "*n"]]:
     check_floating("gelu", x=x)
     cumulative = (1 + lax.tanh(_gelu_inner(x))) / 2 if approximate else _normal_cumulative(x)

@@ -45,7 +45,6 @@ Residuals = tuple[Float[Array, "n *places o"], Float[Array, "*taps ig o"]]
 def forward(
     x: Float[Array, "n *places o"],
     w: Float[Array, "*taps ig o"],
-    /,
     *,
     stride: Ints = 1,
     padding: Padding = "SAME",

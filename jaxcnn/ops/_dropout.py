@@ -28,7 +28,7 @@ from jaxcnn._core.op import Op
 
 
 def forward(
-    x: Float[Array, "*n"], key: Array, /, *, rate: float
+    x: Float[Array, "*n"], key: Array, *, rate: float
 ) -> tuple[Float[Array, "*n"], Bool[Array, "*n"]]:
     check_floating("dropout", x=x)
     if isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 <= rate < 1:

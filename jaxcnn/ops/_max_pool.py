@@ -37,12 +37,11 @@ from jaxcnn._core.window import Ints, Padding, Window, add_taps, taps_of
 from jaxcnn.ops._patches import geometry
 from jaxcnn.ops._patches import reference as gather
 
-Residuals = tuple[Integer[Array, "n *places c"], Static]
+Residuals = tuple[Integer[Array, "n *places c"], Static[Window]]
 
 
 def forward(
     x: Float[Array, "n *space c"],
-    /,
     *,
     window: Ints = 2,
     stride: Ints | None = None,

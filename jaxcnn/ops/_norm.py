@@ -91,7 +91,6 @@ def batch_norm_forward(
     x: Float[Array, "*n c"],
     scale: Channels,
     shift: Channels,
-    /,
     *,
     eps: float = 1e-5,
     across: Names = (),
@@ -129,7 +128,7 @@ def batch_norm_backward(
 
 
 def layer_norm_forward(
-    x: Float[Array, "*n c"], scale: Channels, shift: Channels, /, *, eps: float = 1e-5
+    x: Float[Array, "*n c"], scale: Channels, shift: Channels, *, eps: float = 1e-5
 ) -> tuple[Float[Array, "*n c"], Residuals]:
     _check("layer_norm", x, eps, scale=scale, shift=shift)
     mean, var = _moments(wide(x), (-1,))
@@ -147,7 +146,7 @@ def layer_norm_backward(
 
 
 def group_norm_forward(
-    x: Float[Array, "*n c"], scale: Channels, shift: Channels, /, *, groups: int, eps: float = 1e-5
+    x: Float[Array, "*n c"], scale: Channels, shift: Channels, *, groups: int, eps: float = 1e-5
 ) -> tuple[Float[Array, "*n c"], Residuals]:
     _check("group_norm", x, eps, scale=scale, shift=shift)
     check_rank("group_norm", "x", x, "n c", at_least=True)
@@ -201,7 +200,6 @@ def frozen_norm_forward(
     shift: Channels,
     mean: Channels,
     var: Channels,
-    /,
     *,
     eps: float = 1e-5,
 ) -> tuple[

@@ -54,7 +54,6 @@ def forward(
     wx: Float[Array, "i h"],
     wh: Float[Array, "h h"],
     b: Float[Array, " h"],
-    /,
     *,
     activation: str = "tanh",
 ) -> tuple[Float[Array, "n t h"], Residuals]:

@@ -37,7 +37,7 @@ def _shifted(op: str, x: Array, axis: int) -> Array:
 
 
 def softmax_forward(
-    x: Float[Array, "*n"], /, *, axis: int = -1
+    x: Float[Array, "*n"], *, axis: int = -1
 ) -> tuple[Float[Array, "*n"], Float[Array, "*n"]]:
     weights = jnp.exp(_shifted("softmax", x, axis))
     y = (weights / weights.sum(axis, keepdims=True)).astype(x.dtype)
@@ -53,7 +53,7 @@ def softmax_backward(
 
 
 def log_softmax_forward(
-    x: Float[Array, "*n"], /, *, axis: int = -1
+    x: Float[Array, "*n"], *, axis: int = -1
 ) -> tuple[Float[Array, "*n"], Float[Array, "*n"]]:
     shifted = _shifted("log_softmax", x, axis)
     y = (shifted - jnp.log(jnp.exp(shifted).sum(axis, keepdims=True))).astype(x.dtype)
