@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NoReturn, Protocol, TypeVar
 
 from jaxcnn._io.command import LARGEST_SEED, claim_folder, expect, program, run
-from jaxcnn._io.outside import printable_lines
+from jaxcnn._io.outside import load_jax, printable_lines
 from jaxcnn._io.terminal import unheard
 from jaxcnn.runs._flags import read_flags
 
@@ -79,6 +79,7 @@ def main(settings: type[C], experiment: str, arguments: Sequence[str] | None) ->
     def work() -> bool:
         config = parse(settings, experiment, arguments)
         claim_folder("--out", config.out)
+        load_jax(begin=False)
         with unheard():  # what counts is in files
             print(
                 printable_lines(

@@ -20,9 +20,9 @@ if TYPE_CHECKING:
         verify,
         weights,
     )
-    from jaxcnn._core.memory import keep_memory
     from jaxcnn._core.op import Op
     from jaxcnn._gradient import activations, deltas, example_norms, value_and_grad
+    from jaxcnn._io.memory import keep_memory
 
 __version__ = "0.1.0"
 __all__ = [
@@ -36,7 +36,7 @@ if not TYPE_CHECKING:  # the pytest plugin and the command line begin before JAX
         __name__,
         __all__,
         {
-            "_core.memory": ["keep_memory"],
+            "_io.memory": ["keep_memory"],
             "_core.op": ["Op"],
             "_gradient": ["activations", "deltas", "example_norms", "value_and_grad"],
         },

@@ -26,12 +26,12 @@ AUTODIFF = {
     "hessian",
 }
 LEVELS = [
+    {"_io.memory"},
     {"_io.outside"},
     {
         "_core.contracts",
         "_core.errors",
         "_core.lazy",
-        "_core.memory",
         "_core.residuals",
         "_core.wide",
     },

@@ -14,6 +14,7 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 
 
+@pytest.mark.filterwarnings("ignore:keep_memory. JAX has its devices already")  # in this process
 @pytest.mark.parametrize("source", BLOCKS, ids=range(len(BLOCKS)))
 def test_examples_run(source, capsys):
     exec(compile(source, "README", "exec"), {})

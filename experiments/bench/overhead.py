@@ -23,6 +23,7 @@ from experiments.command import MNIST_DIR
 from experiments.images import load
 from jaxcnn import models, ops, train
 from jaxcnn._io.command import Parser, program
+from jaxcnn._io.outside import load_jax
 from jaxcnn.train._checkpoint import Checkpoints
 from jaxcnn.train._progress import Progress
 
@@ -38,6 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--smoke", action="store_true", help="only see that it works")
     smoke = parser.parse_args(arguments).smoke
+    load_jax(begin=False)
     pairs, every, part = (2, 4, 2) if smoke else (10, EVERY, PART)
     (images, labels), _, classes = load(MNIST_DIR)
     model = models.mlp((16, classes)) if smoke else models.lenet(classes)

@@ -19,6 +19,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, TextIO
 
+import jaxcnn
 from experiments.bench import data, machine, peers
 
 REPORTED = ("jax", "jaxlib", "flax", "optax", "torch", "numpy")
@@ -119,6 +120,8 @@ def _set_up(peer: str, threads: int, *, x64: bool) -> peers.Prepare:
 
         jax.config.update("jax_platforms", "cpu")
         jax.config.update("jax_enable_x64", x64)
+        if peer == "jaxcnn":
+            jaxcnn.keep_memory()
     return peers.load(peer)
 
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from experiments.command import parse
 from experiments.mnist.config import Config
 from jaxcnn._io.command import claim_folder, program, run
+from jaxcnn._io.outside import load_jax
 from jaxcnn._io.terminal import unheard
 
 
@@ -18,6 +19,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     def train() -> bool:
         config = parse(Config, "mnist", arguments)
         claim_folder("--out", config.out)
+        load_jax(begin=False)
         # JAX and matplotlib take seconds to import, which --help and a mistyped flag need not wait
         # for
         from experiments.mnist import work

@@ -104,18 +104,20 @@ def at_once(path: str, flags: int) -> int:
 
 
 def load_jax(*, begin: bool = True) -> Any:
-    """JAX, which reads its settings in the environment when it is loaded, and when it begins to
-    look for devices."""
+    """JAX for a command, with freed memory kept. It reads its settings in the environment when it
+    is loaded, and when it begins to look for devices."""
     told = [
         printable(f"{name}={value}", LONGEST)
         for name, value in sorted(os.environ.items())
         if name.startswith("JAX_")
     ]
-    with reading(
-        "JAX", f"other settings than {' '.join(told)}" if told else "a JAX that finds its devices"
-    ):
+    wanted = f"other settings than {' '.join(told)}" if told else "a JAX that finds its devices"
+    with reading("JAX", wanted):
         import jax
 
+        from jaxcnn._io.memory import keep_in_time
+
+        keep_in_time()
         if begin:
             jax.devices()
         return jax

@@ -22,7 +22,6 @@ import jax
 from jax import lax
 from jax.custom_batching import custom_vmap
 
-from jaxcnn._core import memory
 from jaxcnn._core.cotangent import varying
 from jaxcnn._core.wide import wide
 from jaxcnn._core.window import Window
@@ -35,8 +34,6 @@ from jaxcnn.kernels._guarded import guarded
 
 Name = Literal["correlate", "input_gradient", "weight_gradient"]
 Product = Callable[[jax.Array, jax.Array], jax.Array]
-
-memory.keep_unless_refused()
 
 
 # Compiled once for all calls outside a program, traced once for all inside

@@ -24,6 +24,7 @@ from jaxcnn._core.errors import setting_error
 from jaxcnn._core.keys import threefry
 from jaxcnn._core.op import Op
 from jaxcnn._gradient import value_and_grad
+from jaxcnn._io.memory import keep_freed
 from jaxcnn.layers._layer import Layer, Params, State
 from jaxcnn.precision import Policy, Scale
 from jaxcnn.train._layout import Layout
@@ -129,6 +130,7 @@ def make_step(
     """
     if average is not None and not 0 <= average < 1:
         raise setting_error("make_step", "average", "None or a number in [0, 1)", average)
+    keep_freed()
     inputs = make_inputs(prepare, prepare_target, augment)
     differentiate = value_and_grad(model, loss, microbatch=microbatch, policy=policy)
     part, keep = (

@@ -124,9 +124,12 @@ def _prepare(setup: dict[str, Any]) -> Any:
         )
     import jax
 
+    from jaxcnn._io import memory
+
     if setup["platform"] != "default":
         jax.config.update("jax_platforms", setup["platform"])
     jax.config.update("jax_num_cpu_devices", setup["devices"])
+    memory.keep_in_time()
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
     return find(setup["ops"]) if setup["ops"] else ()
