@@ -94,7 +94,7 @@ def test_evaluation_counts_every_example_once() -> None:
     params, state = MODEL.init(KEY, (6,))
     logits, _ = MODEL.apply(params, state, jnp.asarray(X))
     expected = {
-        "loss": float(LOSS(logits, LABELS).mean()),
+        "loss": float(LOSS(logits, jnp.asarray(LABELS)).mean()),
         "accuracy": float((logits.argmax(-1) == LABELS).mean()),
     }
     for size in (1, 5, 22, 100):

@@ -153,7 +153,7 @@ def test_many(name):
 
 
 def test_one_image_and_many_agree(x64):
-    x, w = normal(3, 6, 5, 2).sample(np.random.default_rng(0), None), np.ones((3, 3, 2, 4))
+    x, w = normal(3, 6, 5, 2).sample(np.random.default_rng(0), None), jnp.ones((3, 3, 2, 4))
     many = ops.conv(x, w)
     for i in range(3):
         np.testing.assert_allclose(ops.conv(x[i : i + 1], w)[0], many[i], atol=1e-12)

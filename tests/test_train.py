@@ -68,7 +68,7 @@ def test_one_step_of_sgd_is_the_gradient_of_autodiff() -> None:
 
     def loss(params: Any) -> jax.Array:
         logits, _ = problem.model.apply(params, {}, jnp.asarray(X), train=True)
-        return ops.softmax_cross_entropy(logits, LABELS).mean()
+        return ops.softmax_cross_entropy(logits, jnp.asarray(LABELS)).mean()
 
     value, grads = jax.value_and_grad(loss)(state.params)
     expected = jax.tree.map(lambda p, g: p - 0.1 * g, state.params, grads)

@@ -5,7 +5,7 @@ several devices shared one copy of the input."""
 
 import dataclasses
 from collections.abc import Callable, Hashable
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -14,15 +14,17 @@ from jax.sharding import NamedSharding
 
 from jaxcnn._core.errors import show
 
+T = TypeVar("T", bound=Hashable, covariant=True)
+
 
 @jax.tree_util.register_static
 @dataclasses.dataclass(frozen=True)
-class Static:
+class Static(Generic[T]):
     """A hashable value that travels among residuals without being an array: it lives in the tree's
     structure, so ``jit``, ``scan`` and ``vmap`` leave it alone.
     """
 
-    value: Hashable
+    value: T
 
 
 @dataclasses.dataclass(frozen=True)

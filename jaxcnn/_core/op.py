@@ -27,7 +27,7 @@ import difflib
 import functools
 import inspect
 from collections.abc import Callable, Hashable, Mapping
-from typing import Any
+from typing import Any, Generic, ParamSpec, TypeVar, get_args
 
 import jax
 import jax.numpy as jnp
@@ -37,17 +37,26 @@ from jaxcnn._core import cotangent
 from jaxcnn._core.captures import refuse_captures
 from jaxcnn._core.case import Bad, Case, Kink
 
+P = ParamSpec("P")
+Y = TypeVar("Y")
+R = TypeVar("R")
 Settings = tuple[tuple[str, Hashable], ...]
+# What `run` hands to `pull`: residuals, what the cotangents must look like, settings
+Saved = tuple[R, tuple[Any, Any], cotangent.Static[Settings]]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Op:
+class Op(Generic[P, Y, R]):
     """A named pair of pure functions, with what proves them.
+
+    ``Op[P, Y, R]`` is generic in the parameters of its forward, the output and the residuals, so
+    that editors and type checkers know an op's inputs, settings and defaults. Inputs have the type
+    ``jax.Array``, which is what forward gets; NumPy arrays and Python's numbers are converted at
+    run time, but a type checker asks for ``jnp.asarray``.
 
     Attributes:
         name: as messages and tables show it.
-        forward: ``(*inputs, **settings) -> (y, residuals)``; inputs positional-only, settings
-            keyword-only.
+        forward: ``(*inputs, **settings) -> (y, residuals)``; settings keyword-only.
         backward: ``(residuals, dy, **settings) -> cotangents`` in the order of the inputs.
         reference: the plainest independent form of ``y``; its ``jax.vjp`` is the oracle.
         cases, kinks, bad: what the op is proven on (see :mod:`jaxcnn._core.case`).
@@ -65,7 +74,7 @@ class Op:
     """
 
     name: str
-    forward: Callable[..., tuple[Any, Any]]
+    forward: Callable[P, tuple[Y, R]]
     backward: Callable[..., tuple[Any, ...]]
     reference: Callable[..., Any] | None = None
     cases: tuple[Case, ...] = ()
@@ -79,8 +88,23 @@ class Op:
     fixed: Mapping[str, Hashable] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "__doc__", self.doc or inspect.getdoc(self.forward))
+        signature = self._signature()
+        bare = [p.replace(annotation=p.empty) for p in signature.parameters.values()]
+        usage = f"{self.name}{inspect.Signature(bare)}"  # `help` shows nothing but the docstring
+        doc = self.doc or inspect.getdoc(self.forward)
+        object.__setattr__(self, "__signature__", signature)
+        object.__setattr__(self, "__doc__", f"{usage}\n\n{doc}" if doc else usage)
         object.__setattr__(self, "__name__", self.name)
+
+    def _signature(self) -> inspect.Signature:
+        """That of a call: forward's, its bound settings as defaults, without the residuals."""
+        forward = inspect.signature(self.forward)
+        parameters = [
+            p.replace(default=self.fixed.get(p.name, p.default))
+            for p in forward.parameters.values()
+        ]
+        output, *_ = get_args(forward.return_annotation) or (forward.empty,)
+        return forward.replace(parameters=parameters, return_annotation=output)
 
     def __repr__(self) -> str:
         return f"<Op {self.name}>"
@@ -89,18 +113,18 @@ class Op:
         """Copied and pickled by its fields alone: what was wired for JAX is wired anew."""
         return type(self), tuple(getattr(self, field.name) for field in dataclasses.fields(self))
 
-    def replace(self, **changes: Any) -> "Op":
+    def replace(self, **changes: Any) -> "Op[P, Y, R]":
         """The same op with some fields changed: ``relu.replace(backward=…)`` is another learning
         rule."""
         return dataclasses.replace(self, **changes)
 
-    def using(self, **settings: Hashable) -> "Op":
+    def using(self, **settings: Hashable) -> "Op[..., Y, R]":
         """The same op with some settings bound: ``squared_error.using(scale=0.5)``."""
         self._refuse_unknown(settings)
         bound = {name: _hashable(self.name, name, value) for name, value in settings.items()}
         return dataclasses.replace(self, fixed={**self.fixed, **bound})
 
-    def __call__(self, *inputs: Any, **settings: Any) -> Any:
+    def __call__(self, *inputs: P.args, **settings: P.kwargs) -> Y:
         """``y``, differentiable by JAX through the hand-written backward."""
         arrays, static = self._bind(inputs, settings)
         wired = self._wirings.get(_key(static))
@@ -108,19 +132,19 @@ class Op:
             wired = self._wirings[_key(static)] = self._wire(dict(static))
         return wired(*arrays)
 
-    def plain(self, *inputs: Any, **settings: Any) -> Any:
+    def plain(self, *inputs: P.args, **settings: P.kwargs) -> Y:
         """``y`` from the bare forward, which autodiff may take apart: open to forward mode
         (``jax.jvp``)."""
         arrays, static = self._bind(inputs, settings)
-        return self.forward(*arrays, **dict(static))[0]
+        return self._forward(arrays, dict(static))[0]
 
-    def run(self, *inputs: Any, **settings: Any) -> tuple[Any, Any]:
+    def run(self, *inputs: P.args, **settings: P.kwargs) -> tuple[Y, Saved[R]]:
         """The forward half: ``(y, saved)``, where ``saved`` holds the residuals, the settings, and
         what the cotangents must look like."""
         arrays, static = self._bind(inputs, settings)
         return self._run(*arrays, **dict(static))
 
-    def pull(self, saved: Any, dy: Any, **settings: Any) -> tuple[Any, ...]:
+    def pull(self, saved: Saved[R], dy: Any, **settings: Any) -> tuple[Any, ...]:
         """The backward half: the cotangent of each input, checked against that input.
 
         The settings are those of :meth:`run`; they may be repeated, but not changed.
@@ -134,7 +158,7 @@ class Op:
                 )
         return self._pull(saved, dy)
 
-    def example_norms(self, saved: Any, dy: Any) -> tuple[Any, ...]:
+    def example_norms(self, saved: Saved[R], dy: Any) -> tuple[Any, ...]:
         """‖gradient‖ of each parameter for each example alone, from what :meth:`run` saved: (n,) an
         input, None where it is not a parameter."""
         if self.norms is None:
@@ -143,15 +167,18 @@ class Op:
         cotangent.check_incoming(self.name, wanted_dy, dy)
         return self.norms(residuals, dy, **dict(settings.value))
 
-    def _run(self, *arrays: Any, **static: Any) -> tuple[Any, Any]:
-        arrays = tuple(
-            jax.tree.map(_as_array, array) for array in arrays
-        )  # jax.grad hands on Python's numbers as they are
-        y, residuals = self.forward(*arrays, **static)
+    def _forward(self, arrays: tuple[Any, ...], static: dict[str, Any]) -> tuple[Y, R]:
+        """Forward, under the op's name in profiles and in the compiled program's metadata."""
+        with jax.named_scope(self.name):
+            return self.forward(*arrays, **static)
+
+    def _run(self, *arrays: Any, **static: Any) -> tuple[Y, Saved[R]]:
+        arrays = jax.tree.map(_as_array, arrays)  # jax.grad hands on Python's numbers as they are
+        y, residuals = self._forward(arrays, static)
         wanted = cotangent.wanted(arrays[: len(arrays) - self.aux]), cotangent.wanted(y)
         return y, (residuals, wanted, cotangent.Static(tuple(static.items())))
 
-    def _pull(self, saved: Any, dy: Any) -> tuple[Any, ...]:
+    def _pull(self, saved: Saved[R], dy: Any) -> tuple[Any, ...]:
         residuals, (wanted_inputs, wanted_dy), settings = saved
         static = self._for_backward(dict(settings.value))
         cotangent.check_incoming(self.name, wanted_dy, dy)
@@ -162,12 +189,13 @@ class Op:
             )
 
         placed = cotangent.place(checked, wanted_inputs)
-        refuse_captures(self.name, self.backward, placed, residuals, dy)
-        return placed(residuals, dy)
+        with jax.named_scope(f"{self.name}/backward"):
+            refuse_captures(self.name, self.backward, placed, residuals, dy)
+            return placed(residuals, dy)
 
     def _wire(self, static: dict[str, Hashable]) -> Callable[..., Any]:
         def primal(*arrays: Any) -> Any:
-            return self.forward(*jax.tree.map(_as_array, arrays), **static)[0]
+            return self._forward(jax.tree.map(_as_array, arrays), static)[0]
 
         def backward(saved: Any, dy: Any) -> tuple[Any, ...]:
             return (*self._pull(saved, dy), *(None,) * self.aux)
@@ -198,7 +226,7 @@ class Op:
 
     def _bind(
         self, inputs: tuple[Any, ...], settings: dict[str, Any]
-    ) -> tuple[list[Any], Settings]:
+    ) -> tuple[tuple[Any, ...], Settings]:
         """Positional inputs with their defaults filled in, as arrays; settings with theirs,
         hashable and in one order."""
         names, defaults, variadic = self._names
@@ -219,7 +247,7 @@ class Op:
             raise TypeError(
                 f"{self.name}: missing input `{missing[0]}` (inputs: {', '.join(names)})"
             )
-        return [jax.tree.map(_as_array, value) for value in inputs], self._settings(settings)
+        return jax.tree.map(_as_array, inputs), self._settings(settings)
 
     def _for_backward(self, static: dict[str, Any]) -> dict[str, Any]:
         """The settings that ``backward`` takes: a replaced rule need not know those that stand at

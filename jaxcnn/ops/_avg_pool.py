@@ -33,20 +33,19 @@ from jaxcnn.ops._patches import reference as gather
 
 def forward(
     x: Float[Array, "n *space c"],
-    /,
     *,
     window: Ints = 2,
     stride: Ints | None = None,
     padding: Padding = "VALID",
     count_include_pad: bool = True,
-) -> tuple[Float[Array, "n *places c"], Static]:
+) -> tuple[Float[Array, "n *places c"], Static[Window]]:
     over = geometry("avg_pool", x, window, stride, padding, 1)
     total = sum(seen for _, seen in taps_of(wide(x), over))
     return (total * _weights(over, count_include_pad, wide(x).dtype)).astype(x.dtype), Static(over)
 
 
 def backward(
-    residuals: Static,
+    residuals: Static[Window],
     dy: Float[Array, "n *places c"],
     /,
     *,
@@ -55,7 +54,7 @@ def backward(
     padding: Padding = "VALID",
     count_include_pad: bool = True,
 ) -> tuple[Float[Array, "n *space c"]]:
-    over: Window = residuals.value  # pyright: ignore[reportAssignmentType]
+    over = residuals.value
     share = wide(dy) * _weights(over, count_include_pad, wide(dy).dtype)
     # dx[n,q,c] = Σ_{p,k : p·s + k − lo = q} dy[n,p,c] / N[p]
     return (add_taps(((tap, share) for tap in over.offsets()), over).astype(dy.dtype),)

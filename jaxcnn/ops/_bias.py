@@ -26,7 +26,7 @@ from jaxcnn._core.wide import wide
 
 
 def forward(
-    x: Float[Array, "*n c"], b: Float[Array, " c"], /
+    x: Float[Array, "*n c"], b: Float[Array, " c"]
 ) -> tuple[Float[Array, "*n c"], tuple[()]]:
     check_same_dtype("bias", x=x, b=b)
     check_rank("bias", "x", x, "c", at_least=True)

@@ -51,7 +51,6 @@ Residuals = tuple[Float[Array, "n *space i"], Float[Array, "*taps ig o"]]
 def forward(
     x: Float[Array, "n *space i"],
     w: Float[Array, "*taps ig o"],
-    /,
     *,
     stride: Ints = 1,
     padding: Padding = "SAME",

@@ -32,7 +32,7 @@ Residuals = tuple[Float[Array, "*n i"], Float[Array, "i o"], Float[Array, " o"] 
 
 
 def forward(
-    x: Float[Array, "*n i"], w: Float[Array, "i o"], b: Float[Array, " o"] | None = None, /
+    x: Float[Array, "*n i"], w: Float[Array, "i o"], b: Float[Array, " o"] | None = None
 ) -> tuple[Float[Array, "*n o"], Residuals]:
     arrays = {"x": x, "w": w} if b is None else {"x": x, "w": w, "b": b}
     check_same_dtype("dense", **arrays)

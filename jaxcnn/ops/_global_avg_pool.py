@@ -23,15 +23,17 @@ from jaxcnn._core.errors import check_floating, check_rank
 from jaxcnn._core.op import Op
 
 
-def forward(x: Float[Array, "n *space c"], /) -> tuple[Float[Array, "n c"], Static]:
+def forward(x: Float[Array, "n *space c"]) -> tuple[Float[Array, "n c"], Static[tuple[int, ...]]]:
     check_floating("global_avg_pool", x=x)
     check_rank("global_avg_pool", "x", x, "n w c", at_least=True)
     space = x.shape[1:-1]
     return x.mean(tuple(range(1, x.ndim - 1))), Static(space)
 
 
-def backward(residuals: Static, dy: Float[Array, "n c"], /) -> tuple[Float[Array, "n *space c"]]:
-    space: tuple[int, ...] = residuals.value  # pyright: ignore[reportAssignmentType]
+def backward(
+    residuals: Static[tuple[int, ...]], dy: Float[Array, "n c"], /
+) -> tuple[Float[Array, "n *space c"]]:
+    space = residuals.value
     # dx[n,q,c] = dy[n,c] / Q
     n, c = dy.shape
     share = (dy / max(math.prod(space), 1)).reshape(n, *(1,) * len(space), c)

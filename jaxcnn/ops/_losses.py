@@ -37,7 +37,7 @@ from jax import lax
 
 from jaxcnn._core.case import Bad, Case, Kink, integers, normal, rows, values, zeros
 from jaxcnn._core.contracts import Array, Float, Shaped
-from jaxcnn._core.errors import check_floating, check_rank, setting_error, shape_error
+from jaxcnn._core.errors import check_floating, check_rank, is_number, setting_error, shape_error
 from jaxcnn._core.op import Op
 from jaxcnn._core.wide import wide
 from jaxcnn.ops._softmax import log_softmax
@@ -62,7 +62,7 @@ def _check_rows(op: str, first: str, scores: Array, second: str, targets: Array)
 
 
 def softmax_cross_entropy_forward(
-    logits: Scores, labels: Targets, /
+    logits: Scores, labels: Targets
 ) -> tuple[Float[Array, "*n"], tuple[Scores, Targets]]:
     op = "softmax_cross_entropy"
     check_floating(op, logits=logits)
@@ -113,7 +113,7 @@ def _one_hot(labels: Array, logits: Array) -> Array:
 
 
 def sigmoid_cross_entropy_forward(
-    logits: Scores, labels: Targets, /
+    logits: Scores, labels: Targets
 ) -> tuple[Float[Array, "*n"], tuple[Scores, Targets]]:
     _check_rows("sigmoid_cross_entropy", "logits", logits, "labels", labels)
     z = wide(logits)
@@ -136,7 +136,7 @@ def sigmoid_cross_entropy_backward(
 
 
 def kl_divergence_forward(
-    logits: Scores, p: Scores, /
+    logits: Scores, p: Scores
 ) -> tuple[Float[Array, "*n"], tuple[Scores, Scores]]:
     check_floating("kl_divergence", p=p)
     _check_rows("kl_divergence", "logits", logits, "p", p)
@@ -162,10 +162,10 @@ def _log_or_zero(p: Array) -> Array:
 
 
 def squared_error_forward(
-    y: Scores, t: Targets, /, *, scale: float = 1.0
+    y: Scores, t: Targets, *, scale: float = 1.0
 ) -> tuple[Float[Array, "*n"], tuple[Scores, tuple[Targets, ...]]]:
     _check_rows("squared_error", "y", y, "t", t)
-    if isinstance(scale, bool) or not isinstance(scale, int | float):
+    if not is_number(scale):
         raise setting_error("squared_error", "scale", "a number", scale)
     difference = wide(y) - t.astype(wide(y).dtype)
     target = (
@@ -184,7 +184,7 @@ def squared_error_backward(
     return dy.astype(difference.dtype), -dy.astype(target[0].dtype) if target else None
 
 
-def l2_forward(w: Float[Array, "*n"], /) -> tuple[Float[Array, ""], Float[Array, "*n"]]:
+def l2_forward(w: Float[Array, "*n"]) -> tuple[Float[Array, ""], Float[Array, "*n"]]:
     check_floating("l2", w=w)
     return (jnp.square(wide(w)).sum() / 2).astype(w.dtype), w
 

@@ -37,12 +37,11 @@ from jaxcnn._core.window import Ints, Padding, Window, add_taps, taps_of
 from jaxcnn.ops._patches import geometry
 from jaxcnn.ops._patches import reference as gather
 
-Residuals = tuple[Integer[Array, "n *places c"], Static]
+Residuals = tuple[Integer[Array, "n *places c"], Static[Window]]
 
 
 def forward(
     x: Float[Array, "n *space c"],
-    /,
     *,
     window: Ints = 2,
     stride: Ints | None = None,
@@ -72,7 +71,7 @@ def backward(
     dilation: Ints = 1,
 ) -> tuple[Float[Array, "n *space c"]]:
     index, static = residuals
-    over: Window = static.value  # pyright: ignore[reportAssignmentType]
+    over = static.value
     # dx[n,q,c] = Σ_{p : p·s + m[n,p,c]·d − lo = q} dy[n,p,c]
     if over.is_tiling and not any(map(any, over.padding)):
         return (_write_tiles(index, dy, over),)

@@ -37,20 +37,19 @@ MOST_TAPS = 2**16
 
 def forward(
     x: Float[Array, "n *space c"],
-    /,
     *,
     window: Ints,
     stride: Ints = 1,
     padding: Padding = "VALID",
     dilation: Ints = 1,
-) -> tuple[Float[Array, "n *patches c"], Static]:
+) -> tuple[Float[Array, "n *patches c"], Static[Window]]:
     over = geometry("patches", x, window, stride, padding, dilation)
     stacked = jnp.stack([seen for _, seen in taps_of(x, over)], axis=-2)
     return stacked.reshape(x.shape[0], *over.places, *over.taps, x.shape[-1]), Static(over)
 
 
 def backward(
-    residuals: Static,
+    residuals: Static[Window],
     dy: Float[Array, "n *patches c"],
     /,
     *,
@@ -59,7 +58,7 @@ def backward(
     padding: Padding = "VALID",
     dilation: Ints = 1,
 ) -> tuple[Float[Array, "n *space c"]]:
-    over: Window = residuals.value  # pyright: ignore[reportAssignmentType]
+    over = residuals.value
     rank = len(over.taps)
     # dx[n,q,c] = Σ_{p,k : p·s + k·d − lo = q} dy[n,p,k,c]
     parts = ((tap, dy[(slice(None),) * (rank + 1) + tap]) for tap in over.offsets())

@@ -20,14 +20,14 @@ from jax import lax
 
 from jaxcnn._core.case import Bad, Case, normal, values, zeros
 from jaxcnn._core.contracts import Array, Float
-from jaxcnn._core.errors import check_floating, setting_error
+from jaxcnn._core.errors import check_floating, is_integer, setting_error
 from jaxcnn._core.op import Op
 from jaxcnn._core.wide import wide
 
 
 def _shifted(op: str, x: Array, axis: int) -> Array:
     check_floating(op, x=x)
-    if not isinstance(axis, int) or isinstance(axis, bool) or not -x.ndim <= axis < x.ndim:
+    if not is_integer(axis) or not -x.ndim <= axis < x.ndim:
         raise setting_error(op, "axis", f"an integer from {-x.ndim} to {x.ndim - 1}", axis)
     if x.shape[axis] == 0:
         return wide(x)
@@ -37,7 +37,7 @@ def _shifted(op: str, x: Array, axis: int) -> Array:
 
 
 def softmax_forward(
-    x: Float[Array, "*n"], /, *, axis: int = -1
+    x: Float[Array, "*n"], *, axis: int = -1
 ) -> tuple[Float[Array, "*n"], Float[Array, "*n"]]:
     weights = jnp.exp(_shifted("softmax", x, axis))
     y = (weights / weights.sum(axis, keepdims=True)).astype(x.dtype)
@@ -53,7 +53,7 @@ def softmax_backward(
 
 
 def log_softmax_forward(
-    x: Float[Array, "*n"], /, *, axis: int = -1
+    x: Float[Array, "*n"], *, axis: int = -1
 ) -> tuple[Float[Array, "*n"], Float[Array, "*n"]]:
     shifted = _shifted("log_softmax", x, axis)
     y = (shifted - jnp.log(jnp.exp(shifted).sum(axis, keepdims=True))).astype(x.dtype)
