@@ -1,8 +1,6 @@
 """The wiring: what an Op accepts, refuses, caches and passes through."""
 
 import functools
-import inspect
-import pydoc
 from typing import Any
 
 import jax
@@ -120,7 +118,8 @@ def test_settings_are_told_apart_by_type_and_normalised():
         forward,
         lambda residuals, dy, *, factor=1: (dy * (10 if factor is True else factor),),
     )
-    assert [float(op(ONE, factor=f)) for f in (1, True, 1.0, np.int64(2))] == [1.0, 10.0, 1.0, 2.0]
+    factors: list[Any] = [1, True, 1.0, np.int64(2)]
+    assert [float(op(ONE, factor=f)) for f in factors] == [1.0, 10.0, 1.0, 2.0]
     assert float(op(ONE)) == 1.0
     assert len(op._wirings) == 4
 
@@ -131,12 +130,12 @@ ANY: Any = ops  # whose types refuse what follows
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: ANY.max_pool(jnp.ones((1, 4, 4, 1)), windows=2), "max_pool: unknown setting `windows` (settings: window, stride, padding, dilation); did you mean `window`?"),
-        (lambda: ANY.max_pool(jnp.ones((1, 4, 4, 1)), window=jnp.int32(2)), "max_pool: setting `window` must be a static Python value"),
-        (lambda: ANY.max_pool(jnp.ones((1, 4, 4, 1)), window={2}), "max_pool: setting `window` must be hashable, got set"),
-        (lambda: ANY.dense(jnp.ones((2, 3))), "dense: missing input `w` (inputs: x, w, b)"),
-        (lambda: ANY.dropout(jnp.ones(3), jax.random.key(0)), "dropout: missing setting `rate`"),
-        (lambda: ANY.relu(jnp.ones(3), jnp.ones(3)), "relu: takes 1 inputs (x), got 2"),
+        (lambda: ops.max_pool(jnp.ones((1, 4, 4, 1)), windows=2), "max_pool: unknown setting `windows` (settings: window, stride, padding, dilation); did you mean `window`?"),  # pyright: ignore[reportCallIssue]
+        (lambda: ops.max_pool(jnp.ones((1, 4, 4, 1)), window=jnp.int32(2)), "max_pool: setting `window` must be a static Python value"),
+        (lambda: ops.max_pool(jnp.ones((1, 4, 4, 1)), window={2}), "max_pool: setting `window` must be hashable, got set"),  # pyright: ignore[reportArgumentType]
+        (lambda: ops.dense(jnp.ones((2, 3))), "dense: missing input `w` (inputs: x, w, b)"),  # pyright: ignore[reportCallIssue]
+        (lambda: ops.dropout(jnp.ones(3), jax.random.key(0)), "dropout: missing setting `rate`"),  # pyright: ignore[reportCallIssue]
+        (lambda: ops.relu(jnp.ones(3), jnp.ones(3)), "relu: takes 1 inputs (x), got 2"),  # pyright: ignore[reportCallIssue]
     ],
 )  # fmt: skip
 def test_bad_arguments_are_named(call, message):
@@ -148,10 +147,11 @@ def test_bad_arguments_are_named(call, message):
 def test_inputs_may_be_numpy_numbers_or_named():
     dense: Any = ops.dense  # its types say jax.Array
     x, w, b = np.ones((2, 3)), np.ones((3, 4)), np.ones(4)
-    np.testing.assert_array_equal(dense(x, w, b), 4.0)
-    np.testing.assert_array_equal(dense(x, w, b=b), 4.0)
-    np.testing.assert_array_equal(dense(x, w), 3.0)
-    assert float(ANY.relu(-2.0)) == 0.0
+    np.testing.assert_array_equal(ops.dense(x, w, b), 4.0)  # pyright: ignore[reportArgumentType]
+    np.testing.assert_array_equal(ops.dense(x, w, b=b), 4.0)  # pyright: ignore[reportArgumentType]
+    np.testing.assert_array_equal(ops.dense(w=w, x=x), 3.0)  # pyright: ignore[reportArgumentType]
+    np.testing.assert_array_equal(ops.dense(x, w), 3.0)  # pyright: ignore[reportArgumentType]
+    assert float(ops.relu(-2.0)) == 0.0  # pyright: ignore[reportArgumentType]
 
 
 def test_a_cotangent_that_does_not_fit_the_output_is_refused():

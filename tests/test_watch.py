@@ -98,7 +98,7 @@ def test_norms_are_those_of_autodiff() -> None:
     @jax.jit
     @jax.grad
     def gradient(params: Any) -> Any:
-        return LOSS(model.apply(params, state, x, KEY, train=True)[0], LABELS).mean()
+        return LOSS(model.apply(params, state, x, KEY, train=True)[0], jnp.asarray(LABELS)).mean()
 
     for kind, tree in (("gradient", gradient(params)), ("weight", params)):
         wanted = {
@@ -116,7 +116,7 @@ def test_norms_are_those_of_autodiff() -> None:
         for index, name in list(enumerate(model.layers))[2:]:
             part = params.get(name, {}), state.get(name, {})
             y, _ = model.layers[name].apply(*part, y, jax.random.fold_in(KEY, index), train=True)
-        return LOSS(y, LABELS).mean()
+        return LOSS(y, jnp.asarray(LABELS)).mean()
 
     delta = float(jnp.linalg.norm(above(activations(model, params, state, x)["many"])))
     for name in ("many", "many/1", "many/1/tanh"):

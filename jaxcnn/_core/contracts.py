@@ -1,5 +1,4 @@
-"""Shape contracts: jaxtyping's names where it is loaded, where it is not annotated arrays that
-nobody checks.
+"""Shape contracts: jaxtyping's names where it is loaded, arrays with a note where it is not.
 
 The core depends on jax, numpy and optax alone. The test suite imports jaxtyping first and
 instruments the package, so that every annotation is checked on every call; a user pays nothing for

@@ -14,7 +14,7 @@ from jax.sharding import NamedSharding
 
 from jaxcnn._core.errors import show
 
-T = TypeVar("T", bound=Hashable)
+T = TypeVar("T", bound=Hashable, covariant=True)
 
 
 @jax.tree_util.register_static

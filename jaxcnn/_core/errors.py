@@ -35,6 +35,16 @@ def setting_error(op: str, name: str, expected: str, got: Any) -> ValueError:
     return ValueError(f"{op}: setting `{name}` must be {expected}, got {got!r}")
 
 
+def is_number(value: Any) -> bool:
+    """Whether the value is a Python number; True and False are none."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def is_integer(value: Any) -> bool:
+    """Whether the value is a Python integer; True and False are none."""
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
 def check_counts(op: str, **counts: Any) -> None:
     """Every setting is an integer ≥ 1.
 
@@ -50,12 +60,7 @@ def check_integer(
     op: str, name: str, value: Any, *, least: int = 0, end: int | None = None
 ) -> None:
     """The setting is an integer ≥ ``least``, and below ``end``, if that is given."""
-    if (
-        isinstance(value, bool)
-        or not isinstance(value, int)
-        or value < least
-        or (end is not None and value >= end)
-    ):
+    if not is_integer(value) or value < least or (end is not None and value >= end):
         expected = f"an integer ≥ {least}" if end is None else f"an integer in [{least}, {end})"
         raise setting_error(op, name, expected, value)
 

@@ -37,22 +37,26 @@ from jaxcnn._core import cotangent
 from jaxcnn._core.captures import refuse_captures
 from jaxcnn._core.case import Bad, Case, Kink
 
+P = ParamSpec("P")
+Y = TypeVar("Y")
+R = TypeVar("R")
 Settings = tuple[tuple[str, Hashable], ...]
-P = ParamSpec("P")  # inputs and settings of a forward
-Y = TypeVar("Y")  # its output
-R = TypeVar("R")  # its residuals
+# What `run` hands to `pull`: residuals, what the cotangents must look like, settings
+Saved = tuple[R, tuple[Any, Any], cotangent.Static[Settings]]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Op(Generic[P, Y, R]):
     """A named pair of pure functions, with what proves them.
 
-    It has the signature of its forward, for editors, type checkers and ``inspect``; types say
-    :class:`jax.Array`, at run time NumPy arrays and Python's numbers are taken, too.
+    ``Op[P, Y, R]`` is generic in the parameters of its forward, the output and the residuals, so
+    that editors and type checkers know an op's inputs, settings and defaults. Inputs have the type
+    ``jax.Array``, which is what forward gets; NumPy arrays and Python's numbers are converted at
+    run time, but a type checker asks for ``jnp.asarray``.
 
     Attributes:
         name: as messages and tables show it.
-        forward: ``(*inputs, **settings) -> (y, residuals)``; settings are keyword-only.
+        forward: ``(*inputs, **settings) -> (y, residuals)``; settings keyword-only.
         backward: ``(residuals, dy, **settings) -> cotangents`` in the order of the inputs.
         reference: the plainest independent form of ``y``; its ``jax.vjp`` is the oracle.
         cases, kinks, bad: what the op is proven on (see :mod:`jaxcnn._core.case`).
@@ -84,13 +88,24 @@ class Op(Generic[P, Y, R]):
     fixed: Mapping[str, Hashable] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        signature = _signature(self.forward, self.fixed)
-        about = self.doc or inspect.getdoc(self.forward) or ""
+        signature = self._signature()
         bare = [p.replace(annotation=p.empty) for p in signature.parameters.values()]
-        first = f"{self.name}{inspect.Signature(bare)}"  # help() of an object prints __doc__ alone
-        object.__setattr__(self, "__doc__", f"{first}\n\n{about}".rstrip())
+        usage = f"{self.name}{inspect.Signature(bare)}"  # `help` shows nothing but the docstring
+        doc = self.doc or inspect.getdoc(self.forward)
+        object.__setattr__(self, "__signature__", signature)
+        object.__setattr__(self, "__doc__", f"{usage}\n\n{doc}" if doc else usage)
         object.__setattr__(self, "__name__", self.name)
         object.__setattr__(self, "__signature__", signature)
+
+    def _signature(self) -> inspect.Signature:
+        """That of a call: forward's, its bound settings as defaults, without the residuals."""
+        forward = inspect.signature(self.forward)
+        parameters = [
+            p.replace(default=self.fixed.get(p.name, p.default))
+            for p in forward.parameters.values()
+        ]
+        output, *_ = get_args(forward.return_annotation) or (forward.empty,)
+        return forward.replace(parameters=parameters, return_annotation=output)
 
     def __repr__(self) -> str:
         return f"<Op {self.name}>"
@@ -122,17 +137,15 @@ class Op(Generic[P, Y, R]):
         """``y`` from the bare forward, which autodiff may take apart: open to forward mode
         (``jax.jvp``)."""
         arrays, static = self._bind(inputs, settings)
-        forward: Callable[..., tuple[Y, R]] = self.forward
-        with jax.named_scope(self.name):
-            return forward(*arrays, **dict(static))[0]
+        return self._forward(arrays, dict(static))[0]
 
-    def run(self, *inputs: P.args, **settings: P.kwargs) -> tuple[Y, Any]:
+    def run(self, *inputs: P.args, **settings: P.kwargs) -> tuple[Y, Saved[R]]:
         """The forward half: ``(y, saved)``, where ``saved`` holds the residuals, the settings, and
         what the cotangents must look like."""
         arrays, static = self._bind(inputs, settings)
         return self._run(*arrays, **dict(static))
 
-    def pull(self, saved: Any, dy: Any, **settings: Any) -> tuple[Any, ...]:
+    def pull(self, saved: Saved[R], dy: Any, **settings: Any) -> tuple[Any, ...]:
         """The backward half: the cotangent of each input, checked against that input.
 
         The settings are those of :meth:`run`; they may be repeated, but not changed.
@@ -146,7 +159,7 @@ class Op(Generic[P, Y, R]):
                 )
         return self._pull(saved, dy)
 
-    def example_norms(self, saved: Any, dy: Any) -> tuple[Any, ...]:
+    def example_norms(self, saved: Saved[R], dy: Any) -> tuple[Any, ...]:
         """‖gradient‖ of each parameter for each example alone, from what :meth:`run` saved: (n,) an
         input, None where it is not a parameter."""
         if self.norms is None:
@@ -155,16 +168,18 @@ class Op(Generic[P, Y, R]):
         cotangent.check_incoming(self.name, wanted_dy, dy)
         return self.norms(residuals, dy, **dict(settings.value))
 
-    def _run(self, *arrays: Any, **static: Any) -> tuple[Any, Any]:
-        arrays = tuple(
-            jax.tree.map(_as_array, array) for array in arrays
-        )  # jax.grad hands on Python's numbers as they are
+    def _forward(self, arrays: tuple[Any, ...], static: dict[str, Any]) -> tuple[Y, R]:
+        """Forward, under the op's name in profiles and in the compiled program's metadata."""
         with jax.named_scope(self.name):
-            y, residuals = self.forward(*arrays, **static)
+            return self.forward(*arrays, **static)
+
+    def _run(self, *arrays: Any, **static: Any) -> tuple[Y, Saved[R]]:
+        arrays = jax.tree.map(_as_array, arrays)  # jax.grad hands on Python's numbers as they are
+        y, residuals = self._forward(arrays, static)
         wanted = cotangent.wanted(arrays[: len(arrays) - self.aux]), cotangent.wanted(y)
         return y, (residuals, wanted, cotangent.Static(tuple(static.items())))
 
-    def _pull(self, saved: Any, dy: Any) -> tuple[Any, ...]:
+    def _pull(self, saved: Saved[R], dy: Any) -> tuple[Any, ...]:
         residuals, (wanted_inputs, wanted_dy), settings = saved
         static = self._for_backward(dict(settings.value))
         cotangent.check_incoming(self.name, wanted_dy, dy)
@@ -183,8 +198,7 @@ class Op(Generic[P, Y, R]):
         forward: Callable[..., tuple[Y, R]] = self.forward
 
         def primal(*arrays: Any) -> Any:
-            with jax.named_scope(self.name):
-                return forward(*jax.tree.map(_as_array, arrays), **static)[0]
+            return self._forward(jax.tree.map(_as_array, arrays), static)[0]
 
         def backward(saved: Any, dy: Any) -> tuple[Any, ...]:
             return (*self._pull(saved, dy), *(None,) * self.aux)
@@ -215,7 +229,7 @@ class Op(Generic[P, Y, R]):
 
     def _bind(
         self, inputs: tuple[Any, ...], settings: dict[str, Any]
-    ) -> tuple[list[Any], Settings]:
+    ) -> tuple[tuple[Any, ...], Settings]:
         """Positional inputs with their defaults filled in, as arrays; settings with theirs,
         hashable and in one order."""
         names, defaults, variadic = self._names
@@ -236,7 +250,7 @@ class Op(Generic[P, Y, R]):
             raise TypeError(
                 f"{self.name}: missing input `{missing[0]}` (inputs: {', '.join(names)})"
             )
-        return [jax.tree.map(_as_array, value) for value in inputs], self._settings(settings)
+        return jax.tree.map(_as_array, inputs), self._settings(settings)
 
     def _for_backward(self, static: dict[str, Any]) -> dict[str, Any]:
         """The settings that ``backward`` takes: a replaced rule need not know those that stand at

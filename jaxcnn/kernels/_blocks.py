@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxcnn._core.cotangent import match_varying, varying
+from jaxcnn._core.errors import is_integer
 from jaxcnn._core.window import Window
 
 LEAST_PRODUCTS = 10**6
@@ -20,7 +21,7 @@ LEAST_PRODUCTS = 10**6
 def in_reach(x: jax.Array) -> bool:
     """Whether a loop over blocks may run along the first axis of ``x``: its length is a number, not
     a symbol of ``jax.export``, and no mesh cuts it up, where it would have to be gathered."""
-    return isinstance(x.shape[0], int) and (jax.typeof(x).sharding.mesh.empty or bool(varying(x)))
+    return is_integer(x.shape[0]) and (jax.typeof(x).sharding.mesh.empty or bool(varying(x)))
 
 
 def enough(x: jax.Array, window: Window, pairs: int) -> bool:

@@ -35,7 +35,7 @@ Array([0.000000e+00, 6.931472e-01, 1.000000e+04], dtype=float32)
 import functools
 import math
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any, Literal, ParamSpec, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -43,9 +43,12 @@ import numpy as np
 from jax import lax
 
 from jaxcnn._core.case import Bad, Case, Kink, distinct, values, zeros
-from jaxcnn._core.contracts import Array, Float
-from jaxcnn._core.errors import check_floating, setting_error
-from jaxcnn._core.op import Op, P, R, Y
+from jaxcnn._core.contracts import Array, Float, Shaped
+from jaxcnn._core.errors import check_floating, is_number, setting_error
+from jaxcnn._core.op import Op
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 CASES = (
     Case("rows", (distinct(4, 5, scale=3.0),)),
@@ -60,30 +63,27 @@ _BAD = Bad(
 
 def _table(
     name: str,
-    forward: Callable[P, tuple[Y, R]],
-    backward: Any,
-    reference: Any,
+    forward: Callable[P, tuple[Array, R]],
+    backward: Callable[..., tuple[Array]],
+    reference: Callable[..., Array],
     equation: str,
     keeps: str,
-    kinks: Any,
-    **more: Any,
-) -> Op[P, Y, R]:
-    doc = (
-        f"{name}: {equation}, elementwise; keeps {keeps}. See the table in jaxcnn.ops._activations."
-    )
-    cases = (*CASES, *more.pop("cases", ()))
-    bad = (_BAD, *more.pop("bad", ()))
+    kinks: tuple[Kink, ...] = (),
+    cases: tuple[Case, ...] = (),
+    bad: tuple[Bad, ...] = (),
+) -> Op[P, Array, R]:
     return Op(
         name,
         forward,
         backward,
         reference,
-        cases,
+        (*CASES, *cases),
         kinks,
-        bad,
+        (_BAD, *bad),
         equation=equation,
         keeps=keeps,
-        doc=doc,
+        doc=f"{name}: {equation}, elementwise; keeps {keeps}. See the table in"
+        " jaxcnn.ops._activations.",
     )
 
 
@@ -95,18 +95,12 @@ def scalar(
     *,
     keeps: Literal["y", "x"],
     equation: str,
-):  # the type is that of what is returned, with the input's name
+) -> Op[[Array], Array, Array]:
     """A smooth op from a row of the table; ``derivative`` reads what ``keeps`` names. All three are
     functions of a module, so that the op can be pickled."""
-    return _table(
-        name,
-        _with_signature_of(_smooth, functools.partial(_scalar_forward, name, f, keeps)),
-        functools.partial(_scalar_backward, derivative),
-        reference,
-        equation,
-        keeps,
-        (),
-    )
+    forward = functools.partial(_scalar_forward, name, f, keeps)
+    backward = functools.partial(_scalar_backward, derivative)
+    return _table(name, forward, backward, reference, equation, keeps)
 
 
 def _smooth(x: Float[Array, "*n"]) -> tuple[Float[Array, "*n"], Float[Array, "*n"]]: ...
@@ -117,7 +111,7 @@ def _with_signature_of(like: Callable[P, Y], function: Any) -> Callable[P, Y]:
 
 
 def _scalar_forward(
-    name: str, f: Callable[[Array], Array], keeps: str, x: Float[Array, "*n"]
+    name: str, f: Callable[[Array], Array], keeps: str, /, x: Float[Array, "*n"]
 ) -> tuple[Float[Array, "*n"], Float[Array, "*n"]]:
     check_floating(name, x=x)
     y = f(x)
@@ -200,16 +194,18 @@ silu = scalar(
 )
 
 
-def relu_forward(x: Float[Array, "*n"], *, at_zero: float = 0.0) -> tuple[Float[Array, "*n"], Any]:
+def relu_forward(
+    x: Float[Array, "*n"], *, at_zero: float = 0.0
+) -> tuple[Float[Array, "*n"], Shaped[Array, "*n"]]:
     check_floating("relu", x=x)
-    if isinstance(at_zero, bool) or not isinstance(at_zero, int | float):
+    if not is_number(at_zero):
         raise setting_error("relu", "at_zero", "a number (the derivative at 0)", at_zero)
     y = jnp.where(x <= 0, 0, x)  # written so that NaN comes through
     return y, y if at_zero == 0 else jnp.sign(x).astype(jnp.int8)
 
 
 def relu_backward(
-    kept: Any, dy: Float[Array, "*n"], /, *, at_zero: float = 0.0
+    kept: Shaped[Array, "*n"], dy: Float[Array, "*n"], /, *, at_zero: float = 0.0
 ) -> tuple[Float[Array, "*n"]]:
     dx = jnp.where(kept > 0, dy, 0)
     return (dx if at_zero == 0 else jnp.where(kept == 0, jnp.array(at_zero, dy.dtype) * dy, dx),)
@@ -248,7 +244,7 @@ def elu_backward(
 
 
 def _check_not_negative(op: str, name: str, value: float) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0:
+    if not is_number(value) or not value >= 0:
         raise setting_error(op, name, "a number ≥ 0", value)
 
 
@@ -369,6 +365,5 @@ gelu = _table(
     gelu_reference,
     "y = x·Φ(x)",
     "x",
-    (),
     cases=(Case("by tanh", (_x,), {"approximate": True}),),
 )

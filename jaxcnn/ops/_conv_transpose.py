@@ -27,7 +27,7 @@ from jax import lax
 
 from jaxcnn._core.case import Bad, Case, normal, zeros
 from jaxcnn._core.contracts import Array, Float
-from jaxcnn._core.errors import setting_error, shape_error
+from jaxcnn._core.errors import is_integer, setting_error, shape_error
 from jaxcnn._core.op import Op
 from jaxcnn._core.window import Ints, Padding, Window, extent_of, pads_of, per_axis, resolve
 from jaxcnn.ops._conv import (
@@ -100,7 +100,6 @@ def geometry(
 ) -> Window:
     """The window of the convolution that this op is the transpose of."""
     places, taps = x.shape[1:-1], w.shape[:-2]
-    settings = {"window": taps, "stride": stride, "padding": padding, "dilation": dilation}
     steps = per_axis("conv_transpose", "stride", stride, len(places))
     if padding == "SAME":
         least = [(b - 1) * s + 1 for b, s in zip(places, steps, strict=True)]
@@ -113,8 +112,14 @@ def geometry(
         least = usual = [max((b - 1) * s + e - lo - hi, 1) for b, s, e, (lo, hi) in ends]
     cells = usual if output_size is None else output_size
     cells = [cells] * len(places) if not isinstance(cells, Sequence) else list(cells)
-    wrong_type = len(cells) != len(places) or not all(isinstance(a, int) and a >= 1 for a in cells)
-    window = None if wrong_type else resolve("conv_transpose", cells, **settings)
+    wrong_type = len(cells) != len(places) or not all(is_integer(a) and a >= 1 for a in cells)
+    window = (
+        None
+        if wrong_type
+        else resolve(
+            "conv_transpose", cells, window=taps, stride=stride, padding=padding, dilation=dilation
+        )
+    )
     if window is None or window.places != tuple(places):
         ranges = ", ".join(f"{low}…{low + s - 1}" for low, s in zip(least, steps, strict=True))
         raise setting_error(

@@ -22,7 +22,7 @@ import jax.numpy as jnp
 
 from jaxcnn._core.case import Bad, Case, key, normal, zeros
 from jaxcnn._core.contracts import Array, Bool, Float
-from jaxcnn._core.errors import check_floating, setting_error
+from jaxcnn._core.errors import check_floating, is_number, setting_error
 from jaxcnn._core.keys import threefry
 from jaxcnn._core.op import Op
 
@@ -31,7 +31,7 @@ def forward(
     x: Float[Array, "*n"], key: Array, *, rate: float
 ) -> tuple[Float[Array, "*n"], Bool[Array, "*n"]]:
     check_floating("dropout", x=x)
-    if isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 <= rate < 1:
+    if not is_number(rate) or not 0 <= rate < 1:
         raise setting_error("dropout", "rate", "a number in [0, 1)", rate)
     mask = _bits(threefry("dropout", key, several=True), x) >= jnp.uint32(
         min(round(rate * 2**32), 2**32 - 1)

@@ -37,7 +37,7 @@ from jax import lax
 
 from jaxcnn._core.case import Bad, Case, Kink, integers, normal, rows, values, zeros
 from jaxcnn._core.contracts import Array, Float, Shaped
-from jaxcnn._core.errors import check_floating, check_rank, setting_error, shape_error
+from jaxcnn._core.errors import check_floating, check_rank, is_number, setting_error, shape_error
 from jaxcnn._core.op import Op
 from jaxcnn._core.wide import wide
 from jaxcnn.ops._softmax import log_softmax
@@ -165,7 +165,7 @@ def squared_error_forward(
     y: Scores, t: Targets, *, scale: float = 1.0
 ) -> tuple[Float[Array, "*n"], tuple[Scores, tuple[Targets, ...]]]:
     _check_rows("squared_error", "y", y, "t", t)
-    if isinstance(scale, bool) or not isinstance(scale, int | float):
+    if not is_number(scale):
         raise setting_error("squared_error", "scale", "a number", scale)
     difference = wide(y) - t.astype(wide(y).dtype)
     target = (

@@ -71,7 +71,7 @@ def backward(
     dilation: Ints = 1,
 ) -> tuple[Float[Array, "n *space c"]]:
     index, static = residuals
-    over: Window = static.value  # pyright: ignore[reportAssignmentType]
+    over = static.value
     # dx[n,q,c] = Σ_{p : p·s + m[n,p,c]·d − lo = q} dy[n,p,c]
     if over.is_tiling and not any(map(any, over.padding)):
         return (_write_tiles(index, dy, over),)

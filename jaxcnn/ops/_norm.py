@@ -34,13 +34,21 @@ the normalisation of the networks in models.py; Ioffe and Szegedy 2015, Ba et al
 import functools
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import jax.numpy as jnp
 from jax import lax
 
 from jaxcnn._core.case import Bad, Case, normal, rows, zeros
 from jaxcnn._core.contracts import Array, Float
-from jaxcnn._core.errors import check_axis_size, check_floating, check_rank, setting_error
+from jaxcnn._core.errors import (
+    check_axis_size,
+    check_floating,
+    check_rank,
+    is_integer,
+    is_number,
+    setting_error,
+)
 from jaxcnn._core.norms import by_example
 from jaxcnn._core.op import Op
 from jaxcnn._core.wide import wide
@@ -96,8 +104,7 @@ def batch_norm_forward(
     across: Names = (),
 ) -> tuple[tuple[Float[Array, "*n c"], Channels, Channels], Residuals]:
     _check("batch_norm", x, eps, scale=scale, shift=shift)
-    if not isinstance(across, tuple) or not all(isinstance(name, str) for name in across):
-        raise setting_error("batch_norm", "across", "a tuple of names of mesh axes", across)
+    _check_names("batch_norm", across)
     mean, var = _moments(wide(x), range(x.ndim - 1), across)
     rstd = lax.rsqrt(var + eps)
     y = _apply(x, mean, rstd, scale, shift)
@@ -150,12 +157,7 @@ def group_norm_forward(
 ) -> tuple[Float[Array, "*n c"], Residuals]:
     _check("group_norm", x, eps, scale=scale, shift=shift)
     check_rank("group_norm", "x", x, "n c", at_least=True)
-    if (
-        not isinstance(groups, int)
-        or isinstance(groups, bool)
-        or groups < 1
-        or x.shape[-1] % groups
-    ):
+    if not is_integer(groups) or groups < 1 or x.shape[-1] % groups:
         raise setting_error(
             "group_norm", "groups", f"a divisor of the {x.shape[-1]} channels of `x`", groups
         )
@@ -236,8 +238,13 @@ def _check(op: str, x: Array, eps: float, **channels: Array) -> None:
     for name, array in channels.items():
         check_rank(op, name, array, "c")
         check_axis_size(op, name, array, "c", 0, x.shape[-1], "`x` has channels")
-    if isinstance(eps, bool) or not isinstance(eps, int | float) or not eps > 0:
+    if not is_number(eps) or not eps > 0:
         raise setting_error(op, "eps", "a number > 0", eps)
+
+
+def _check_names(op: str, across: Any) -> None:
+    if not isinstance(across, tuple) or not all(isinstance(name, str) for name in across):
+        raise setting_error(op, "across", "a tuple of names of mesh axes", across)
 
 
 def _normalize(x: Array, axes: Sequence[int], eps: float) -> tuple[Array, Array, Array]:

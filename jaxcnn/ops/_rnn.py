@@ -27,7 +27,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxcnn._core.case import Bad, Case, normal, zeros
+from jaxcnn._core.case import Bad, Case, Draw, normal, zeros
 from jaxcnn._core.contracts import Array, Float
 from jaxcnn._core.cotangent import match_varying
 from jaxcnn._core.errors import check_axis_size, check_rank, check_same_dtype, setting_error
@@ -162,7 +162,7 @@ def reference(
     return jnp.stack(states, axis=1)
 
 
-def _inputs(n: int, t: int, i: int, h: int) -> tuple:
+def _inputs(n: int, t: int, i: int, h: int) -> tuple[Draw, ...]:
     return normal(n, t, i), normal(n, h), normal(i, h), normal(h, h, scale=0.5), normal(h)
 
 

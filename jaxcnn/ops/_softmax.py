@@ -20,14 +20,14 @@ from jax import lax
 
 from jaxcnn._core.case import Bad, Case, normal, values, zeros
 from jaxcnn._core.contracts import Array, Float
-from jaxcnn._core.errors import check_floating, setting_error
+from jaxcnn._core.errors import check_floating, is_integer, setting_error
 from jaxcnn._core.op import Op
 from jaxcnn._core.wide import wide
 
 
 def _shifted(op: str, x: Array, axis: int) -> Array:
     check_floating(op, x=x)
-    if not isinstance(axis, int) or isinstance(axis, bool) or not -x.ndim <= axis < x.ndim:
+    if not is_integer(axis) or not -x.ndim <= axis < x.ndim:
         raise setting_error(op, "axis", f"an integer from {-x.ndim} to {x.ndim - 1}", axis)
     if x.shape[axis] == 0:
         return wide(x)

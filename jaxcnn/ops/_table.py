@@ -5,6 +5,7 @@ its residuals hold beyond its inputs and outputs is divided by the number of ele
 output."""
 
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +17,7 @@ from jaxcnn.ops import OPS
 HEADER = ("op", "equation", "kept", "bytes an element, beyond inputs and output")
 
 
-def own_bytes(op: Op) -> float:
+def own_bytes(op: Op[..., Any, Any]) -> float:
     """Bytes that ``op`` keeps for each element of its output, beyond what its neighbours hold
     anyway."""
     case = op.cases[0]
