@@ -95,7 +95,6 @@ class Op(Generic[P, Y, R]):
         object.__setattr__(self, "__signature__", signature)
         object.__setattr__(self, "__doc__", f"{usage}\n\n{doc}" if doc else usage)
         object.__setattr__(self, "__name__", self.name)
-        object.__setattr__(self, "__signature__", signature)
 
     def _signature(self) -> inspect.Signature:
         """That of a call: forward's, its bound settings as defaults, without the residuals."""
@@ -195,8 +194,6 @@ class Op(Generic[P, Y, R]):
             return placed(residuals, dy)
 
     def _wire(self, static: dict[str, Hashable]) -> Callable[..., Any]:
-        forward: Callable[..., tuple[Y, R]] = self.forward
-
         def primal(*arrays: Any) -> Any:
             return self._forward(jax.tree.map(_as_array, arrays), static)[0]
 
@@ -286,18 +283,6 @@ class Op(Generic[P, Y, R]):
             (n, _hashable(self.name, n, merged.get(n, defaults.get(n))))
             for n in self._setting_names
         )
-
-
-def _signature(forward: Callable[..., Any], fixed: Mapping[str, Hashable]) -> inspect.Signature:
-    """That of the op: the forward's, with the settings that are bound, and the output alone."""
-    whole = inspect.signature(forward)
-    parameters = [
-        p.replace(default=fixed[p.name]) if p.name in fixed else p
-        for p in whole.parameters.values()
-    ]
-    output = get_args(whole.return_annotation)
-    returned = output[0] if output else inspect.Signature.empty
-    return whole.replace(parameters=parameters, return_annotation=returned)
 
 
 _MISSING = object()

@@ -103,13 +103,6 @@ def scalar(
     return _table(name, forward, backward, reference, equation, keeps)
 
 
-def _smooth(x: Float[Array, "*n"]) -> tuple[Float[Array, "*n"], Float[Array, "*n"]]: ...
-
-
-def _with_signature_of(like: Callable[P, Y], function: Any) -> Callable[P, Y]:
-    return function
-
-
 def _scalar_forward(
     name: str, f: Callable[[Array], Array], keeps: str, /, x: Float[Array, "*n"]
 ) -> tuple[Float[Array, "*n"], Float[Array, "*n"]]:
