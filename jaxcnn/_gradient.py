@@ -23,7 +23,8 @@ def value_and_grad(
 ) -> Callable[..., tuple[tuple[Any, Any], Any]]:
     """The mean loss over a batch, the model's new state, and the gradient of the parameters.
 
-        ((value, state), grads) = value_and_grad(model, loss)(params, state, x, target, key=None, train=True)
+        run = value_and_grad(model, loss)
+        ((value, state), grads) = run(params, state, x, target, key=None, train=True)
 
     ``loss`` is an op of (output, target) that gives one value an example
     (``ops.softmax_cross_entropy``). No autodiff anywhere: the loss's backward gives δ at the
@@ -127,7 +128,8 @@ def example_norms(model: Layer, loss: Op) -> Callable[..., tuple[tuple[Any, Any]
     """The loss of each example, the model's new state, and the norm of the gradient of each
     parameter for each example alone.
 
-        ((losses, state), norms) = example_norms(model, loss)(params, state, x, target, key=None, train=True)
+        run = example_norms(model, loss)
+        ((losses, state), norms) = run(params, state, x, target, key=None, train=True)
 
     losses (n,); norms has the tree of params, with (n,) for each: ‖∂ losses[n] / ∂ parameter‖. They
     come from the residuals and δ (‖x‖‖δ‖ for a dense layer), so that no example's gradient is ever
@@ -138,7 +140,8 @@ def example_norms(model: Layer, loss: Op) -> Callable[..., tuple[tuple[Any, Any]
     >>> from jaxcnn import models, ops
     >>> model = models.mlp((3, 2), "tanh")
     >>> params, state = model.init(jax.random.key(0), (4,))
-    >>> (losses, _), norms = example_norms(model, ops.softmax_cross_entropy)(params, state, jnp.ones((5, 4)), jnp.zeros(5, int))
+    >>> run = example_norms(model, ops.softmax_cross_entropy)
+    >>> (losses, _), norms = run(params, state, jnp.ones((5, 4)), jnp.zeros(5, int))
     >>> losses.shape, norms["dense1"]["kernel"].shape
     ((5,), (5,))
     """

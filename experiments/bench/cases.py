@@ -64,7 +64,14 @@ def matmul(side: int) -> OpCase:
 
 PEAK = matmul(2048)
 PEAK_FLOPS = 2 * math.prod((*PEAK.x, PEAK.x[0]))
-VGG6 = (_conv(3, 32, 3, 32), _conv(3, 32, 32, 32), _conv(3, 16, 32, 64), _conv(3, 16, 64, 64), _conv(3, 8, 64, 128), _conv(3, 8, 128, 128))  # fmt: skip
+VGG6 = (
+    _conv(3, 32, 3, 32),
+    _conv(3, 32, 32, 32),
+    _conv(3, 16, 32, 64),
+    _conv(3, 16, 64, 64),
+    _conv(3, 8, 64, 128),
+    _conv(3, 8, 128, 128),
+)
 CASES = (
     *VGG6,
     _conv(5, 14, 32, 64),

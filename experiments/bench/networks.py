@@ -4,8 +4,10 @@ canonical names and shapes; their work.
 A pool stands before its ReLU, for every peer alike: value and gradient are the same as the other
 way round, for a quarter of the ReLU's work.
 
->>> {path: shape for path, shape in parameters(NETWORKS["lenet"]).items() if path.startswith("dense")}
-{'dense1/kernel': (3136, 512), 'dense1/bias': (512,), 'dense2/kernel': (512, 10), 'dense2/bias': (10,)}
+>>> lenet = parameters(NETWORKS["lenet"])
+>>> {path: shape for path, shape in lenet.items() if path.startswith("dense")}
+{'dense1/kernel': (3136, 512), 'dense1/bias': (512,),
+ 'dense2/kernel': (512, 10), 'dense2/bias': (10,)}
 """
 
 import math

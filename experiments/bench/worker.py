@@ -3,7 +3,9 @@ stdin, answers go out on stdout, one JSON object a line.
 
     at the start                                         → {"ready": {package: version}}
     {"do": "prepare", "id", "kind", "of", "data", "out"} → {"facts": {…}}, outputs in ``out``
-    {"do": "turn", "id", "seconds"}                      → {"seconds": [of each call], "loss": of the last, "others": share of the CPUs that others had}
+    {"do": "turn", "id", "seconds"}                      → {"seconds": [of each call],
+                                                            "loss": of the last,
+                                                            "others": their share of the CPUs}
     {"do": "drop"}                                       → {}, everything prepared is forgotten
 
 or ``{"error": why}``. While it waits for an order it does nothing, so that its threads are not in

@@ -31,7 +31,8 @@ PICTURES = CURVES, FILTERS, MISTAKES = "learning_curves.png", "filters.png", "mi
 FILES = RESULT, METRICS, *PICTURES
 PAPER = "Ali et al. 2019", 0.9921
 FASHION = (
-    "T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot",
+    "T-shirt", "trouser", "pullover", "dress", "coat",
+    "sandal", "shirt", "sneaker", "bag", "ankle boot",
 )  # fmt: skip
 
 

@@ -28,7 +28,12 @@ class Config(OnImages):
         super().check()
         expect(self.image is None or self.image >= 0, "--image", "an integer ≥ 0", self.image)
         expect(self.steps >= 0, "--steps", "an integer ≥ 0", self.steps)
-        for flag, given in (("image", self.image is not None), ("steps", self.steps != Config.steps), ("data-dir", self.data_dir != MNIST_DIR)):  # fmt: skip
+        chosen = {
+            "image": self.image is not None,
+            "steps": self.steps != Config.steps,
+            "data-dir": self.data_dir != MNIST_DIR,
+        }
+        for flag, given in chosen.items():
             if self.model == "seesaw" and given:
                 raise InputError(
                     f"--{flag} is not for the seesaw, which has a pattern and weights of its own;"

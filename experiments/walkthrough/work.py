@@ -138,7 +138,8 @@ def in_short(name: str, found: Walk, target: int) -> str:
         span = f"{f['smallest']:.3g} … {f['largest']:.3g}"
         gradients = ", ".join(f"{norm:.2g}" for norm in f["gradient_norms"].values())
         lines.append(
-            f"{stage.name:<24}{'×'.join(map(str, stage.y.shape[1:])):<16}{span:<22}{f['zero']:>6.0%}"
+            f"{stage.name:<24}{'×'.join(map(str, stage.y.shape[1:])):<16}"
+            f"{span:<22}{f['zero']:>6.0%}"
             f"   {f['delta_norm']:<10.3g}{gradients:<22}{stage.rules[0]}"
         )
     return "\n".join(

@@ -6,7 +6,7 @@ arithmetic and cost nothing under ``jit``.
 
 >>> check_floating("relu", x=3)
 Traceback (most recent call last):
-TypeError: relu: `x` must be a floating-point array, got int (a Python value); convert it, e.g. jnp.asarray(x, jnp.float32)
+TypeError: relu: `x` must be a floating-point array, got int (a Python value); convert it, e.g. …
 """
 
 from typing import Any

@@ -9,7 +9,8 @@ cells. With ``lo`` and ``hi`` cells of padding and stride ``s`` it stops at
 ``SAME`` pads so that ``b = ⌈a / s⌉``, with the odd cell behind; ``VALID`` does not pad; an integer
 pads both ends; a sequence gives one entry an axis, each an integer or a pair ``(lo, hi)``.
 
->>> resolve("conv", (9, 9), window=3, stride=2, padding=2, dilation=1).places      # S4.7: a 9×9 image, padding 2, stride 2, 3×3 kernel
+>>> # S4.7: a 9×9 image, padding 2, stride 2, 3×3 kernel
+>>> resolve("conv", (9, 9), window=3, stride=2, padding=2, dilation=1).places
 (6, 6)
 """
 

@@ -1,1 +1,3 @@
-"""Files, terminals, pages and pictures: what comes from outside and what goes there. Knows no network."""
+"""Files, terminals, pages and pictures: what comes from outside and what goes there.
+
+Knows no network."""

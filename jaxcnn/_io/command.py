@@ -22,7 +22,10 @@ from jaxcnn._io.files import destination
 from jaxcnn._io.outside import OutsideError, printable
 
 FAILED, BAD_INPUT, INTERRUPTED, CLOSED = 1, 2, 130, 141
-STATUSES = """exit status: 0 where all is well; 1 where it failed; 2 for bad input; 130 where Ctrl-C or SIGTERM ended it; 141 where whoever read what it prints went away"""
+STATUSES = (
+    "exit status: 0 where all is well; 1 where it failed; 2 for bad input; 130 where Ctrl-C or"
+    " SIGTERM ended it; 141 where whoever read what it prints went away"
+)
 LARGEST_SEED = 2**32 - 1  # JAX silently drops the bits above
 LONGEST = 300  # characters of a name that are shown
 

@@ -28,27 +28,35 @@ LONGEST = 8  # no grid of tiles is so many times as long as wide
 SIDE, LARGEST, SMALLEST = 320, 24, 12
 
 STYLE = f"""
-:root {{ color-scheme: light dark; --ink: #1f2937; --paper: #fff; --line: #d1d5db; --pale: #f3f4f6; --good: #15803d; --bad: #b91c1c;
+:root {{ color-scheme: light dark; --ink: #1f2937; --paper: #fff; --line: #d1d5db;
+  --pale: #f3f4f6; --good: #15803d; --bad: #b91c1c;
   --aside: #6b7280 }}
-@media (prefers-color-scheme: dark) {{ :root {{ --ink: #e5e7eb; --paper: #111827; --line: #4b5563; --pale: #1f2937; --good: #4ade80;
+@media (prefers-color-scheme: dark) {{ :root {{ --ink: #e5e7eb; --paper: #111827;
+  --line: #4b5563; --pale: #1f2937; --good: #4ade80;
   --bad: #f87171; --aside: #9ca3af }} }}
-body {{ font: 16px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--paper); max-width: 70rem; margin: 0 auto; padding: 1rem }}
+body {{ font: 16px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--paper);
+  max-width: 70rem; margin: 0 auto; padding: 1rem }}
 h1, h2, h3 {{ line-height: 1.25; overflow-wrap: anywhere }}
 p, li, summary {{ overflow-wrap: anywhere }}
 .wide {{ overflow-x: auto }}
 table {{ border-collapse: collapse; font-size: .9rem }}
-th, td {{ text-align: left; vertical-align: top; padding: .2rem .8rem .2rem 0; border-bottom: 1px solid var(--line) }}
+th, td {{ text-align: left; vertical-align: top; padding: .2rem .8rem .2rem 0;
+  border-bottom: 1px solid var(--line) }}
 pre {{ background: var(--pale); padding: .6rem; overflow-x: auto; font-size: .85rem }}
-details {{ border: 1px solid var(--line); border-radius: .4rem; padding: .4rem .8rem; margin: .6rem 0 }}
+details {{ border: 1px solid var(--line); border-radius: .4rem;
+  padding: .4rem .8rem; margin: .6rem 0 }}
 summary {{ cursor: pointer; font-weight: 600 }}
 .row {{ display: flex; flex-wrap: wrap; gap: 1rem }}
 figure {{ margin: .4rem 0; max-width: 100% }}
 figcaption {{ font-size: .8rem; color: var(--aside) }}
 figure img {{ image-rendering: pixelated; max-width: 100%; border: 1px solid var(--line) }}
-.bar {{ display: inline-block; width: 6rem; height: .7rem; margin: 0 .3rem; border: 1px solid var(--line);
+.bar {{ display: inline-block; width: 6rem; height: .7rem; margin: 0 .3rem;
+  border: 1px solid var(--line);
   background: linear-gradient(90deg, rgb{NEGATIVE}, rgb{ZERO}, rgb{POSITIVE}) }}
-.spot {{ display: inline-block; width: .7rem; height: .7rem; margin: 0 .3rem 0 .8rem; background: rgb{NOT_FINITE} }}
-.holds {{ color: var(--good) }} .FAILED {{ color: var(--bad); font-weight: 600 }} .skipped, .undecided, .aside {{ color: var(--aside) }}
+.spot {{ display: inline-block; width: .7rem; height: .7rem; margin: 0 .3rem 0 .8rem;
+  background: rgb{NOT_FINITE} }}
+.holds {{ color: var(--good) }} .FAILED {{ color: var(--bad); font-weight: 600 }}
+.skipped, .undecided, .aside {{ color: var(--aside) }}
 """
 
 

@@ -7,7 +7,7 @@ every name that is shown through :func:`printable`.
 >>> with reading("labels.csv", "one integer a line"):
 ...     int("3x")
 Traceback (most recent call last):
-jaxcnn._io.outside.OutsideError: labels.csv: invalid literal for int() with base 10: '3x'; expected one integer a line
+jaxcnn._io.outside.OutsideError: labels.csv: invalid literal for int() with base 10: '3x'; …
 >>> printable("a\\x1b[2Jb")
 'a\\\\x1b[2Jb'
 """
@@ -141,8 +141,10 @@ def room(packed: int) -> int:
 def reason(error: BaseException) -> str:
     """Why, in a few words.
 
-    >>> reason(FileNotFoundError(2, "No such file or directory")), reason(RecursionError()), reason(KeyError("a"))
-    ('there is no such file', 'is nested too deeply', "KeyError: 'a'")
+    >>> reason(FileNotFoundError(2, "No such file or directory")), reason(RecursionError())
+    ('there is no such file', 'is nested too deeply')
+    >>> reason(KeyError("a"))
+    "KeyError: 'a'"
     """
     if isinstance(error, FileNotFoundError):
         return "there is no such file"
@@ -162,8 +164,10 @@ def printable(text: object, most: int | None = None) -> str:
     """``text`` on one line of at most ``most`` characters, with every character that does something
     else than being seen written as Python writes it.
 
-    >>> printable("Zürich ∂y"), printable("two\\nlines"), printable("a\\udcff", 8), printable("abcdef", 4)
-    ('Zürich ∂y', 'two\\\\nlines', 'a\\\\udcff', 'abc…')
+    >>> printable("Zürich ∂y"), printable("two\\nlines")
+    ('Zürich ∂y', 'two\\\\nlines')
+    >>> printable("a\\udcff", 8), printable("abcdef", 4)
+    ('a\\\\udcff', 'abc…')
     """
     shown = "".join(ascii(c)[1:-1] if unicodedata.category(c) in UNSEEN else c for c in str(text))
     return shown if most is None or len(shown) <= most else shown[: most - 1] + "…"

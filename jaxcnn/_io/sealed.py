@@ -1,16 +1,19 @@
 """JSON files that carry a SHA-256 of what they say, so that a changed bit, or a hand that edited
 them, is noticed.
 
-    {"sha256": "…", "format": "…", …}      the sum is over all but itself, written with sorted names and without spaces
+    {"sha256": "…", "format": "…", …}
+
+The sum is over all but itself, written with sorted names and without spaces.
 
 >>> import pathlib, tempfile
 >>> with tempfile.TemporaryDirectory() as folder:
 ...     path = pathlib.Path(folder, "list.json")
 ...     write_sealed(path, "a list", {"names": ["a", "b"]})
-...     _ = path.write_text(path.read_text().replace("b", "c", 1)) if read_sealed(path, "a list") == {"names": ["a", "b"]} else 0
+...     assert read_sealed(path, "a list") == {"names": ["a", "b"]}
+...     _ = path.write_text(path.read_text().replace("b", "c", 1))
 ...     read_sealed(path, "a list")
 Traceback (most recent call last):
-jaxcnn._io.outside.OutsideError: …list.json: is damaged, or was edited: it is not what its checksum is of
+jaxcnn._io.outside.OutsideError: …list.json: is damaged, or was edited: …
 """
 
 import hashlib

@@ -1,6 +1,7 @@
 """Data known by its content.
 
->>> checksum(np.zeros(3)) == checksum(np.zeros(3)), checksum(np.zeros(3)) == checksum(np.zeros((3, 1)))
+>>> threes = checksum(np.zeros(3))
+>>> threes == checksum(np.zeros(3)), threes == checksum(np.zeros((3, 1)))
 (True, False)
 """
 

@@ -6,7 +6,7 @@ together.
 2
 >>> assemble("here", "tiny", ("train", images, labels), ("test", images, labels + 1))
 Traceback (most recent call last):
-jaxcnn.data._dataset.DataError: test: has label 2, but the training labels end at 1; it and train seem to come from two data sets
+jaxcnn.data._dataset.DataError: test: has label 2, but the training labels end at 1; …
 """
 
 import dataclasses

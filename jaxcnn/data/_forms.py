@@ -2,7 +2,7 @@
 
 >>> load("mnst")
 Traceback (most recent call last):
-jaxcnn.data._dataset.DataNotFoundError: mnst: there is no such file or folder, and no set of that name; there is cifar10, fashion_mnist, kmnist, mnist
+jaxcnn.data._dataset.DataNotFoundError: mnst: there is no such file or folder, and no set …
 """
 
 import os

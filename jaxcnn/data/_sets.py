@@ -24,7 +24,12 @@ from jaxcnn.data._dataset import DataError, DataNotFoundError, Dataset
 from jaxcnn.data._idx import load_idx_folder
 
 FOLDER = "JAXCNN_DATA"
-IDX = "train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte.gz", "t10k-images-idx3-ubyte.gz", "t10k-labels-idx1-ubyte.gz"  # fmt: skip
+IDX = (
+    "train-images-idx3-ubyte.gz",
+    "train-labels-idx1-ubyte.gz",
+    "t10k-images-idx3-ubyte.gz",
+    "t10k-labels-idx1-ubyte.gz",
+)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -4,7 +4,8 @@ compiled program, from an explicit key.
     warped[p]  = x(A p + t)         bilinear between pixels, ``fill`` outside
     cropped[p] = x[p + t]           t whole pixels, from −pad to pad; ``fill`` outside
     flipped[p] = x[p] or x[p, its columns from right to left], each with probability ½
-    cut[p]     = fill where p is in a square of ``size`` about a random pixel, else x[p]          (DeVries & Taylor 2017)
+    cut[p]     = fill where p is in a square of ``size`` about a random pixel, else x[p]
+                 (DeVries & Taylor 2017)
 
 A turns by up to ``degrees`` and resizes by a factor within 1 ± ``zoom``; t moves by up to ``shift``
 pixels; all uniform, for each image its own. Pixels at whole places are read exactly. What an image

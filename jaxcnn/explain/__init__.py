@@ -1,14 +1,15 @@
 """What a network sees: everything here is made of forwards, hand-written backwards and δ; nothing
 is differentiated automatically.
 
-| function            | what it shows                                                                          |
-|---------------------|----------------------------------------------------------------------------------------|
-| class_gradient      | how the score of a class moves with each pixel; with other rules guided, deconvolution |
-| grad_cam            | where in a layer the evidence for a class lies (Selvaraju et al. 2017)                 |
-| occlusion           | how the score falls where a patch is covered (Zeiler and Fergus 2013)                  |
-| maximise            | an image that excites a channel, by climbing its gradient (Erhan et al. 2009)          |
-| top_patches, seen_by | the pieces of real images that excite a channel most; the cells that a unit reads     |
-| Graph               | a small expression, node by node, with values and gradients                            |
+    class_gradient        how the score of a class moves with each pixel; with other rules guided,
+                          deconvolution
+    grad_cam              where in a layer the evidence for a class is (Selvaraju et al. 2017)
+    occlusion             how the score falls where a patch is covered (Zeiler and Fergus 2013)
+    maximise              an image that excites a channel, by climbing its gradient (Erhan et al.
+                          2009)
+    top_patches, seen_by  the patches of real images that excite a channel most; the cells that a
+                          unit reads
+    Graph                 a small expression, node by node, with values and gradients
 """
 
 from jaxcnn.explain._evidence import class_gradient, grad_cam, occlusion

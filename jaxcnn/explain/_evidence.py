@@ -7,7 +7,10 @@ of one with guided ReLUs is guided backpropagation.
 
 >>> import jax, jax.numpy as jnp
 >>> from jaxcnn import layers
->>> model = layers.serial(conv=layers.conv(2), relu=layers.relu(), pool=layers.global_avg_pool(), dense=layers.dense(3))
+>>> model = layers.serial(
+...     conv=layers.conv(2), relu=layers.relu(), pool=layers.global_avg_pool(),
+...     dense=layers.dense(3),
+... )
 >>> params, state = model.init(jax.random.key(0), (8, 8, 1))
 >>> x, classes = jnp.ones((5, 8, 8, 1)), jnp.array([0, 1, 2, 0, 1])
 >>> class_gradient(model, params, state, x, classes).shape

@@ -5,7 +5,8 @@ image made to excite it.
 >>> from jaxcnn import models
 >>> model = models.lenet()
 >>> params, state = model.init(jax.random.key(0), (28, 28, 1))
->>> seen_by(model, params, state, (28, 28, 1), "conv2", (5, 5))       # 3×3 over cells of 2×2, each of which reads 5×5
+>>> # 3×3 over cells of 2×2, each of which reads 5×5
+>>> seen_by(model, params, state, (28, 28, 1), "conv2", (5, 5))
 (slice(6, 16, None), slice(6, 16, None))
 >>> start = jnp.zeros((1, 28, 28, 1))
 >>> maximise(model, params, state, start, "conv1", 3, steps=5).shape

@@ -7,9 +7,10 @@ CPU computes 16-bit products in float32, as it has no faster way, and rounds the
 ``vmap`` JAX would lift the loop over blocks of images out of the cache, and make of mapped weights
 a grouped convolution, a hundred times slower on a CPU. Here instead:
 
-    images mapped, weights shared      one product of all images: the mapped axis joins the batch
-    anything else, on a CPU            as many products side by side as stay in the cache, by im2col; one after the other where one alone fills it
-    anything else, elsewhere           what JAX does
+    images mapped, weights shared   one product of all images: the mapped axis joins the batch
+    anything else, on a CPU         as many products side by side as stay in the cache, by
+                                    im2col; one after the other where one alone fills it
+    anything else, elsewhere        what JAX does
 
 Differentiation does not see that rule: the derivative is written with the ordinary product, which
 JAX may take apart as often as it likes."""

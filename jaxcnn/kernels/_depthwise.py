@@ -1,6 +1,6 @@
 """Depthwise convolution: each channel by itself, tap by tap, for CPUs.
 
-    y[n,p,(c,m)]  = Σ_k x[n, p·s + k·d − lo, c] w[k,(c,m)]            m multiples of each of the c channels
+    y[n,p,(c,m)]  = Σ_k x[n, p·s + k·d − lo, c] w[k,(c,m)]     m multiples of each of c channels
     dx[n,q,c]     = Σ_{k,m : p·s + k·d − lo = q} dy[n,p,(c,m)] w[k,(c,m)]
     dw[k,(c,m)]   = Σ_{n,p} x[n, p·s + k·d − lo, c] dy[n,p,(c,m)]
 

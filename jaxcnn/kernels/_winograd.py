@@ -1,8 +1,8 @@
 """3×3 and 5×5 convolution with a third of the multiplications, for CPUs (Winograd's minimal
 filtering; Lavin and Gray 2016).
 
-The output is cut into tiles of m₁ × m₂. With A, G and B of :mod:`jaxcnn.kernels._toom_cook` for each
-axis, and ⊙ over the n₁ × n₂ places of a tile:
+The output is cut into tiles of m₁ × m₂. With A, G and B of :mod:`jaxcnn.kernels._toom_cook` for
+each axis, and ⊙ over the n₁ × n₂ places of a tile:
 
     V = B₁ x B₂ᵀ      U = G₁ w G₂ᵀ      M[o] = Σ_i V[i] ⊙ U[i,o]      y = A₁ M A₂ᵀ
     dM = A₁ᵀ dy A₂    dU[i,o] = Σ_tiles V[i] ⊙ dM[o]                  dw = G₁ᵀ dU G₂

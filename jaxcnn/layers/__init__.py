@@ -22,6 +22,7 @@ from jaxcnn.layers._layer import Layer
 from jaxcnn.layers._stateful import batch_norm, dropout, rnn
 
 __all__ = [
-    "Layer", "Serial", "activation", "avg_pool", "batch_norm", "bias", "conv", "conv_transpose", "dense", "direct", "dropout", "flatten", "global_avg_pool",
-    "group_norm", "last", "layer_norm", "max_pool", "of", "relu", "repeat", "residual", "rnn", "serial",
+    "Layer", "Serial", "activation", "avg_pool", "batch_norm", "bias", "conv", "conv_transpose",
+    "dense", "direct", "dropout", "flatten", "global_avg_pool", "group_norm", "last",
+    "layer_norm", "max_pool", "of", "relu", "repeat", "residual", "rnn", "serial",
 ]  # fmt: skip

@@ -1,9 +1,9 @@
 """What a model is made of, as a table: layers, output shapes, parameters, and the bytes kept for
 the backward.
 
-The bytes are exact (see jaxcnn._core.residuals): each array is counted once, for the first layer that
-keeps it, parameters and input apart. What two neighbours share (the output of a ReLU is the input
-of the next convolution) costs once."""
+The bytes are exact (see jaxcnn._core.residuals): each array is counted once, for the first layer
+that keeps it, parameters and input apart. What two neighbours share (the output of a ReLU is the
+input of the next convolution) costs once."""
 
 from typing import Any
 

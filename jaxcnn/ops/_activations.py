@@ -5,7 +5,7 @@
 
 | name       | f(x)                     | f′                         | kept      | at the kink |
 |------------|--------------------------|----------------------------|-----------|-------------|
-| relu       | max(x, 0)                | [y > 0]                    | y         | 0 at 0 (or ``at_zero``, one byte kept) |
+| relu       | max(x, 0)                | [y > 0]                    | y         | 0, or ``at_zero`` (one byte kept) |
 | leaky_relu | x, or slope·x below 0    | 1, or slope where y ≤ 0    | y         | slope at 0  |
 | elu        | x, or α(eˣ − 1) below 0  | 1, or y + α where y ≤ 0    | y         | α at 0      |
 | step       | [x > 0]                  | 0                          | nothing   | f(0) = 0    |
@@ -30,7 +30,7 @@ S0.6, S1.5, S3.3, S3.4, S4.3.
 (Array([0., 0., 1.], dtype=float32), Array([0., 1., 1.], dtype=float32))
 >>> softplus(jnp.array([-1e4, 0.0, 1e4]))
 Array([0.000000e+00, 6.931472e-01, 1.000000e+04], dtype=float32)
-"""
+"""  # noqa: E501
 
 import functools
 import math

@@ -12,7 +12,8 @@ ValueError for geometry that does not fit, and with ``count_include_pad=False`` 
 lies in the padding alone; TypeError for integers. Source, in experiments/README.md: S0.4.
 
 >>> import jax.numpy as jnp
->>> x = jnp.array([[31., 15., 28., 184.], [0., 100., 70., 38.], [12., 12., 7., 2.], [12., 12., 45., 6.]]).reshape(1, 4, 4, 1)
+>>> rows = [[31., 15., 28., 184.], [0., 100., 70., 38.], [12., 12., 7., 2.], [12., 12., 45., 6.]]
+>>> x = jnp.array(rows).reshape(1, 4, 4, 1)
 >>> avg_pool(x)[0, :, :, 0]
 Array([[36.5, 80. ],
        [12. , 15. ]], dtype=float32)
@@ -102,16 +103,16 @@ def reference(
 
 CASES = (
     Case("2-D, 2×2", (normal(2, 6, 4, 3),)),
-    Case("2-D, overlapping, padded", (normal(2, 6, 7, 2),), {"window": 3, "stride": 2, "padding": "SAME"}),
-    Case("2-D, padding not counted", (normal(2, 6, 7, 2),), {"window": 3, "stride": 2, "padding": "SAME", "count_include_pad": False}),
+    Case("2-D, overlapping, padded", (normal(2, 6, 7, 2),), {"window": 3, "stride": 2, "padding": "SAME"}),  # noqa: E501
+    Case("2-D, padding not counted", (normal(2, 6, 7, 2),), {"window": 3, "stride": 2, "padding": "SAME", "count_include_pad": False}),  # noqa: E501
     Case("2-D, cells left over", (normal(2, 7, 5, 2),), {"window": (3, 2)}),
-    Case("1-D, asymmetric padding, not counted", (normal(3, 6, 2),), {"window": 3, "padding": ((2, 1),), "count_include_pad": False}),
+    Case("1-D, asymmetric padding, not counted", (normal(3, 6, 2),), {"window": 3, "padding": ((2, 1),), "count_include_pad": False}),  # noqa: E501
     Case("3-D", (normal(1, 4, 5, 6, 2),), {"window": (2, 2, 3), "stride": (2, 1, 2), "padding": 1}),
 )  # fmt: skip
 
 BAD = (
     Bad("window", (zeros(1, 3, 3, 1),), "avg_pool: the window covers 4 cells", {"window": 4}),
-    Bad("all padding", (zeros(1, 3, 1),), "avg_pool: with count_include_pad=False every window must touch the input", {"padding": 2, "count_include_pad": False}),
+    Bad("all padding", (zeros(1, 3, 1),), "avg_pool: with count_include_pad=False every window must touch the input", {"padding": 2, "count_include_pad": False}),  # noqa: E501
 )  # fmt: skip
 
 avg_pool = Op(

@@ -287,36 +287,36 @@ def reference(
 
 CASES = (
     Case("2-D, SAME", (normal(2, 6, 5, 3), normal(3, 3, 3, 4))),
-    Case("2-D, stride 2, odd padding", (normal(2, 7, 6, 2), normal(3, 2, 2, 3)), {"stride": 2, "padding": ((1, 0), (0, 2))}),
+    Case("2-D, stride 2, odd padding", (normal(2, 7, 6, 2), normal(3, 2, 2, 3)), {"stride": 2, "padding": ((1, 0), (0, 2))}),  # noqa: E501
     Case("2-D, large enough for Winograd", (normal(8, 6, 6, 32), normal(3, 3, 32, 32))),
-    Case("2-D, large enough for im2col", (normal(8, 6, 6, 32), normal(3, 3, 32, 32)), {"dilation": 2}),
+    Case("2-D, large enough for im2col", (normal(8, 6, 6, 32), normal(3, 3, 32, 32)), {"dilation": 2}),  # noqa: E501
     Case("1-D, VALID", (normal(3, 8, 2), normal(3, 2, 3)), {"padding": "VALID"}),
     Case("1-D, true convolution", (normal(2, 7, 2), normal(4, 2, 3)), {"flip": True}),
-    Case("1-D, windows miss the last cell", (normal(2, 8, 2), normal(3, 2, 2)), {"stride": 3, "padding": "VALID"}),
-    Case("2-D, dilation", (normal(2, 8, 7, 2), normal(3, 2, 2, 3)), {"dilation": (2, 3), "padding": 2}),
+    Case("1-D, windows miss the last cell", (normal(2, 8, 2), normal(3, 2, 2)), {"stride": 3, "padding": "VALID"}),  # noqa: E501
+    Case("2-D, dilation", (normal(2, 8, 7, 2), normal(3, 2, 2, 3)), {"dilation": (2, 3), "padding": 2}),  # noqa: E501
     Case("2-D, groups", (normal(2, 5, 4, 4), normal(3, 3, 2, 6)), {"groups": 2}),
-    Case("2-D, depthwise, stride", (normal(2, 6, 6, 3), normal(3, 3, 1, 6)), {"groups": 3, "stride": (2, 1)}),
+    Case("2-D, depthwise, stride", (normal(2, 6, 6, 3), normal(3, 3, 1, 6)), {"groups": 3, "stride": (2, 1)}),  # noqa: E501
     Case("2-D, flip, groups, stride, dilation", (normal(1, 9, 8, 4), normal(2, 3, 2, 4)),
          {"groups": 2, "stride": 2, "dilation": 2, "flip": True, "padding": (1, 2)}),
-    Case("2-D, depthwise, large enough for its kernel", (normal(8, 24, 24, 24), normal(3, 3, 1, 48)), {"groups": 24, "padding": ((1, 0), (0, 2))}),
+    Case("2-D, depthwise, large enough for its kernel", (normal(8, 24, 24, 24), normal(3, 3, 1, 48)), {"groups": 24, "padding": ((1, 0), (0, 2))}),  # noqa: E501
     Case("2-D, 1×1", (normal(2, 4, 3, 3), normal(1, 1, 3, 5))),
-    Case("2-D, padding beyond the kernel", (normal(1, 3, 3, 2), normal(2, 2, 2, 2)), {"padding": 3}),
+    Case("2-D, padding beyond the kernel", (normal(1, 3, 3, 2), normal(2, 2, 2, 2)), {"padding": 3}),  # noqa: E501
     Case("2-D, one example, one channel", (normal(1, 5, 5, 1), normal(5, 5, 1, 1))),
     Case("3-D", (normal(1, 4, 5, 3, 2), normal(2, 3, 2, 2, 2)), {"stride": (1, 2, 1)}),
 )  # fmt: skip
 
 BAD = (
-    Bad("channels", (zeros(2, 6, 6, 3), zeros(3, 3, 5, 4)), "conv: `w` expects 5 input channels but `x` has 3 (x: (2, 6, 6, 3) n h w i; w: (3, 3, 5, 4) k l i o)"),
+    Bad("channels", (zeros(2, 6, 6, 3), zeros(3, 3, 5, 4)), "conv: `w` expects 5 input channels but `x` has 3 (x: (2, 6, 6, 3) n h w i; w: (3, 3, 5, 4) k l i o)"),  # noqa: E501
     Bad("rank of x", (zeros(6, 3), zeros(3, 3, 3, 4)), "conv: `x` must have 3, 4 or 5 axes"),
     Bad("rank of w", (zeros(2, 6, 6, 3), zeros(3, 3, 4)), "conv: `w` must have 4 axes (k l i o)"),
-    Bad("dtype", (zeros(2, 6, 6, 3, dtype="int32"), zeros(3, 3, 3, 4)), "`x` must be a floating-point array", error=TypeError),
-    Bad("mixed dtypes", (zeros(2, 6, 6, 3), zeros(3, 3, 3, 4, dtype="float16")), "`w` has dtype float16 but `x` has float32", error=TypeError),
-    Bad("stride", (zeros(2, 6, 6, 3), zeros(3, 3, 3, 4)), "setting `stride` must be an integer ≥ 1 or 2 of them", {"stride": 0}),
-    Bad("padding", (zeros(2, 6, 6, 3), zeros(3, 3, 3, 4)), "setting `padding` must be 'SAME', 'VALID'", {"padding": "FULL"}),
-    Bad("groups", (zeros(2, 6, 6, 3), zeros(3, 3, 3, 4)), "`w` expects 3 input channels a group (2 groups)", {"groups": 2}),
-    Bad("groups and outputs", (zeros(2, 6, 6, 4), zeros(3, 3, 2, 3)), "divisor of the 3 output channels", {"groups": 2}),
-    Bad("window too large", (zeros(2, 2, 6, 3), zeros(3, 3, 3, 4)), "the window covers 3 cells along spatial axis 0", {"padding": "VALID"}),
-    Bad("unknown setting", (zeros(2, 6, 6, 3), zeros(3, 3, 3, 4)), "unknown setting `strides`", {"strides": 2}, TypeError),
+    Bad("dtype", (zeros(2, 6, 6, 3, dtype="int32"), zeros(3, 3, 3, 4)), "`x` must be a floating-point array", error=TypeError),  # noqa: E501
+    Bad("mixed dtypes", (zeros(2, 6, 6, 3), zeros(3, 3, 3, 4, dtype="float16")), "`w` has dtype float16 but `x` has float32", error=TypeError),  # noqa: E501
+    Bad("stride", (zeros(2, 6, 6, 3), zeros(3, 3, 3, 4)), "setting `stride` must be an integer ≥ 1 or 2 of them", {"stride": 0}),  # noqa: E501
+    Bad("padding", (zeros(2, 6, 6, 3), zeros(3, 3, 3, 4)), "setting `padding` must be 'SAME', 'VALID'", {"padding": "FULL"}),  # noqa: E501
+    Bad("groups", (zeros(2, 6, 6, 3), zeros(3, 3, 3, 4)), "`w` expects 3 input channels a group (2 groups)", {"groups": 2}),  # noqa: E501
+    Bad("groups and outputs", (zeros(2, 6, 6, 4), zeros(3, 3, 2, 3)), "divisor of the 3 output channels", {"groups": 2}),  # noqa: E501
+    Bad("window too large", (zeros(2, 2, 6, 3), zeros(3, 3, 3, 4)), "the window covers 3 cells along spatial axis 0", {"padding": "VALID"}),  # noqa: E501
+    Bad("unknown setting", (zeros(2, 6, 6, 3), zeros(3, 3, 3, 4)), "unknown setting `strides`", {"strides": 2}, TypeError),  # noqa: E501
 )  # fmt: skip
 
 conv = Op(

@@ -166,18 +166,18 @@ def reference(
 
 CASES = (
     Case("2-D, SAME, stride 2", (normal(2, 3, 4, 4), normal(3, 3, 2, 4)), {"stride": 2}),
-    Case("2-D, VALID, a chosen size", (normal(2, 3, 2, 3), normal(3, 2, 2, 3)), {"stride": (2, 3), "padding": "VALID", "output_size": (8, 6)}),
+    Case("2-D, VALID, a chosen size", (normal(2, 3, 2, 3), normal(3, 2, 2, 3)), {"stride": (2, 3), "padding": "VALID", "output_size": (8, 6)}),  # noqa: E501
     Case("1-D", (normal(2, 5, 3), normal(4, 2, 3))),
-    Case("1-D, SAME, odd size", (normal(2, 4, 3), normal(3, 2, 3)), {"stride": 2, "output_size": 7}),
-    Case("2-D, groups, dilation, padding", (normal(1, 4, 4, 4), normal(2, 3, 1, 4)), {"groups": 2, "dilation": 2, "padding": ((1, 0), (0, 2))}),
-    Case("2-D, depthwise", (normal(2, 3, 3, 3), normal(2, 2, 1, 3)), {"groups": 3, "stride": 2, "padding": "VALID"}),
+    Case("1-D, SAME, odd size", (normal(2, 4, 3), normal(3, 2, 3)), {"stride": 2, "output_size": 7}),  # noqa: E501
+    Case("2-D, groups, dilation, padding", (normal(1, 4, 4, 4), normal(2, 3, 1, 4)), {"groups": 2, "dilation": 2, "padding": ((1, 0), (0, 2))}),  # noqa: E501
+    Case("2-D, depthwise", (normal(2, 3, 3, 3), normal(2, 2, 1, 3)), {"groups": 3, "stride": 2, "padding": "VALID"}),  # noqa: E501
     Case("3-D", (normal(1, 2, 3, 2, 2), normal(2, 2, 3, 2, 2)), {"stride": (1, 2, 1)}),
 )  # fmt: skip
 
 BAD = (
-    Bad("channels", (zeros(2, 6, 6, 3), zeros(3, 3, 3, 4)), "`w` gives 4 channels (its last axis) but `x` has 3"),
-    Bad("output_size", (zeros(2, 3, 3, 4), zeros(3, 3, 2, 4)), "setting `output_size` must be in 5…6, 5…6", {"stride": 2, "output_size": 9}),
-    Bad("groups", (zeros(2, 3, 3, 3), zeros(3, 3, 2, 3)), "a divisor of the 3 channels", {"groups": 2}),
+    Bad("channels", (zeros(2, 6, 6, 3), zeros(3, 3, 3, 4)), "`w` gives 4 channels (its last axis) but `x` has 3"),  # noqa: E501
+    Bad("output_size", (zeros(2, 3, 3, 4), zeros(3, 3, 2, 4)), "setting `output_size` must be in 5…6, 5…6", {"stride": 2, "output_size": 9}),  # noqa: E501
+    Bad("groups", (zeros(2, 3, 3, 3), zeros(3, 3, 2, 3)), "a divisor of the 3 channels", {"groups": 2}),  # noqa: E501
 )  # fmt: skip
 
 conv_transpose = Op(

@@ -93,11 +93,11 @@ CASES = (
 )
 
 BAD = (
-    Bad("features", (zeros(5, 3), zeros(4, 2)), "dense: `w` expects 4 input features but `x` has 3 (x: (5, 3) … i; w: (4, 2) i o)"),
-    Bad("bias", (zeros(5, 3), zeros(3, 2), zeros(3)), "dense: `b` must have o = 2 as `w` has outputs, got 3"),
+    Bad("features", (zeros(5, 3), zeros(4, 2)), "dense: `w` expects 4 input features but `x` has 3 (x: (5, 3) … i; w: (4, 2) i o)"),  # noqa: E501
+    Bad("bias", (zeros(5, 3), zeros(3, 2), zeros(3)), "dense: `b` must have o = 2 as `w` has outputs, got 3"),  # noqa: E501
     Bad("rank of w", (zeros(5, 3), zeros(3)), "dense: `w` must have 2 axes (i o)"),
-    Bad("dtype", (zeros(5, 3), zeros(3, 2, dtype="int32")), "dense: `w` must be a floating-point array", error=TypeError),
-    Bad("too many", (zeros(5, 3), zeros(3, 2), zeros(2), zeros(2)), "dense: takes 3 inputs (x, w, b), got 4", error=TypeError),
+    Bad("dtype", (zeros(5, 3), zeros(3, 2, dtype="int32")), "dense: `w` must be a floating-point array", error=TypeError),  # noqa: E501
+    Bad("too many", (zeros(5, 3), zeros(3, 2), zeros(2), zeros(2)), "dense: takes 3 inputs (x, w, b), got 4", error=TypeError),  # noqa: E501
     Bad("missing", (zeros(5, 3),), "dense: missing input `w`", error=TypeError),
 )  # fmt: skip
 

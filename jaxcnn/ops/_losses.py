@@ -1,13 +1,15 @@
 """Losses: one value an example (the caller takes the mean or the sum), each with the gradient
 written on the scores.
 
-| op                    | loss of one example                          | cotangents (times d, the loss's own)              |
-|-----------------------|----------------------------------------------|---------------------------------------------------|
-| softmax_cross_entropy | −Σ_k t[k] ln p[k],  p = softmax z            | dz = p·Σt − t,  dt = −ln p                        |
-| sigmoid_cross_entropy | −Σ_k t ln σ(z) + (1 − t) ln(1 − σ(z))        | dz = σ(z) − t,  dt = −z                           |
-| kl_divergence         | Σ_k p[k] (ln p[k] − ln q[k]),  q = softmax z | dz = q·Σp − p,  dp = ln p + 1 − ln q  (−ln q at 0) |
-| squared_error         | scale · Σ_k (y[k] − t[k])²                   | dy = 2·scale·(y − t),  dt = −dy                   |
-| l2                    | ½ Σ w²  (one number in all)                  | dw = w                                            |
+    op                     loss of one example                      cotangents (times the loss's d)
+
+    softmax_cross_entropy  −Σ_k t[k] ln p[k],  p = softmax z        dz = p·Σt − t,  dt = −ln p
+    sigmoid_cross_entropy  −Σ_k t ln σ(z) + (1 − t) ln(1 − σ(z))    dz = σ(z) − t,  dt = −z
+    kl_divergence          Σ_k p[k] (ln p[k] − ln q[k]),            dz = q·Σp − p,
+                           q = softmax z                            dp = ln p + 1 − ln q
+                                                                    (−ln q at 0)
+    squared_error          scale · Σ_k (y[k] − t[k])²               dy = 2·scale·(y − t),  dt = −dy
+    l2                     ½ Σ w²  (one number in all)              dw = w
 
 k runs along the last axis; all leading axes are examples. ``softmax_cross_entropy`` takes integer
 labels (shape of z without its last axis; a label outside [0, k) gives NaN) or rows t, which need

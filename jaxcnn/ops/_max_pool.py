@@ -16,11 +16,13 @@ which JAX has no second derivative (and, dilated, no first). Raises ValueError f
 does not fit, TypeError for integers. Source, in experiments/README.md: S0.3, S1.4, S4.9.
 
 >>> import jax, jax.numpy as jnp
->>> x = jnp.array([[29., 15., 28., 184.], [0., 100., 70., 38.], [12., 12., 7., 2.], [12., 12., 45., 6.]]).reshape(1, 4, 4, 1)
+>>> rows = [[29., 15., 28., 184.], [0., 100., 70., 38.], [12., 12., 7., 2.], [12., 12., 45., 6.]]
+>>> x = jnp.array(rows).reshape(1, 4, 4, 1)
 >>> max_pool(x)[0, :, :, 0]
 Array([[100., 184.],
        [ 12.,  45.]], dtype=float32)
->>> jax.grad(lambda x: max_pool(x).sum())(x)[0, 2:, :2, 0]      # a tie of four: the first cell gets it all
+>>> # a tie of four: the first cell gets it all
+>>> jax.grad(lambda x: max_pool(x).sum())(x)[0, 2:, :2, 0]
 Array([[1., 0.],
        [0., 0.]], dtype=float32)
 """
@@ -121,10 +123,10 @@ def reference(
 
 CASES = (
     Case("2-D, 2×2", (distinct(2, 6, 4, 3),)),
-    Case("2-D, overlapping, padded", (distinct(2, 6, 7, 2),), {"window": 3, "stride": 2, "padding": "SAME"}),
+    Case("2-D, overlapping, padded", (distinct(2, 6, 7, 2),), {"window": 3, "stride": 2, "padding": "SAME"}),  # noqa: E501
     Case("2-D, cells left over", (distinct(2, 7, 5, 2),), {"window": (3, 2)}),
     Case("2-D, dilated", (distinct(1, 7, 8, 2),), {"window": 3, "stride": 1, "dilation": 2}),
-    Case("2-D, dilated, overlapping, asymmetric padding", (distinct(2, 6, 5, 2),), {"window": (2, 3), "stride": (1, 2), "padding": ((0, 1), (2, 1)), "dilation": (3, 1)}),
+    Case("2-D, dilated, overlapping, asymmetric padding", (distinct(2, 6, 5, 2),), {"window": (2, 3), "stride": (1, 2), "padding": ((0, 1), (2, 1)), "dilation": (3, 1)}),  # noqa: E501
     Case("2-D, tiles with padding", (distinct(1, 5, 6, 2),), {"window": 2, "padding": 1}),
     Case("1-D", (distinct(3, 6, 2),)),
     Case("1-D, gaps", (distinct(2, 9, 2),), {"window": 2, "stride": 4}),

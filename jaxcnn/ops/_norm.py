@@ -1,8 +1,9 @@
 """Normalisation: batch norm, layer norm and group norm are one rule over different axes.
 
-    μ = mean x,  v = mean (x − μ)²,  r = (v + ε)^−½,  x̂ = (x − μ) r          mean over the normalised axes, N numbers
-    y = scale ⊙ x̂ + shift                                                    scale, shift one number a channel
-    dshift = Σ dy,   dscale = Σ dy ⊙ x̂                                       Σ over all axes but the channel
+    μ = mean x,  v = mean (x − μ)²,  r = (v + ε)^−½,  x̂ = (x − μ) r
+                                                  mean over the normalised axes, N numbers
+    y = scale ⊙ x̂ + shift                         scale, shift one number a channel
+    dshift = Σ dy,   dscale = Σ dy ⊙ x̂            Σ over all axes but the channel
     g  = dy ⊙ scale
     dx = r (g − mean g − x̂ · mean(g ⊙ x̂)) + dμ/N + dv · 2(x − μ)/N
 

@@ -110,7 +110,7 @@ def reference(
 
 CASES = (
     Case("2-D", (normal(2, 5, 4, 2),), {"window": 3}),
-    Case("2-D, stride, padding, dilation", (normal(2, 7, 6, 2),), {"window": (2, 3), "stride": (2, 1), "padding": ((0, 1), (1, 2)), "dilation": 2}),
+    Case("2-D, stride, padding, dilation", (normal(2, 7, 6, 2),), {"window": (2, 3), "stride": (2, 1), "padding": ((0, 1), (1, 2)), "dilation": 2}),  # noqa: E501
     Case("1-D, SAME", (normal(3, 5, 2),), {"window": 4, "padding": "SAME"}),
     Case("1-D, gaps", (normal(2, 9, 1),), {"window": 2, "stride": 4}),
     Case("3-D", (normal(1, 3, 4, 3, 2),), {"window": 2, "padding": 1, "stride": 2}),

@@ -176,11 +176,11 @@ CASES = (
 
 _good = (zeros(2, 4, 3), zeros(2, 5), zeros(3, 5), zeros(5, 5), zeros(5))
 BAD = (
-    Bad("activation", _good, "rnn: setting `activation` must be one of tanh, sigmoid, relu, softplus", {"activation": "gelu"}),
-    Bad("wx", (*_good[:2], zeros(4, 5), *_good[3:]), "rnn: `wx` must have i = 3 as `x` has features, got 4"),
-    Bad("h0", (_good[0], zeros(3, 5), *_good[2:]), "rnn: `h0` must have n = 2 as `x` has examples, got 3"),
+    Bad("activation", _good, "rnn: setting `activation` must be one of tanh, sigmoid, relu, softplus", {"activation": "gelu"}),  # noqa: E501
+    Bad("wx", (*_good[:2], zeros(4, 5), *_good[3:]), "rnn: `wx` must have i = 3 as `x` has features, got 4"),  # noqa: E501
+    Bad("h0", (_good[0], zeros(3, 5), *_good[2:]), "rnn: `h0` must have n = 2 as `x` has examples, got 3"),  # noqa: E501
     Bad("no steps", (zeros(2, 0, 3), *_good[1:]), "rnn: `x` must have at least one step"),
-    Bad("dtype", (*_good[:4], zeros(5, dtype="float16")), "rnn: `b` has dtype float16 but `x` has float32", error=TypeError),
+    Bad("dtype", (*_good[:4], zeros(5, dtype="float16")), "rnn: `b` has dtype float16 but `x` has float32", error=TypeError),  # noqa: E501
 )  # fmt: skip
 
 rnn = Op(

@@ -4,7 +4,7 @@
 (15.75, None)
 >>> slice_of("v5e")
 Traceback (most recent call last):
-ValueError: plan: setting `topology` must be v4:AxBxC, v5e:AxB, v5p:AxBxC, v6e:AxB or cpu:N, such as v5e:16x16, got 'v5e'
+ValueError: plan: setting `topology` must be v4:AxBxC, v5e:AxB, v5p:AxBxC, v6e:AxB or cpu:N, …
 """
 
 import importlib.util

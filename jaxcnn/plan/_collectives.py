@@ -5,7 +5,7 @@ all-gather puts together, a reduce-scatter takes apart.
 
 >>> text = '''
 ...   %sum = f32[10]{0} all-reduce(%x), replica_groups={{0,1},{2,3}}, to_apply=%add
-...   %part = bf16[5]{0} reduce-scatter(%y), replica_groups=[1,4]<=[4], dimensions={0}, to_apply=%add
+...   %part = bf16[5]{0} reduce-scatter(%y), replica_groups=[1,4]<=[4], dimensions={0}
 ...   %more = f32[6]{0} all-reduce(%z), replica_groups={{0,1},{2,3}}, to_apply=%add
 ... '''
 >>> for each in collectives(text, 4):

@@ -3,7 +3,8 @@ there, without one.
 
 >>> parser = argparse.ArgumentParser()
 >>> add_options(parser)
->>> chosen = parser.parse_args("--model resnet50 --topology v5e:16x16 --batch 4096 --mesh host=64,chip=4 --cut chip".split())
+>>> words = "--model resnet50 --topology v5e:16x16 --batch 4096 --mesh host=64,chip=4 --cut chip"
+>>> chosen = parser.parse_args(words.split())
 >>> chosen.model, chosen.batch, chosen.cut
 ('resnet50', 4096, 'chip')
 """
@@ -26,7 +27,11 @@ if TYPE_CHECKING:
 FITS, TOO_LARGE = 0, 1
 IMAGES = {"lenet": "28x28x1", "resnet50": "224x224x3"}
 IMAGE = "32x32x3"  # of the other models
-POLICIES: dict[str, dict[str, Any] | None] = {"f32": None, "bf16": {"compute": "bfloat16"}, "f16": {"compute": "float16", "loss_scale": "dynamic"}}  # fmt: skip
+POLICIES: dict[str, dict[str, Any] | None] = {
+    "f32": None,
+    "bf16": {"compute": "bfloat16"},
+    "f16": {"compute": "float16", "loss_scale": "dynamic"},
+}
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -91,8 +96,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(chosen: argparse.Namespace) -> int:
-    """Do what the options say. Returns the exit status, that of :func:`jaxcnn._io.command.run`: 1 is
-    for a step that does not fit."""
+    """Do what the options say. Returns the exit status, that of
+    :func:`jaxcnn._io.command.run`: 1 is for a step that does not fit."""
 
     def work() -> int:
         if chosen.json is not None:  # before minutes of work, rather than after

@@ -8,8 +8,10 @@ Nothing is computed and no array is made: the train state is known by its shapes
 >>> from jaxcnn import models, ops
 >>> from jaxcnn.train import Layout
 >>> layout = Layout(jax.make_mesh((len(jax.devices()),), ("data",)))
->>> found = plan(models.mlp((8, 2)), ops.softmax_cross_entropy, optax.sgd(0.1), layout, (4, 4, 1), 16 * layout.devices)
->>> found.fits is None, found.memory is not None and found.memory.peak > 0   # how much memory a CPU has is not asked
+>>> model, loss, optimizer = models.mlp((8, 2)), ops.softmax_cross_entropy, optax.sgd(0.1)
+>>> found = plan(model, loss, optimizer, layout, (4, 4, 1), 16 * layout.devices)
+>>> # how much memory a CPU has is not asked
+>>> found.fits is None, found.memory is not None and found.memory.peak > 0
 (True, True)
 """
 

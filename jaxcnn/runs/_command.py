@@ -79,7 +79,8 @@ class Predict:
 
 
 def main(command: str, arguments: Sequence[str]) -> int:
-    """``train``, ``eval`` or ``predict``; the exit status, as :func:`jaxcnn._io.command.run` has it."""
+    """``train``, ``eval`` or ``predict``; the exit status, as :func:`jaxcnn._io.command.run` has
+    it."""
     return run(
         {
             "train": lambda: _train(arguments),

@@ -5,7 +5,8 @@ else is ever deleted.
 >>> with tempfile.TemporaryDirectory() as name, claimed(Path(name)):
 ...     folder = RunFolder(Path(name))
 ...     folder.will_write("result.json")
-...     _ = (folder.path / "result.json").write_text("{}"), (folder.path / "mine.txt").write_text("weeks of work")
+...     _ = (folder.path / "result.json").write_text("{}")
+...     _ = (folder.path / "mine.txt").write_text("weeks of work")
 ...     folder.clear()
 ...     sorted(path.name for path in folder.path.iterdir())
 ['.jaxcnn.lock', 'manifest.json', 'mine.txt']

@@ -3,7 +3,7 @@
 >>> from jaxcnn.runs._config import Config
 >>> load(Config(data="mnst"))
 Traceback (most recent call last):
-InputError: --data mnst: there is no such file or folder, and no set of that name; there is cifar10, fashion_mnist, kmnist, mnist
+InputError: --data mnst: there is no such file or folder, and no set of that name; there is …
 """
 
 from pathlib import Path

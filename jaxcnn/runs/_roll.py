@@ -6,7 +6,8 @@ begins. The connections stay: one that breaks tells at once of a process that is
 that is silent of a process that is stopped. JAX alone would wait for minutes, and then end the
 process from within.
 
-    both ways     {"at": {"1": ["step 50", 7, 0.2]}}, each second: what a process does, the how-manieth thing it is, seconds since it was heard of
+    both ways     {"at": {"1": ["step 50", 7, 0.2]}}, each second: what a process does, the
+                  how-manieth thing it is, seconds since it was heard of
                   {"ended": 1}, {"gone": "process 2 …"}
 """
 
@@ -25,6 +26,7 @@ from jaxcnn._io.outside import OutsideError, printable
 from jaxcnn.runs._connection import Connection
 from jaxcnn.runs._meeting import LATE, TICK, Meeting, write
 
+SILENT = "it is silent: stopped, or cut off"
 GRACE = 5.0  # seconds that a process has to come to an end of its own
 
 
@@ -125,7 +127,7 @@ class Roll:
                 waited = max(silent, behind)
                 why = (
                     f"process {number} ({printable(what, 80)};"
-                    f" {'it is silent: stopped, or cut off' if silent > LATE else 'this one is ahead'})"
+                    f" {SILENT if silent > LATE else 'this one is ahead'})"
                 )
                 if waited > self._wait:
                     _leave(
@@ -169,7 +171,8 @@ class Roll:
         with self._changed:
             self.gone = (
                 self.gone
-                or f"{printable(gone, 300)}; the checkpoints that were whole still are, and --resume goes on from the last"
+                or f"{printable(gone, 300)}; the checkpoints that were whole still are, and"
+                " --resume goes on from the last"
             )
             self._changed.notify_all()
         self._table.clear()  # nobody is waited for any longer

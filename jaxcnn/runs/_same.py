@@ -10,7 +10,13 @@ from typing import Any
 from jaxcnn._io.outside import printable
 
 PACKAGES = "jax", "jaxlib", "numpy", "optax", "orbax-checkpoint", "jaxcnn"
-NUMERIC = "JAX_ENABLE_X64", "JAX_DEFAULT_PRNG_IMPL", "JAX_DEFAULT_MATMUL_PRECISION", "JAX_THREEFRY_PARTITIONABLE", "JAX_NUMPY_DTYPE_PROMOTION"  # fmt: skip
+NUMERIC = (
+    "JAX_ENABLE_X64",
+    "JAX_DEFAULT_PRNG_IMPL",
+    "JAX_DEFAULT_MATMUL_PRECISION",
+    "JAX_THREEFRY_PARTITIONABLE",
+    "JAX_NUMPY_DTYPE_PROMOTION",
+)
 """Environment variables by which JAX computes other numbers."""
 
 

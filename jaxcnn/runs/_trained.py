@@ -95,7 +95,8 @@ def digest(params: Any) -> str:
     they lie in memory.
 
     >>> import numpy as np
-    >>> digest({"a": np.ones(2)}) == digest({"a": np.ones(2)}), digest({"a": np.ones(2)}) == digest({"b": np.ones(2)})
+    >>> ones = digest({"a": np.ones(2)})
+    >>> ones == digest({"a": np.ones(2)}), ones == digest({"b": np.ones(2)})
     (True, False)
     """
     found = hashlib.sha256()

@@ -4,7 +4,8 @@
 >>> from jaxcnn.train._fit import Report
 >>> stop = EarlyStopping("accuracy", patience=2)
 >>> state = None  # a train state, in a run
->>> [stop(Report(step, 9, 1.0, np.zeros(1), {"accuracy": score}), state) for step, score in enumerate([0.5, 0.7, 0.7, 0.6])]
+>>> reports = [Report(9, 9, 1.0, np.zeros(1), {"accuracy": a}) for a in (0.5, 0.7, 0.7, 0.6)]
+>>> [stop(report._replace(step=step), state) for step, report in enumerate(reports)]
 [False, False, False, True]
 >>> stop.best, stop.best_step
 (0.7, 1)

@@ -4,10 +4,12 @@ Needs matplotlib, of the extra ``jaxcnn[train]``.
 >>> import pathlib, tempfile, numpy as np
 >>> from jaxcnn._io.drawing import save
 >>> from jaxcnn.train._watch import Table
->>> table = Table(np.array([1, 10, 20]), ["conv", "dense"], np.array([[1e-3, 1.0], [1e-4, 0.5], [1e-4, 0.1]]))
+>>> norms = np.array([[1e-3, 1.0], [1e-4, 0.5], [1e-4, 0.1]])
+>>> table = Table(np.array([1, 10, 20]), ["conv", "dense"], norms)
 >>> with tempfile.TemporaryDirectory() as folder:
 ...     save(heat_map(table, "‖δ‖"), pathlib.Path(folder) / "deltas.png")
-...     save(learning_curves([2.0, 1.0], {2: {"accuracy": 0.5}}), pathlib.Path(folder) / "curves.png")
+...     curves = learning_curves([2.0, 1.0], {2: {"accuracy": 0.5}})
+...     save(curves, pathlib.Path(folder) / "curves.png")
 """
 
 from collections.abc import Iterable, Mapping, Sequence

@@ -5,7 +5,8 @@ of one size.
 >>> from jaxcnn import models, ops
 >>> model = models.mlp((8, 2))
 >>> params, state = model.init(jax.random.key(0), (2,))
->>> evaluate = make_evaluate(model, {"accuracy": accuracy, "loss": ops.softmax_cross_entropy}, batch_size=4)
+>>> measures = {"accuracy": accuracy, "loss": ops.softmax_cross_entropy}
+>>> evaluate = make_evaluate(model, measures, batch_size=4)
 >>> scores = evaluate(params, state, jnp.ones((6, 2)), jnp.zeros(6, int))
 >>> {name: type(score).__name__ for name, score in scores.items()}
 {'accuracy': 'float', 'loss': 'float'}

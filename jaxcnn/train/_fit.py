@@ -2,8 +2,12 @@
 
 >>> import jax, jax.numpy as jnp, optax
 >>> from jaxcnn import models, ops
->>> model, x, labels = models.mlp((8, 2)), jnp.array([[0.0, 1.0], [1.0, 0.0]] * 10), jnp.array([0, 1] * 10)
->>> state, reports = fit(model, ops.softmax_cross_entropy, optax.adam(0.1), (x, labels), test=(x, labels), key=jax.random.key(0), batch_size=4, epochs=3)
+>>> model, loss, optimizer = models.mlp((8, 2)), ops.softmax_cross_entropy, optax.adam(0.1)
+>>> x, labels = jnp.array([[0.0, 1.0], [1.0, 0.0]] * 10), jnp.array([0, 1] * 10)
+>>> state, reports = fit(
+...     model, loss, optimizer, (x, labels), test=(x, labels),
+...     key=jax.random.key(0), batch_size=4, epochs=3,
+... )
 >>> int(state.step), reports[-1].scores
 (15, {'accuracy': 1.0})
 """

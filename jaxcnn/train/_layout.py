@@ -1,10 +1,12 @@
 """How a run lies on many devices: each has a part of the batch, and all of the parameters, or a
 part of them, too.
 
-    Layout(mesh)                 data parallel: parameters and optimizer state copied to every device
-    Layout(mesh, cut="data")     each device along that mesh axis keeps a part of them, and gathers the rest for a step (ZeRO, FSDP)
+    Layout(mesh)               data parallel: parameters and optimizer state copied to every device
+    Layout(mesh, cut="data")   each device along that mesh axis keeps a part of them, and gathers
+                               the rest for a step (ZeRO, FSDP)
 
-    gradient = mean over the devices of the gradient of each one's part of the batch: an all-reduce, or a reduce-scatter where the parameters are cut up
+    gradient = mean over the devices of the gradient of each one's part of the batch: an
+               all-reduce, or a reduce-scatter where the parameters are cut up
 
 Forward and backward run inside ``shard_map``, where every device works on its own part as one
 device would, blocked kernels and all; batch norm and dropout know their place there, so that losses
@@ -17,8 +19,10 @@ mesh of ``jax.devices()``, which are those of all.
 >>> import jax
 >>> from jax.sharding import PartitionSpec
 >>> layout = Layout(jax.make_mesh((len(jax.devices()),), ("data",)), cut="data")
->>> layout.spec((3, 3)) == PartitionSpec(), layout.spec((3, 8 * layout.devices, 1024)) == PartitionSpec(None, None, "data")
-(True, True)
+>>> layout.spec((3, 3)) == PartitionSpec()
+True
+>>> layout.spec((3, 8 * layout.devices, 1024)) == PartitionSpec(None, None, "data")
+True
 """
 
 import dataclasses

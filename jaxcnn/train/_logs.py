@@ -1,6 +1,7 @@
 """What :func:`jaxcnn.train.fit` reports, as a log of JSON objects, one a line.
 
-    {"step": 50, "steps": 4680, "epoch": 0.107, "loss": 1.38, "losses": […], "seconds": 3.1, "images_per_second": 4210.0, "scores": {"accuracy": 0.87}, "norms": {"delta": {…}, …}}
+    {"step": 50, "steps": 4680, "epoch": 0.107, "loss": 1.38, "losses": […], "seconds": 3.1,
+     "images_per_second": 4210.0, "scores": {"accuracy": 0.87}, "norms": {"delta": {…}, …}}
 
 >>> import pathlib, tempfile, numpy as np
 >>> from jaxcnn._io.lines import read_lines
@@ -110,7 +111,8 @@ class JsonLines(Log):
 def missing(lines: Iterable[Mapping[str, Any]], at: int) -> np.ndarray:
     """The steps up to ``at``, counted from 1, whose losses no line has.
 
-    >>> missing([{"step": 2, "losses": [0.5, 0.5]}, {"step": 9}, {"step": 4, "losses": [0.5]}], at=5)
+    >>> lines = [{"step": 2, "losses": [0.5, 0.5]}, {"step": 9}, {"step": 4, "losses": [0.5]}]
+    >>> missing(lines, at=5)
     array([3, 5])
 
     Raises ValueError for lines that are no log of steps, each once and in their order.

@@ -2,7 +2,8 @@
 iterator.
 
 >>> import jax, jax.numpy as jnp
->>> source = Shuffled((jnp.zeros((7, 4)), jnp.zeros(7, int)), batch_size=2, most=10, key=jax.random.key(0))
+>>> data = jnp.zeros((7, 4)), jnp.zeros(7, int)
+>>> source = Shuffled(data, batch_size=2, most=10, key=jax.random.key(0))
 >>> source.per_epoch, source.rows(2, 4).shape
 (3, (10, 2))
 """

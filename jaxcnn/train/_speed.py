@@ -1,6 +1,6 @@
 """How fast a step is beside what the machine can do.
 
-    share of peak = floating-point operations of a step · steps a second / operations a second of a large product
+    share of peak = operations of a step · steps a second / operations a second of a large product
 
 >>> import jax.numpy as jnp, jax
 >>> flops(jax.jit(jnp.dot), jnp.ones((8, 16)), jnp.ones((16, 4)))

@@ -54,7 +54,8 @@ def make_norms(
     train: bool = True,
 ) -> jax.stages.Wrapped:
     """A compiled
-    ``norms(params, state, x, target, key=None) -> {"gradient": {name: ‖·‖}, "weight": {name: ‖·‖}, "delta": {layer: ‖δ‖}}``, from one forward and one backward.
+    ``norms(params, state, x, target, key=None)`` gives ``{"gradient": {name: ‖·‖}, "weight": {name:
+    ‖·‖}, "delta": {layer: ‖δ‖}}``, from one forward and one backward.
 
     ‖·‖ is the root of the sum of squares of all numbers: of a parameter, of its gradient, of δ =
     ∂(mean loss)/∂(output of the layer) for the whole batch. It is not divided by how many they are:
@@ -111,7 +112,10 @@ class Norms:
     >>> x, labels = np.eye(4, dtype=np.float32), np.arange(4) % 2
     >>> model, loss = models.mlp((3, 2), "tanh"), ops.softmax_cross_entropy
     >>> norms = Norms(model, loss, x, labels, every=2)
-    >>> _ = train.fit(model, loss, optax.sgd(0.1), (x, labels), key=jax.random.key(0), batch_size=2, steps=5, report_every=1, callbacks=[norms])
+    >>> _ = train.fit(
+    ...     model, loss, optax.sgd(0.1), (x, labels), key=jax.random.key(0),
+    ...     batch_size=2, steps=5, report_every=1, callbacks=[norms],
+    ... )
     >>> list(norms.rows), norms.table("delta").values.shape
     ([1, 2, 4, 5], (4, 4))
     """
@@ -164,7 +168,8 @@ class Norms:
         return self.rows[step]
 
     def restore(self, lines: Iterable[Mapping[str, Any]]) -> None:
-        """What was measured before, from the lines of a log (:func:`jaxcnn._io.lines.read_lines`)."""
+        """What was measured before, from the lines of a log (as :func:`jaxcnn._io.lines.read_lines`
+        gives them)."""
         for line in lines:
             for kind, row in line.get("norms", {}).items():
                 norms = {

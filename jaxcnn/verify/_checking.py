@@ -89,7 +89,8 @@ def check(
     >>> wrong = Op("cube", lambda x: (x**3, x), lambda x, dy: (2 * x**2 * dy,))
     >>> report = verify.check(wrong, jnp.array([1.0, 2.0]), reference=lambda x: x * x * x)
     >>> report.ok, report.reason
-    (False, 'gradient: args[0]: every element is 0.666667 × expected: a constant factor is wrong or missing')
+    (False, 'gradient: args[0]: every element is 0.666667 × expected: a constant factor is wrong or
+    missing')
     """
     asked = _names(only, seed_of=dtypes)
     left_out = _names(skip, seed_of=dtypes)

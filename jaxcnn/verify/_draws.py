@@ -2,7 +2,8 @@
 semicolons.
 
 >>> parse("8,28,28,3; int32:8; key; ()")
-(Argument(dtype='float32', shape=(8, 28, 28, 3)), Argument(dtype='int32', shape=(8,)), Argument(dtype='key', shape=()), Argument(dtype='float32', shape=()))
+(Argument(dtype='float32', shape=(8, 28, 28, 3)), Argument(dtype='int32', shape=(8,)),
+ Argument(dtype='key', shape=()), Argument(dtype='float32', shape=()))
 >>> parse("3,x")
 Traceback (most recent call last):
 jaxcnn.verify._draws.UsageError: shape '3,x': expected lengths between commas, such as 8,28,28,3

@@ -133,10 +133,9 @@ def _tied(probe: Probe) -> list[Failure]:
             for side, x, y in zip(both, alone[a], alone[b], strict=True)
         )
         if touching and not _between(got[a] + got[b], *both):
-            names = [
-                f"{probe.subject.names[n]}{[int(i) for i in np.unravel_index(k, np.shape(probe.subject.leaves[n]))]}"
-                for n, k in (a, b)
-            ]
+            subject = probe.subject
+            places = [(n, np.unravel_index(k, np.shape(subject.leaves[n]))) for n, k in (a, b)]
+            names = [f"{subject.names[n]}{[int(i) for i in place]}" for n, place in places]
             return [
                 Failure(
                     "kinks",

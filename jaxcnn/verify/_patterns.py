@@ -6,7 +6,8 @@ the difference (to a part in 10⁶ of it, or to the precision of a narrower dtyp
 >>> import numpy as np
 >>> want = np.array([[1.0, -2.0], [3.0, 0.5]])
 >>> recognise(want / 4, want, np.ones((2, 2), bool))
-Pattern(words='all elements are 0.25 × expected', cause='every element is 0.25 × expected: 1/4, the number of elements: mean taken for sum?')
+Pattern(words='all elements are 0.25 × expected', cause='every element is 0.25 × expected:
+1/4, the number of elements: mean taken for sum?')
 >>> recognise(want.T, want, want != want.T).words
 'transposed: axes 0 and 1 are exchanged'
 """

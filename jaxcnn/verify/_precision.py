@@ -12,7 +12,8 @@ twice what rounding the residuals alone does to a backward that is otherwise exa
 keeps y in 16 bits cannot know 1 − y² well where y is almost 1.
 
 >>> from jaxcnn._core.case import normal
->>> square = Op("square", lambda x: (x * x, x), lambda x, dy: (2 * x * dy,), cases=(Case("rows", (normal(4, 3),)),))
+>>> cases = (Case("rows", (normal(4, 3),)),)
+>>> square = Op("square", lambda x: (x * x, x), lambda x, dy: (2 * x * dy,), cases=cases)
 >>> [(row.array, row.ok) for row in errors(square, Policy("bfloat16"))]
 [('y', True), ('dx', True)]
 """

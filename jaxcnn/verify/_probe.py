@@ -25,7 +25,18 @@ from jaxcnn.verify._subject import (
     wide,
 )
 
-FIRST_ORDER = {"captured tracers", "structure", "determinism", "NaN and infinity", "value", "jit", "linear in dy", "gradient", "finite differences", "kinks"}  # fmt: skip
+FIRST_ORDER = {
+    "captured tracers",
+    "structure",
+    "determinism",
+    "NaN and infinity",
+    "value",
+    "jit",
+    "linear in dy",
+    "gradient",
+    "finite differences",
+    "kinks",
+}
 # How JAX, or a function itself, says that it does not do this: in forward mode, in this dtype
 REFUSALS = TypeError, ValueError, NotImplementedError
 

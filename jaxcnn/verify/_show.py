@@ -1,7 +1,8 @@
 """Reports for the eye: a web page with pictures of what is wrong, and a table for the terminal.
 
 >>> from jaxcnn.verify._report import Report, Verdict
->>> page = html_page([Report("square", {"args[0]": "float32[3]"}, "float32", (Verdict("jit", "compiled = eager", "holds"),))])
+>>> verdict = Verdict("jit", "compiled = eager", "holds")
+>>> page = html_page([Report("square", {"args[0]": "float32[3]"}, "float32", (verdict,))])
 >>> "1 of 1 holds" in page, "<summary" in page
 (True, True)
 """

@@ -54,7 +54,8 @@ def carried(eqn: Any) -> slice:
     not stacked.
 
     >>> import jax, jax.numpy as jnp
-    >>> program = jax.make_jaxpr(lambda a, c, x: jax.lax.scan(lambda c, x: (a * c, x), c, x))(2.0, 1.0, jnp.ones(3))
+    >>> f = lambda a, c, x: jax.lax.scan(lambda c, x: (a * c, x), c, x)
+    >>> program = jax.make_jaxpr(f)(2.0, 1.0, jnp.ones(3))
     >>> carried(program.eqns[-1])
     slice(1, 2, None)
     """

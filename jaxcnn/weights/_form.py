@@ -1,7 +1,9 @@
 """What PyTorch calls each array of a model, and how it lays it out.
 
     ours              theirs
-    kernel            weight          conv (*taps, i/g, o) ↔ (o, i/g, *taps);  conv_transpose (*taps, o/g, i) ↔ (i, o/g, *taps);  dense (i, o) ↔ (o, i)
+    kernel            weight          conv (*taps, i/g, o) ↔ (o, i/g, *taps);
+                                      conv_transpose (*taps, o/g, i) ↔ (i, o/g, *taps);
+                                      dense (i, o) ↔ (o, i)
     bias              bias
     scale, shift      weight, bias
     mean, var         running_mean, running_var
@@ -12,7 +14,8 @@ up to the next dense layer, is put in that order.
 >>> import jax
 >>> from jaxcnn import layers
 >>> model = layers.serial(flatten=layers.flatten(), dense=layers.dense(4))
->>> entry = entries_of(model, *model.init(jax.random.key(0), (2, 2, 3)), (2, 2, 3))["dense"]["weight"]
+>>> params, state = model.init(jax.random.key(0), (2, 2, 3))
+>>> entry = entries_of(model, params, state, (2, 2, 3))["dense"]["weight"]
 >>> entry
 Entry(layer='dense', tree='params', parameter='kernel', flat=(2, 2, 3), flip=False)
 >>> to_torch_form(np.arange(12)[:, None], entry)
@@ -33,7 +36,14 @@ from jaxcnn.layers._compose import Residual
 from jaxcnn.layers._stateful import BatchNorm
 from jaxcnn.weights._store import WeightsError, names_of
 
-THEIRS = {"kernel": "weight", "bias": "bias", "scale": "weight", "shift": "bias", "mean": "running_mean", "var": "running_var"}  # fmt: skip
+THEIRS = {
+    "kernel": "weight",
+    "bias": "bias",
+    "scale": "weight",
+    "shift": "bias",
+    "mean": "running_mean",
+    "var": "running_var",
+}
 KNOWN = "conv", "conv_transpose", "dense", "bias", "layer_norm", "group_norm"
 Shape = tuple[int, ...]
 

@@ -8,9 +8,13 @@ where it is 2. A running variance is the unbiased one there, and is used alike.
 
 >>> import jax, numpy as np
 >>> from jaxcnn import layers
->>> model = layers.serial(conv=layers.conv(4, window=3), relu=layers.relu(), flatten=layers.flatten(), dense=layers.dense(2))
+>>> model = layers.serial(
+...     conv=layers.conv(4, window=3), relu=layers.relu(),
+...     flatten=layers.flatten(), dense=layers.dense(2)
+... )
 >>> params, state = model.init(jax.random.key(0), (5, 5, 1))
->>> theirs = {"0.weight": np.ones((4, 1, 3, 3)), "0.bias": np.ones(4), "3.weight": np.ones((2, 100)), "3.bias": np.ones(2)}
+>>> theirs = {"0.weight": np.ones((4, 1, 3, 3)), "0.bias": np.ones(4)}
+>>> theirs |= {"3.weight": np.ones((2, 100)), "3.bias": np.ones(2)}
 >>> params, state = from_torch(theirs, model, params, state, (5, 5, 1))
 >>> params["conv"]["kernel"].shape, params["dense"]["kernel"].shape
 ((3, 3, 1, 4), (100, 2))

@@ -1,7 +1,8 @@
 """The format safetensors: names, dtypes, shapes and numbers, and nothing that could be executed.
 
     8 bytes     the length of the header, little-endian
-    header      JSON: {"__metadata__": {text: text}, name: {"dtype": "F32", "shape": [2, 3], "data_offsets": [begin, end]}, …}
+    header      JSON: {"__metadata__": {text: text},
+                       name: {"dtype": "F32", "shape": [2, 3], "data_offsets": [begin, end]}, …}
     numbers     of one array after the other, last axis fastest, without gaps
 
 Files of ours have two checksums (SHA-256) among the metadata, so that a bit that has flipped is
@@ -29,7 +30,8 @@ import numpy as np
 from jaxcnn._io.files import from_json
 
 DTYPES = {
-    "BOOL": "bool", "U8": "uint8", "U16": "uint16", "U32": "uint32", "U64": "uint64", "I8": "int8", "I16": "int16", "I32": "int32", "I64": "int64",
+    "BOOL": "bool", "U8": "uint8", "U16": "uint16", "U32": "uint32", "U64": "uint64",
+    "I8": "int8", "I16": "int16", "I32": "int32", "I64": "int64",
     "F16": "float16", "BF16": "bfloat16", "F32": "float32", "F64": "float64",
 }  # fmt: skip
 ABOUT, HEADER, NUMBERS = "__metadata__", "jaxcnn_header_sha256", "jaxcnn_numbers_sha256"
