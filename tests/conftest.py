@@ -23,23 +23,23 @@ jax.config.update("jax_platforms", "cpu")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 # The contracts are shapes; `verify` has none, and handles millions of small arrays
 CHECKED = (
-    "captures",
-    "case",
-    "cotangent",
+    "_core.captures",
+    "_core.case",
+    "_core.cotangent",
     "data",
-    "gradient",
+    "_gradient",
     "kernels",
-    "keys",
+    "_core.keys",
     "layers",
     "models",
-    "op",
+    "_core.op",
     "ops",
-    "residuals",
+    "_core.residuals",
     "runs",
-    "norms",
+    "_core.norms",
     "train",
     "weights",
-    "window",
+    "_core.window",
 )
 install_import_hook([f"jaxcnn.{name}" for name in CHECKED], "contracts.typechecker")
 
