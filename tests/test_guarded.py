@@ -2,7 +2,6 @@
 convolution does."""
 
 import functools
-import importlib
 
 import jax
 import jax.numpy as jnp
@@ -10,8 +9,9 @@ import numpy as np
 import pytest
 
 from jaxcnn._core.window import resolve
+from jaxcnn.kernels import _choice as choice
+from jaxcnn.kernels import _xla as xla
 
-conv = importlib.import_module("jaxcnn.ops._conv")
 PRODUCTS = {"correlate": ("x", "w"), "input_gradient": ("dy", "w"), "weight_gradient": ("x", "dy")}
 WAYS = [
     "alone",
@@ -28,8 +28,8 @@ def both_roads(name, taps, way):
     """The op's own product and the plain one, each of arrays with the axes that ``way`` asks
     for."""
     window = resolve("conv", (8, 8), window=(taps, taps), stride=1, padding="SAME", dilation=1)
-    ours = functools.partial(getattr(conv, name), window=window, groups=1)
-    plain = functools.partial(getattr(conv, f"_{name}"), window=window, groups=1)
+    ours = functools.partial(getattr(choice, name), window=window, groups=1)
+    plain = functools.partial(getattr(xla, name), window=window, groups=1)
     if way == "in a loop":
         return functools.partial(scanned, ours), plain
     if way in ("left mapped", "both mapped"):
@@ -98,6 +98,6 @@ def test_the_plain_weight_gradient_is_the_same_inside_of_a_loop():
         rng.standard_normal((16, 16, 16, 4), np.float32),
     )
     window = resolve("conv", (16, 16), window=(3, 3), stride=1, padding="SAME", dilation=1)
-    product = functools.partial(conv._weight_gradient, window=window, groups=1)
+    product = functools.partial(xla.weight_gradient, window=window, groups=1)
     inside = jax.jit(functools.partial(scanned, product))
     np.testing.assert_array_equal(inside(x, dy), jax.jit(product)(x, dy))

@@ -32,7 +32,10 @@ def test_signature_doc_and_help_show_every_input_setting_and_default(op) -> None
 
 
 def test_the_signature_of_conv_is_this() -> None:
-    usage = "conv(x, w, *, stride=1, padding='SAME', dilation=1, groups=1, flip=False)"
+    usage = (
+        "conv(x, w, *, stride=1, padding='SAME', dilation=1, groups=1, flip=False,"
+        " implementation=None)"
+    )
     assert (ops.conv.__doc__ or "").splitlines()[0] == usage
     x = inspect.signature(ops.conv).parameters["x"]
     assert "n *space i" in str(x.annotation)

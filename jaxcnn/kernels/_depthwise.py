@@ -13,25 +13,26 @@ import jax.numpy as jnp
 
 from jaxcnn._core.window import Window, add_taps, taps_of
 from jaxcnn.kernels import _blocks as blocks
+from jaxcnn.kernels._implementation import Implementation, Kind
 
 
-def suits(x: jax.Array, window: Window, inputs: int, groups: int) -> bool:
+def suits(kind: Kind, x: jax.Array, window: Window, inputs: int, outputs: int, groups: int) -> bool:
     """Whether each group is one input channel, and the work is worth a loop."""
     return groups == inputs > 1 and blocks.enough(x, window, inputs)
 
 
-def correlate(x: jax.Array, w: jax.Array, *, window: Window, inputs: int) -> jax.Array:
+def correlate(x: jax.Array, w: jax.Array, *, window: Window, groups: int) -> jax.Array:
     """y, all multiples of a channel beside each other."""
-    kernel = w.reshape(*window.taps, inputs, -1)
+    kernel = w.reshape(*window.taps, groups, -1)
     parts = [seen[..., None] * kernel[tap] for tap, seen in taps_of(x, window)]
     y = sum(parts[1:], parts[0])
     return y.reshape(*y.shape[:-2], -1)
 
 
-def input_gradient(dy: jax.Array, w: jax.Array, *, window: Window, inputs: int) -> jax.Array:
+def input_gradient(dy: jax.Array, w: jax.Array, *, window: Window, groups: int) -> jax.Array:
     """dx. The multiples are added one by one: a sum along so short a last axis is slow."""
-    kernel = w.reshape(*window.taps, inputs, -1)
-    multiples = dy.reshape(*dy.shape[:-1], inputs, -1)
+    kernel = w.reshape(*window.taps, groups, -1)
+    multiples = dy.reshape(*dy.shape[:-1], groups, -1)
     each = [multiples[..., m] for m in range(multiples.shape[-1])]
 
     def part(tap: tuple[int, ...]) -> jax.Array:
@@ -41,9 +42,20 @@ def input_gradient(dy: jax.Array, w: jax.Array, *, window: Window, inputs: int) 
     return add_taps(((tap, part(tap)) for tap in window.offsets()), window)
 
 
-def weight_gradient(x: jax.Array, dy: jax.Array, *, window: Window, inputs: int) -> jax.Array:
+def weight_gradient(x: jax.Array, dy: jax.Array, *, window: Window, groups: int) -> jax.Array:
     """dw."""
-    multiples = dy.reshape(*dy.shape[:-1], inputs, -1)
+    multiples = dy.reshape(*dy.shape[:-1], groups, -1)
     axes = tuple(range(x.ndim - 1))
     dw = jnp.stack([(seen[..., None] * multiples).sum(axes) for _, seen in taps_of(x, window)])
     return dw.reshape(*window.taps, 1, -1)
+
+
+DEPTHWISE = Implementation(
+    "depthwise",
+    "one input channel a group",
+    lambda window, inputs, groups: groups == inputs,
+    suits,
+    correlate,
+    input_gradient,
+    weight_gradient,
+)

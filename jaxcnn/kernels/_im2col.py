@@ -17,17 +17,19 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from jaxcnn._core.norms import of_outer_products, of_rows
 from jaxcnn._core.window import Window, add_taps
 from jaxcnn.kernels import _blocks as blocks
+from jaxcnn.kernels._implementation import Implementation, Kind
 
 BLOCK_BYTES = 3 * 2**20
 LEAST_CHANNELS = 32
 
 
-def suits(product: str, x: jax.Array, window: Window, inputs: int, outputs: int) -> bool:
-    """Whether ``product``, a function of this module by name, pays: enough work, and many channels
-    unless XLA's convolution is slow at it."""
-    slow = product == "weight_gradient" or max(window.stride) > 1 or math.prod(window.taps) == 1
+def suits(kind: Kind, x: jax.Array, window: Window, inputs: int, outputs: int, groups: int) -> bool:
+    """Whether the product pays: enough work, and many channels unless XLA's convolution is slow at
+    it."""
+    slow = kind == "weight_gradient" or max(window.stride) > 1 or math.prod(window.taps) == 1
     return (slow or min(inputs, outputs) >= LEAST_CHANNELS) and blocks.enough(
         x, window, inputs * outputs
     )
@@ -58,7 +60,9 @@ def columns(x: jax.Array, window: Window) -> jax.Array:
     return x
 
 
-def correlate(x: jax.Array, w: jax.Array, *, window: Window, block: int | None = None) -> jax.Array:
+def correlate(
+    x: jax.Array, w: jax.Array, *, window: Window, groups: int = 1, block: int | None = None
+) -> jax.Array:
     """y = cols W."""
     matrix = w.reshape(-1, w.shape[-1])
     return blocks.over(
@@ -67,7 +71,7 @@ def correlate(x: jax.Array, w: jax.Array, *, window: Window, block: int | None =
 
 
 def input_gradient(
-    dy: jax.Array, w: jax.Array, *, window: Window, block: int | None = None
+    dy: jax.Array, w: jax.Array, *, window: Window, groups: int = 1, block: int | None = None
 ) -> jax.Array:
     """dx: each tap's share of dy Wᵀ laid over the cells that it read."""
     inputs = w.shape[-2]
@@ -84,7 +88,7 @@ def input_gradient(
 
 
 def weight_gradient(
-    x: jax.Array, dy: jax.Array, *, window: Window, block: int | None = None
+    x: jax.Array, dy: jax.Array, *, window: Window, groups: int = 1, block: int | None = None
 ) -> jax.Array:
     """dW = colsᵀ dy, summed over blocks. dy stands on the left: XLA's product is half as fast again
     that way round."""
@@ -115,3 +119,29 @@ def columns_bytes(images: int, inputs: int, window: Window, dtype: Any) -> int:
         * inputs
         * jnp.dtype(dtype).itemsize
     )
+
+
+def weight_norms(x: jax.Array, dy: jax.Array, window: Window, groups: int) -> jax.Array:
+    """‖dw‖ of each example alone: (n,)."""
+
+    def one(x: jax.Array, dy: jax.Array) -> jax.Array:
+        n, places, taps = len(x), math.prod(window.places), math.prod(window.taps)
+        i, o = x.shape[-1] // groups, dy.shape[-1] // groups
+        cols = columns(x, window).reshape(n, places, taps, groups, i)
+        cols = cols.transpose(0, 3, 1, 2, 4).reshape(n * groups, places, taps * i)
+        rows = dy.reshape(n, places, groups, o).transpose(0, 2, 1, 3).reshape(n * groups, places, o)
+        return of_rows(of_outer_products(cols, rows).reshape(n, groups))
+
+    few = count(x, x.shape[-1], window) if x.size and blocks.in_reach(x) else 1
+    return blocks.over(one, few, x, dy)
+
+
+IM2COL = Implementation(
+    "im2col",
+    "one group",
+    lambda window, inputs, groups: groups == 1,
+    suits,
+    correlate,
+    input_gradient,
+    weight_gradient,
+)

@@ -21,6 +21,7 @@ from jax import lax
 
 from jaxcnn._core.window import Window
 from jaxcnn.kernels import _blocks as blocks
+from jaxcnn.kernels._implementation import Implementation, Kind
 from jaxcnn.kernels._toom_cook import combine, matrices
 
 TILES = {3: (4, 2), 5: (2, 2)}
@@ -35,22 +36,26 @@ NEAR_BYTES, CACHE_BYTES = 28 * 2**20, 6 * 2**20
 held = lax.optimization_barrier
 
 
-def suits(product: str, x: jax.Array, window: Window, inputs: int, outputs: int) -> bool:
-    """Whether ``product``, a function of this module by name, may take this road for ``x``'s batch,
-    and gains by it."""
+def can(window: Window, inputs: int, groups: int) -> bool:
+    """Whether the geometry is one that is cut into tiles."""
     size = window.taps[0]
     square = len(window.taps) == 2 and window.taps[1] == size and size in TILES
     dense = all(s == 1 for s in (*window.stride, *window.dilation))
     inside = all(pad < size for pair in window.padding for pad in pair)
-    if not (square and dense and inside):
+    return square and dense and inside and groups == 1
+
+
+def suits(kind: Kind, x: jax.Array, window: Window, inputs: int, outputs: int, groups: int) -> bool:
+    """Whether the product may take this road for ``x``'s batch, and gains by it."""
+    if not can(window, inputs, groups):
         return False
     # errs twice as much as the direct sum, and gains nothing
-    if product == "weight_gradient" and size > 3:
+    if kind == "weight_gradient" and window.taps[0] > 3:
         return False
     return min(inputs, outputs) >= LEAST_CHANNELS and blocks.enough(x, window, inputs * outputs)
 
 
-def correlate(x: jax.Array, w: jax.Array, *, window: Window) -> jax.Array:
+def correlate(x: jax.Array, w: jax.Array, *, window: Window, groups: int = 1) -> jax.Array:
     """y[p,o] = Σ x[p + k − lo, i] w[k,i,o]."""
     m, tiles = _tiling(window)
     (a1, g1, _), (a2, g2, _) = (matrices(size, len(w)) for size in m)
@@ -75,7 +80,7 @@ def correlate(x: jax.Array, w: jax.Array, *, window: Window) -> jax.Array:
     return blocks.over(one, max(enough, few), x)
 
 
-def input_gradient(dy: jax.Array, w: jax.Array, *, window: Window) -> jax.Array:
+def input_gradient(dy: jax.Array, w: jax.Array, *, window: Window, groups: int = 1) -> jax.Array:
     """dx: dy correlated with the kernel turned round, its channels swapped."""
     turned = lax.rev(w, (0, 1)).swapaxes(-1, -2)
     reach = len(w) - 1
@@ -87,7 +92,7 @@ def input_gradient(dy: jax.Array, w: jax.Array, *, window: Window) -> jax.Array:
     )
 
 
-def weight_gradient(x: jax.Array, dy: jax.Array, *, window: Window) -> jax.Array:
+def weight_gradient(x: jax.Array, dy: jax.Array, *, window: Window, groups: int = 1) -> jax.Array:
     """dw[k,i,o] = Σ x[p + k − lo, i] dy[p,o]."""
     m, tiles = _tiling(window)
     inputs, outputs = x.shape[-1], dy.shape[-1]
@@ -147,3 +152,15 @@ def _input_transform(x: jax.Array, window: Window) -> list[jax.Array]:
 def _every(x: jax.Array, axis: int, first: int, step: int, count: int) -> jax.Array:
     """``count`` entries along ``axis``, ``step`` apart."""
     return lax.slice_in_dim(x, first, first + step * (count - 1) + 1, step, axis)
+
+
+WINOGRAD = Implementation(
+    "winograd",
+    "square kernels of 3 or 5 taps in 2-D with stride, dilation and groups 1 and padding below the"
+    " taps",
+    can,
+    suits,
+    correlate,
+    input_gradient,
+    weight_gradient,
+)

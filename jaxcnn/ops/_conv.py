@@ -8,6 +8,8 @@ n example, p output place, q input cell, k tap, i and o channels, s stride, d di
 in front; x is 0 outside. With ``groups`` = g the channels fall into g blocks that do not mix (w has
 i/g input channels; g = i is depthwise). ``flip=True`` reads the kernel backwards, which makes it
 the true convolution of mathematics; the default is cross-correlation, as in every CNN library.
+``implementation`` names one of ``jaxcnn.kernels.IMPLEMENTATIONS``, to be used on any platform as it
+is; by default the fastest that suits is chosen (kernels/README.md).
 
 Shapes: x (n, *space, i), w (*taps, i/g, o) → (n, *places, o). Kept: x and w, both alive anyway.
 Linear in each input: no kinks. Accumulates in float32 for 16-bit inputs. Raises ValueError for
@@ -22,12 +24,9 @@ Array([0. , 0.1, 0. , 0. ], dtype=float32)
 Array([ 0. , -0.1,  0. ,  0. ], dtype=float32)
 """
 
-import functools
-import math
 from typing import Any
 
 import jax.numpy as jnp
-from jax import lax
 
 from jaxcnn._core.case import Bad, Case, normal, zeros
 from jaxcnn._core.contracts import Array, Float
@@ -38,12 +37,12 @@ from jaxcnn._core.errors import (
     setting_error,
     shape_error,
 )
-from jaxcnn._core.norms import of_outer_products, of_rows
 from jaxcnn._core.op import Op
-from jaxcnn._core.window import Ints, Padding, Window, resolve, taps_of
-from jaxcnn.kernels import _blocks as blocks
-from jaxcnn.kernels import _im2col as im2col
-from jaxcnn.kernels._choice import product
+from jaxcnn._core.window import Ints, Padding, resolve, taps_of
+from jaxcnn.kernels._choice import check_suits, correlate, input_gradient, weight_gradient
+from jaxcnn.kernels._im2col import weight_norms
+from jaxcnn.kernels._implementation import Name
+from jaxcnn.kernels._xla import flip_taps
 
 Residuals = tuple[Float[Array, "n *space i"], Float[Array, "*taps ig o"]]
 
@@ -57,6 +56,7 @@ def forward(
     dilation: Ints = 1,
     groups: int = 1,
     flip: bool = False,
+    implementation: Name | None = None,
 ) -> tuple[Float[Array, "n *places o"], Residuals]:
     check_inputs("conv", x, w, groups)
     if x.shape[-1] != w.shape[-2] * groups:
@@ -79,7 +79,8 @@ def forward(
         padding=padding,
         dilation=dilation,
     )
-    return correlate(x, flip_taps(w) if flip else w, window, groups), (x, w)
+    check_suits("conv", implementation, x, w, window, groups)
+    return correlate(x, flip_taps(w) if flip else w, window, groups, implementation), (x, w)
 
 
 def backward(
@@ -92,6 +93,7 @@ def backward(
     dilation: Ints = 1,
     groups: int = 1,
     flip: bool = False,
+    implementation: Name | None = None,
 ) -> tuple[Float[Array, "n *space i"], Float[Array, "*taps ig o"]]:
     x, w = residuals
     window = resolve(
@@ -103,127 +105,25 @@ def backward(
         dilation=dilation,
     )
     # dx[n,q,i] = Σ_{k,o : p·s + k·d − lo = q} dy[n,p,o] w[k,i,o]
-    dx = input_gradient(dy, flip_taps(w) if flip else w, window, groups)
+    dx = input_gradient(dy, flip_taps(w) if flip else w, window, groups, implementation)
     # dw[k,i,o] = Σ_{n,p} x[n, p·s + k·d − lo, i] dy[n,p,o]
-    dw = weight_gradient(x, dy, window, groups)
+    dw = weight_gradient(x, dy, window, groups, implementation)
     return dx, flip_taps(dw) if flip else dw
 
 
 def norms(
-    residuals: Residuals, dy: Float[Array, "n *places o"], /, *, groups: int = 1, **geometry: Any
+    residuals: Residuals,
+    dy: Float[Array, "n *places o"],
+    /,
+    *,
+    groups: int = 1,
+    flip: bool = False,  # which, like the next, does not change a norm
+    implementation: Name | None = None,
+    **geometry: Any,
 ) -> tuple[None, Float[Array, " n"]]:
     x, w = residuals
-    geometry.pop("flip")  # which does not change a norm
-    return None, weight_norms(
-        x, dy, resolve("conv", x.shape[1:-1], window=w.shape[:-2], **geometry), groups
-    )
-
-
-def correlate(x: Array, w: Array, window: Window, groups: int) -> Array:
-    """y[n,p,o] = Σ x[n, p·s + k·d − lo, i] w[k,i,o]."""
-    return product("correlate", _correlate, x, w, window, x.shape[-1], w.shape[-1], groups)
-
-
-def input_gradient(dy: Array, w: Array, window: Window, groups: int) -> Array:
-    """The adjoint of :func:`correlate` in x."""
-    return product(
-        "input_gradient", _input_gradient, dy, w, window, w.shape[-2] * groups, dy.shape[-1], groups
-    )
-
-
-def weight_gradient(x: Array, dy: Array, window: Window, groups: int) -> Array:
-    """The adjoint of :func:`correlate` in w."""
-    return product(
-        "weight_gradient", _weight_gradient, x, dy, window, x.shape[-1], dy.shape[-1], groups
-    )
-
-
-def _correlate(x: Array, w: Array, *, window: Window, groups: int) -> Array:
-    return lax.conv_general_dilated(
-        x,
-        w,
-        window.stride,
-        window.padding,
-        rhs_dilation=window.dilation,
-        dimension_numbers=_dimensions(x.ndim),
-        feature_group_count=groups,
-    )
-
-
-def _input_gradient(dy: Array, w: Array, *, window: Window, groups: int) -> Array:
-    """Stretch dy by the stride, then correlate with the kernel turned round, its channels swapped.
-
-    The holes are zeros set by hand: on a CPU that is up to 30 times faster than asking the
-    convolution to dilate its input."""
-    holes = [(0, 0, 0)]
-    for a, e, s, b, (lo, _) in zip(
-        window.cells, window.extent, window.stride, window.places, window.padding, strict=True
-    ):
-        holes.append((e - 1 - lo, a + lo - (b - 1) * s - 1, s - 1))
-    stretched = lax.pad(dy, jnp.array(0, dy.dtype), [*holes, (0, 0, 0)])
-    return lax.conv_general_dilated(
-        stretched,
-        _swap_channels(flip_taps(w), groups),
-        (1,) * len(window.taps),
-        "VALID",
-        rhs_dilation=window.dilation,
-        dimension_numbers=_dimensions(dy.ndim),
-        feature_group_count=groups,
-    )
-
-
-def _weight_gradient(x: Array, dy: Array, *, window: Window, groups: int) -> Array:
-    """One more correlation, with channels as the batch and the batch as channels.
-
-    dy is the kernel, dilated by the stride; the places of the result are the taps, so stride and
-    dilation change roles. On a CPU the axes are brought into their ordinary order by hand, and held
-    there: XLA does so in the main program, and inside of a loop or a condition takes a road that is
-    40 to 100 times as slow."""
-    crop = []
-    for a, e, s, b, (lo, _) in zip(
-        window.cells, window.extent, window.stride, window.places, window.padding, strict=True
-    ):
-        crop.append((lo, (b - 1) * s + e - a - lo))  # exactly the cells that a window touched
-    spatial = "DHW"[-len(window.taps) :]
-    names = "C" + spatial + "N", "I" + spatial + "O", spatial + "NC"
-    across = functools.partial(
-        lax.conv_general_dilated,
-        window_strides=window.dilation,
-        padding=crop,
-        rhs_dilation=window.stride,
-    )
-
-    def ordinary(x: Array, dy: Array) -> Array:
-        held = lax.optimization_barrier
-        lhs, rhs = held(x.swapaxes(0, -1)), held(jnp.moveaxis(dy, 0, -2))
-        return jnp.moveaxis(held(across(lhs, rhs, dimension_numbers=_dimensions(x.ndim))), 0, -2)
-
-    as_it_is = functools.partial(across, dimension_numbers=names, batch_group_count=groups)
-    return (
-        as_it_is(x, dy)
-        if groups > 1
-        else lax.platform_dependent(x, dy, cpu=ordinary, default=as_it_is)
-    )
-
-
-def weight_norms(x: Array, dy: Array, window: Window, groups: int) -> Array:
-    """‖dw‖ of each example alone: (n,)."""
-
-    def one(x: Array, dy: Array) -> Array:
-        n, places, taps = len(x), math.prod(window.places), math.prod(window.taps)
-        i, o = x.shape[-1] // groups, dy.shape[-1] // groups
-        columns = im2col.columns(x, window).reshape(n, places, taps, groups, i)
-        columns = columns.transpose(0, 3, 1, 2, 4).reshape(n * groups, places, taps * i)
-        rows = dy.reshape(n, places, groups, o).transpose(0, 2, 1, 3).reshape(n * groups, places, o)
-        return of_rows(of_outer_products(columns, rows).reshape(n, groups))
-
-    count = im2col.count(x, x.shape[-1], window) if x.size and blocks.in_reach(x) else 1
-    return blocks.over(one, count, x, dy)
-
-
-def flip_taps(w: Array) -> Array:
-    """The kernel read backwards along every spatial axis."""
-    return lax.rev(w, tuple(range(w.ndim - 2)))
+    window = resolve("conv", x.shape[1:-1], window=w.shape[:-2], **geometry)
+    return None, weight_norms(x, dy, window, groups)
 
 
 def check_inputs(op: str, x: Any, w: Any, groups: int) -> None:
@@ -244,18 +144,6 @@ def axes(name: str, ndim: int) -> str:
     return f"n {' '.join('dhw'[-rank:])} i" if name == "x" else f"{' '.join('jkl'[-rank:])} i o"
 
 
-def _dimensions(ndim: int) -> tuple[str, str, str]:
-    spatial = "DHW"[-(ndim - 2) :]
-    return "N" + spatial + "C", spatial + "IO", "N" + spatial + "C"
-
-
-def _swap_channels(w: Array, groups: int) -> Array:
-    """w (*taps, i/g, o) with the roles of i and o exchanged inside each group: (*taps, o/g, i)."""
-    *taps, inputs, outputs = w.shape
-    blocks = w.reshape(*taps, inputs, groups, outputs // groups)
-    return blocks.swapaxes(-1, -3).reshape(*taps, outputs // groups, groups * inputs)
-
-
 def reference(
     x: Array,
     w: Array,
@@ -265,6 +153,7 @@ def reference(
     dilation: Ints = 1,
     groups: int = 1,
     flip: bool = False,
+    implementation: Name | None = None,
 ) -> Array:
     """A sum over taps of matrix products, group by group."""
     window = resolve(
@@ -303,6 +192,10 @@ CASES = (
     Case("2-D, padding beyond the kernel", (normal(1, 3, 3, 2), normal(2, 2, 2, 2)), {"padding": 3}),  # noqa: E501
     Case("2-D, one example, one channel", (normal(1, 5, 5, 1), normal(5, 5, 1, 1))),
     Case("3-D", (normal(1, 4, 5, 3, 2), normal(2, 3, 2, 2, 2)), {"stride": (1, 2, 1)}),
+    Case("2-D, by XLA", (normal(2, 5, 4, 2), normal(3, 3, 1, 4)), {"groups": 2, "implementation": "xla"}),  # noqa: E501
+    Case("2-D, by im2col", (normal(2, 5, 4, 2), normal(3, 2, 2, 3)), {"stride": 2, "implementation": "im2col"}),  # noqa: E501
+    Case("2-D, by Winograd", (normal(2, 5, 4, 2), normal(3, 3, 2, 3)), {"flip": True, "implementation": "winograd"}),  # noqa: E501
+    Case("2-D, by the depthwise kernel", (normal(2, 5, 4, 2), normal(3, 2, 1, 4)), {"groups": 2, "implementation": "depthwise"}),  # noqa: E501
 )  # fmt: skip
 
 BAD = (
@@ -317,6 +210,11 @@ BAD = (
     Bad("groups and outputs", (zeros(2, 6, 6, 4), zeros(3, 3, 2, 3)), "divisor of the 3 output channels", {"groups": 2}),  # noqa: E501
     Bad("window too large", (zeros(2, 2, 6, 3), zeros(3, 3, 3, 4)), "the window covers 3 cells along spatial axis 0", {"padding": "VALID"}),  # noqa: E501
     Bad("unknown setting", (zeros(2, 6, 6, 3), zeros(3, 3, 3, 4)), "unknown setting `strides`", {"strides": 2}, TypeError),  # noqa: E501
+    Bad("implementation", (zeros(2, 6, 6, 3), zeros(3, 3, 3, 4)), "conv: setting `implementation` must be None or one of xla, im2col, winograd, depthwise, got 'fft'", {"implementation": "fft"}),  # noqa: E501
+    Bad("Winograd with a stride", (zeros(2, 6, 6, 3), zeros(3, 3, 3, 4)), "conv: setting `implementation` must be None or one that suits (xla, im2col); winograd takes square kernels of 3 or 5 taps", {"stride": 2, "implementation": "winograd"}),  # noqa: E501
+    Bad("im2col with groups", (zeros(2, 6, 6, 4), zeros(3, 3, 2, 4)), "(xla); im2col takes one group, got 'im2col'", {"groups": 2, "implementation": "im2col"}),  # noqa: E501
+    Bad("depthwise of one group", (zeros(2, 7, 6, 3), zeros(7, 7, 3, 4)), "(xla, im2col); depthwise takes one input channel a group, got 'depthwise'", {"implementation": "depthwise"}),  # noqa: E501
+    Bad("no examples", (zeros(0, 6, 6, 3), zeros(3, 3, 3, 4)), "(xla); im2col takes one group, and a batch of known length, not empty, that no mesh cuts", {"implementation": "im2col"}),  # noqa: E501
 )  # fmt: skip
 
 conv = Op(

@@ -7,7 +7,8 @@ as an op.
 
 The legend is that of ``conv``, whose places p are the input here and whose cells q the output: the
 backward of a transpose is the convolution itself. Several sizes of output have the same convolved
-size; ``output_size`` picks one (default: s·b for ``SAME``, else the least).
+size; ``output_size`` picks one (default: s·b for ``SAME``, else the least). ``implementation`` is
+that of ``conv``.
 
 Shapes: x (n, *places, o), w (*taps, i/g, o) → (n, *cells, i). Kept: x and w. No kinks. Accumulates
 in float32 for 16-bit inputs. Raises ValueError for channels, geometry or an ``output_size`` that do
@@ -30,14 +31,10 @@ from jaxcnn._core.contracts import Array, Float
 from jaxcnn._core.errors import is_integer, setting_error, shape_error
 from jaxcnn._core.op import Op
 from jaxcnn._core.window import Ints, Padding, Window, extent_of, pads_of, per_axis, resolve
-from jaxcnn.ops._conv import (
-    axes,
-    check_inputs,
-    correlate,
-    input_gradient,
-    weight_gradient,
-    weight_norms,
-)
+from jaxcnn.kernels._choice import check_suits, correlate, input_gradient, weight_gradient
+from jaxcnn.kernels._im2col import weight_norms
+from jaxcnn.kernels._implementation import Name
+from jaxcnn.ops._conv import axes, check_inputs
 
 Residuals = tuple[Float[Array, "n *places o"], Float[Array, "*taps ig o"]]
 
@@ -51,6 +48,7 @@ def forward(
     dilation: Ints = 1,
     groups: int = 1,
     output_size: Ints | None = None,
+    implementation: Name | None = None,
 ) -> tuple[Float[Array, "n *cells i"], Residuals]:
     check_inputs("conv_transpose", x, w, groups)
     if x.shape[-1] != w.shape[-1]:
@@ -65,7 +63,8 @@ def forward(
             "conv_transpose", "groups", f"a divisor of the {x.shape[-1]} channels of `x`", groups
         )
     window = geometry(x, w, stride, padding, dilation, output_size)
-    return input_gradient(x, w, window, groups), (x, w)
+    check_suits("conv_transpose", implementation, x, w, window, groups)
+    return input_gradient(x, w, window, groups, implementation), (x, w)
 
 
 def backward(
@@ -78,18 +77,25 @@ def backward(
     dilation: Ints = 1,
     groups: int = 1,
     output_size: Ints | None = None,
+    implementation: Name | None = None,
 ) -> tuple[Float[Array, "n *places o"], Float[Array, "*taps ig o"]]:
     x, w = residuals
     window = geometry(x, w, stride, padding, dilation, output_size)
     # dx[n,p,o] = Σ_{k,i} dy[n, p·s + k·d − lo, i] w[k,i,o]
-    dx = correlate(dy, w, window, groups)
+    dx = correlate(dy, w, window, groups, implementation)
     # dw[k,i,o] = Σ_{n,p} dy[n, p·s + k·d − lo, i] x[n,p,o]
-    dw = weight_gradient(dy, x, window, groups)
+    dw = weight_gradient(dy, x, window, groups, implementation)
     return dx, dw
 
 
 def norms(
-    residuals: Residuals, dy: Float[Array, "n *cells i"], /, *, groups: int = 1, **settings: Any
+    residuals: Residuals,
+    dy: Float[Array, "n *cells i"],
+    /,
+    *,
+    groups: int = 1,
+    implementation: Name | None = None,  # which does not change a norm
+    **settings: Any,
 ) -> tuple[None, Float[Array, " n"]]:
     x, w = residuals
     return None, weight_norms(dy, x, geometry(x, w, **settings), groups)
@@ -140,6 +146,7 @@ def reference(
     dilation: Ints = 1,
     groups: int = 1,
     output_size: Ints | None = None,
+    implementation: Name | None = None,
 ) -> Array:
     """Each place adds its multiple of the kernel to the cells under it."""
     window = geometry(x, w, stride, padding, dilation, output_size)
@@ -172,12 +179,16 @@ CASES = (
     Case("2-D, groups, dilation, padding", (normal(1, 4, 4, 4), normal(2, 3, 1, 4)), {"groups": 2, "dilation": 2, "padding": ((1, 0), (0, 2))}),  # noqa: E501
     Case("2-D, depthwise", (normal(2, 3, 3, 3), normal(2, 2, 1, 3)), {"groups": 3, "stride": 2, "padding": "VALID"}),  # noqa: E501
     Case("3-D", (normal(1, 2, 3, 2, 2), normal(2, 2, 3, 2, 2)), {"stride": (1, 2, 1)}),
+    Case("2-D, by im2col", (normal(2, 3, 4, 2), normal(3, 3, 2, 2)), {"stride": 2, "implementation": "im2col"}),  # noqa: E501
+    Case("2-D, by Winograd", (normal(2, 5, 4, 2), normal(5, 5, 3, 2)), {"implementation": "winograd"}),  # noqa: E501
+    Case("2-D, by the depthwise kernel", (normal(2, 3, 3, 2), normal(2, 2, 1, 2)), {"groups": 2, "implementation": "depthwise"}),  # noqa: E501
 )  # fmt: skip
 
 BAD = (
     Bad("channels", (zeros(2, 6, 6, 3), zeros(3, 3, 3, 4)), "`w` gives 4 channels (its last axis) but `x` has 3"),  # noqa: E501
     Bad("output_size", (zeros(2, 3, 3, 4), zeros(3, 3, 2, 4)), "setting `output_size` must be in 5…6, 5…6", {"stride": 2, "output_size": 9}),  # noqa: E501
     Bad("groups", (zeros(2, 3, 3, 3), zeros(3, 3, 2, 3)), "a divisor of the 3 channels", {"groups": 2}),  # noqa: E501
+    Bad("implementation", (zeros(2, 3, 3, 4), zeros(3, 3, 1, 4)), "conv_transpose: setting `implementation` must be None or one that suits (xla, depthwise); winograd takes", {"groups": 4, "implementation": "winograd"}),  # noqa: E501
 )  # fmt: skip
 
 conv_transpose = Op(
