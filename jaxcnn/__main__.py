@@ -9,8 +9,8 @@ from jaxcnn._io.command import BAD_INPUT, INTERRUPTED, Parser, program, run
 from jaxcnn._io.outside import load_jax, printable
 from jaxcnn._io.terminal import wide_enough
 from jaxcnn.plan import _command as plan_command
-from jaxcnn.verify import _command as command
-from jaxcnn.verify import _precision_command as precision_command
+from jaxcnn.verify._commands import precision as precision_command
+from jaxcnn.verify._commands import verify as command
 
 RUNS = {
     "train": "train a model on images, with checkpoints; Ctrl-C saves, --resume goes on",

@@ -185,7 +185,7 @@ def test_importing_the_package_loads_nothing_of_the_extras():
 import sys, jaxcnn
 [getattr(jaxcnn, name) for name in jaxcnn.__all__]
 jaxcnn.verify.check
-import jaxcnn.verify._command
+import jaxcnn.verify._commands.verify
 extras = '''jaxtyping beartype matplotlib rich tyro flax equinox hypothesis PIL grain orbax
 tensorboardX yaml safetensors'''.split()
 print([m for m in extras if m in sys.modules])
@@ -200,7 +200,7 @@ print([m for m in extras if m in sys.modules])
 def test_files_are_short_and_say_what_they_are_for(path):
     text = path.read_text(encoding="utf-8")
     assert ast.get_docstring(ast.parse(text)), "a file begins by saying what it is for"
-    assert lines_of_code(text) <= 390
+    assert lines_of_code(text) <= 385
 
 
 def lines_of_code(text: str) -> int:

@@ -7,9 +7,9 @@ import pytest
 from every import FIRST, reference, without_contracts
 from jaxcnn._core.case import Draw
 from jaxcnn.ops import OPS
-from jaxcnn.verify._checking import CHECKS
-from jaxcnn.verify._compare import error
-from jaxcnn.verify._proof import prove_case, prove_kinks, subject_of
+from jaxcnn.verify._check import CHECKS
+from jaxcnn.verify._numerics.comparison import error
+from jaxcnn.verify._prove import prove_case, prove_kinks, subject_of
 from jaxcnn.verify._subject import quick
 
 pytestmark = pytest.mark.usefixtures("x64")

@@ -31,7 +31,7 @@ from jaxcnn.runs._flags import read_flags
 from jaxcnn.train._checkpoint import LATER, CheckpointError, Checkpoints
 from jaxcnn.train._digests import LIST, write_digests
 from jaxcnn.train._hush import STILL, hush
-from jaxcnn.verify import _draws as draws
+from jaxcnn.verify._commands import arguments
 
 FEW = [12, pytest.param(200, marks=pytest.mark.slow)]
 COUNTS = [100, pytest.param(3000, marks=pytest.mark.slow)]
@@ -127,7 +127,7 @@ def test_what_another_process_says(count: int) -> None:
 
 
 WORDS: dict[str, tuple[Callable[[str], Any], str]] = {
-    "--shapes": (draws.parse, "8,28,28,3; int32:8; key; ()"),
+    "--shapes": (arguments.parse, "8,28,28,3; int32:8; key; ()"),
     "--image": (parse_image, "32x32x3"),
     "--mesh": (lambda text: parse_mesh(text, 16), "host=4,chip=4"),
     "--topology": (slice_of, "cpu:4"),

@@ -15,8 +15,8 @@ from every import reference
 from jaxcnn import ops
 from jaxcnn._core.case import distinct, normal
 from jaxcnn._core.window import add_taps, resolve, taps_of
-from jaxcnn.verify._checking import prove
-from jaxcnn.verify._proof import ORACLE
+from jaxcnn.verify._check import prove
+from jaxcnn.verify._prove import ORACLE
 from jaxcnn.verify._subject import Subject
 
 COMMON = {"deadline": None, "derandomize": True, "suppress_health_check": list(HealthCheck)}

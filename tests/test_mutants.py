@@ -10,8 +10,8 @@ import pytest
 
 from every import reference
 from jaxcnn.ops import OPS
-from jaxcnn.verify._compare import Tolerance, compare
-from jaxcnn.verify._proof import subject_of
+from jaxcnn.verify._numerics.comparison import Tolerance, compare
+from jaxcnn.verify._prove import subject_of
 
 pytestmark = pytest.mark.usefixtures("x64")
 

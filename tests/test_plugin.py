@@ -73,8 +73,8 @@ assert {*jaxcnn.__all__} <= {*dir(jaxcnn)} and "jax" not in sys.modules
 assert jaxcnn.ops.conv(*jaxcnn.ops.conv.cases[0].draw(0)) is not None
 from jaxcnn import Op, ops, verify
 assert isinstance(ops.conv, Op) and Op is jaxcnn.Op and verify is jaxcnn.verify
-import jaxcnn.verify._checking, jaxcnn.verify._report
-assert callable(verify.check) and verify.check is jaxcnn.verify._checking.check
+import jaxcnn.verify._check, jaxcnn.verify._report
+assert callable(verify.check) and verify.check is jaxcnn.verify._check.check
 assert "Op" in vars(jaxcnn) and "check" in vars(verify)
 """
     done = python("-W", "error", "-c", code)

@@ -13,7 +13,7 @@ from jaxcnn._core.case import Case, rows, values
 from jaxcnn._core.op import Op
 from jaxcnn.ops import OPS
 from jaxcnn.precision import Policy
-from jaxcnn.verify import _precision_command as precision_command
+from jaxcnn.verify._commands import precision
 from jaxcnn.verify._precision import BOUND, Row, errors, worst
 
 LIGHT = {"dense", "bias", "tanh", "layer_norm", "l2", "squared_error"}  # to compile
@@ -101,8 +101,8 @@ def test_a_policy_without_anything_more_precise_is_refused():
 
 def run(*options: str) -> int:
     parser = ArgumentParser()
-    precision_command.add_options(parser)
-    return precision_command.run(parser.parse_args(options), [GOOD, NARROW, OVERFLOW])
+    precision.add_options(parser)
+    return precision.run(parser.parse_args(options), [GOOD, NARROW, OVERFLOW])
 
 
 def test_the_command_prints_writes_and_judges(tmp_path, capsys):

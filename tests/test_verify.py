@@ -10,9 +10,9 @@ import pytest
 from corpus.rule import rule
 
 from jaxcnn import ops, verify
-from jaxcnn.verify import _slopes as slopes
 from jaxcnn.verify import _trace as trace
-from jaxcnn.verify._patterns import exchanged, recognise
+from jaxcnn.verify._numerics import slopes
+from jaxcnn.verify._numerics.patterns import exchanged, recognise
 
 X = jnp.array([[0.5, -1.0, 2.0], [1.5, 0.25, -0.75]])
 

@@ -16,11 +16,8 @@ import numpy as np
 import pytest
 
 from jaxcnn.__main__ import main
-from jaxcnn.verify import _board as board
-from jaxcnn.verify import _command as command
-from jaxcnn.verify import _draws as draws
-from jaxcnn.verify import _tasks as tasks
-from jaxcnn.verify import _workers as workers
+from jaxcnn.verify._commands import arguments, board, tasks, worker
+from jaxcnn.verify._commands import verify as command
 from jaxcnn.verify._report import Report, Verdict
 
 PROVER = '''
@@ -53,14 +50,14 @@ def prove_case(op, case, *, seed, dtypes, only):
 def prove_kinks(op, *, seed):
     return Report(f"{op.name}: kinks", {}, "float64", (Verdict("at 0", "", "holds"),), seed)
 
-sys.modules["jaxcnn.verify._proof"] = sys.modules[__name__]
+sys.modules["jaxcnn.verify._prove"] = sys.modules[__name__]
 OPS = [types.SimpleNamespace(name=name, cases="abc"[: 3 if name == "good" else 1])
        for name in ("good", "wrong", "raises", "dies", "sleeps")]
 '''
 RUN = """
 import sys, types
 from argparse import ArgumentParser
-from jaxcnn.verify import _command as command
+from jaxcnn.verify._commands import verify as command
 ops = [types.SimpleNamespace(name=n, cases=[types.SimpleNamespace(label="a")], kinks=()) for n in ("good", "sleeps")]
 parser = ArgumentParser()
 command.add_options(parser)
@@ -233,14 +230,14 @@ def test_a_function_of_one_s_own(run):
 ])  # fmt: skip
 def test_a_function_that_is_not_there(name, words):
     order = {"do": "function", "function": name, "reference": None}
-    ready, answer = workers.serve((), iter([json.dumps(order)]))
+    ready, answer = worker.serve((), iter([json.dumps(order)]))
     assert ready == {"ready": True}
     assert words in answer["usage"]
 
 
 def test_what_is_drawn():
-    arguments = draws.parse("2,3;;int32:50;(4,);bfloat16:2;key;bool:3;complex64:2; float16:()")
-    drawn = draws.draw(arguments, seed=0, high=3)
+    parsed = arguments.parse("2,3;;int32:50;(4,);bfloat16:2;key;bool:3;complex64:2; float16:()")
+    drawn = arguments.draw(parsed, seed=0, high=3)
     wanted = [
         ("float32", (2, 3)),
         ("float32", ()),
@@ -254,7 +251,7 @@ def test_what_is_drawn():
     ]
     assert [(str(a.dtype), a.shape) for a in drawn] == wanted
     assert {int(i) for i in drawn[2]} == {0, 1, 2}
-    again = draws.draw(arguments, seed=0, high=3)
+    again = arguments.draw(parsed, seed=0, high=3)
     assert all(np.array_equal(a, b) for a, b in zip(drawn[:5], again[:5], strict=True))
 
 

@@ -14,7 +14,7 @@ import pytest
 from jaxcnn._io import html
 from jaxcnn._io.thin import thin
 from jaxcnn.verify import _show as show
-from jaxcnn.verify import _wire as wire
+from jaxcnn.verify._commands import report_json
 from jaxcnn.verify._report import Failure, Mismatch, Report, Verdict
 
 
@@ -180,16 +180,16 @@ def test_a_report_survives_the_wire(kind, wrong):
                 {"scalar": (), "large": (299, 123), "complex": (0,)}[kind],
             ),
         )
-    row = json.loads(json.dumps(wire.pack(wrong)))
-    again = wire.unpack(row)
-    assert wire.without_arrays(row) == wrong.json()
-    json.dumps(wire.without_arrays(row), allow_nan=False)
+    row = json.loads(json.dumps(report_json.pack(wrong)))
+    again = report_json.unpack(row)
+    assert report_json.without_arrays(row) == wrong.json()
+    json.dumps(report_json.without_arrays(row), allow_nan=False)
     before, after = wrong.failures[0].mismatch, again.failures[0].mismatch
     assert before is not None
     assert after is not None
     np.testing.assert_equal(after.got[after.index], before.got[before.index])
     np.testing.assert_equal(after.expected[after.index], before.expected[before.index])
-    assert after.got.size <= wire.ELEMENTS
+    assert after.got.size <= report_json.ELEMENTS
     if kind != "large":
         assert str(again) == str(wrong)
         np.testing.assert_equal(after.got, before.got)

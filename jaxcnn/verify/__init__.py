@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from jaxcnn._core.lazy import on_demand
 
 if TYPE_CHECKING:
-    from jaxcnn.verify._checking import CHECKS, check, prove
+    from jaxcnn.verify._check import CHECKS, check, prove
     from jaxcnn.verify._report import Failure, Mismatch, Report, Verdict
 
 __all__ = ["CHECKS", "Failure", "Mismatch", "Report", "Verdict", "check", "prove"]
@@ -15,7 +15,7 @@ if not TYPE_CHECKING:
         __name__,
         __all__,
         {
-            "_checking": ["CHECKS", "check", "prove"],
+            "_check": ["CHECKS", "check", "prove"],
             "_report": ["Failure", "Mismatch", "Report", "Verdict"],
         },
     )

@@ -28,7 +28,7 @@ def gradcheck() -> Callable[..., "Report"]:
         **settings: Any,
     ) -> "Report":
         __tracebackhide__ = True
-        from jaxcnn.verify._checking import check
+        from jaxcnn.verify._check import check
 
         report = check(f, *args, reference=reference, **settings)
         if not report:

@@ -7,7 +7,8 @@ Inputs and incoming cotangents are rounded to the policy's ``compute`` dtype bef
 them: the error is the rule's, not that of the data. One rounding of the result is half an epsilon;
 :data:`BOUND` leaves room for the roundings of a formula that is evaluated in 16 bits, while a sum
 kept in 16 bits is far beyond it as soon as it is long. In float32 the sums themselves are rounded,
-so there the bound grows with them (:class:`jaxcnn.verify._compare.Tolerance`). To either is added
+so there the bound grows with them
+(:class:`jaxcnn.verify._numerics.comparison.Tolerance`). To either is added
 twice what rounding the residuals alone does to a backward that is otherwise exact: a rule that
 keeps y in 16 bits cannot know 1 − y² well where y is almost 1.
 
@@ -31,7 +32,7 @@ from jaxcnn._core.case import Case
 from jaxcnn._core.errors import setting_error
 from jaxcnn._core.op import Op
 from jaxcnn.precision import Policy
-from jaxcnn.verify._compare import Tolerance, error
+from jaxcnn.verify._numerics.comparison import Tolerance, error
 from jaxcnn.verify._subject import cast, differentiable, quick, random_like, wide
 from jaxcnn.verify._trace import longest_sum
 

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxcnn.verify import _trace as trace
-from jaxcnn.verify._compare import NARROW, Tolerance, error
+from jaxcnn.verify._numerics.comparison import NARROW, Tolerance, error
 from jaxcnn.verify._subject import (
     Arrays,
     Pull,

@@ -10,7 +10,7 @@ import math
 
 import numpy as np
 
-from jaxcnn.verify._local import Slope, element, sides, slope_at, step_at
+from jaxcnn.verify._numerics.directional import Slope, element, sides, slope_at, step_at
 from jaxcnn.verify._probe import Broken, Probe
 from jaxcnn.verify._report import Failure, Mismatch
 from jaxcnn.verify._subject import is_complex, like, wide

@@ -8,12 +8,12 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxcnn.verify import _kinks as kinks
-from jaxcnn.verify._compare import NARROW, Tolerance, compare, error
-from jaxcnn.verify._local import contract, relative, size_of_terms
+from jaxcnn.verify._checks import kinks
+from jaxcnn.verify._numerics.comparison import NARROW, Tolerance, compare, error
+from jaxcnn.verify._numerics.directional import contract, relative, size_of_terms
+from jaxcnn.verify._numerics.slopes import slope
 from jaxcnn.verify._probe import REFUSALS, Probe, Skip, Undecided
 from jaxcnn.verify._report import Failure
-from jaxcnn.verify._slopes import slope
 from jaxcnn.verify._subject import Arrays, like, pairing, quick, random_like, wide
 
 FLOAT16 = float(np.finfo(np.float16).eps)  # overflows soon

@@ -16,10 +16,9 @@ import traceback
 from collections.abc import Iterator
 from typing import Any, TextIO
 
-from jaxcnn.verify import _draws as draws
-from jaxcnn.verify import _wire as wire
+from jaxcnn.verify._commands import arguments, report_json
+from jaxcnn.verify._commands.tasks import broken
 from jaxcnn.verify._report import Report
-from jaxcnn.verify._tasks import broken
 
 SHOWN = 12  # lines of a traceback
 
@@ -39,15 +38,17 @@ def serve(ops: Any, orders: TextIO | Iterator[str]) -> Iterator[dict[str, Any]]:
     for line in orders:
         order = json.loads(line)
         try:
-            yield {"report": wire.pack(perform(order, ops))}
+            yield {"report": report_json.pack(perform(order, ops))}
             _forget()
-        except draws.UsageError as problem:
+        except arguments.UsageError as problem:
             yield {"usage": str(problem)}
         except Exception as problem:
             said = "".join(traceback.format_exception(problem)).strip().splitlines()[-SHOWN:]
             name = order.get("op") or order.get("function", "")
             yield {
-                "report": wire.pack(broken(name, "\n".join(["the check itself raised", *said]), ""))
+                "report": report_json.pack(
+                    broken(name, "\n".join(["the check itself raised", *said]), "")
+                )
             }
 
 
@@ -63,7 +64,7 @@ def perform(order: dict[str, Any], ops: Any) -> Report:
     """Carry out one order."""
     if order["do"] == "function":
         return _function(order)
-    from jaxcnn.verify import _proof as proof
+    from jaxcnn.verify import _prove as proof
 
     op = next(op for op in ops if op.name == order["op"])
     if order["do"] == "kinks":
@@ -78,14 +79,14 @@ def find(name: str) -> Any:
     """What ``package.module:attribute`` names."""
     module, _, attributes = name.partition(":")
     if not all(part.isidentifier() for part in (*module.split("."), *attributes.split("."))):
-        raise draws.UsageError(f"{name!r}: expected package.module:function")
+        raise arguments.UsageError(f"{name!r}: expected package.module:function")
     try:
         found = importlib.import_module(module)
     except ImportError as problem:
-        raise draws.UsageError(f"{name}: {module} cannot be imported: {problem}") from None
+        raise arguments.UsageError(f"{name}: {module} cannot be imported: {problem}") from None
     for attribute in attributes.split("."):
         if not hasattr(found, attribute):
-            raise draws.UsageError(
+            raise arguments.UsageError(
                 f"{name}: {getattr(found, '__name__', found)} has no {attribute!r}"
             )
         found = getattr(found, attribute)
@@ -93,10 +94,10 @@ def find(name: str) -> Any:
 
 
 def _function(order: dict[str, Any]) -> Report:
-    from jaxcnn.verify._checking import check
+    from jaxcnn.verify._check import check
 
     f, reference = find(order["function"]), order["reference"] and find(order["reference"])
-    args = draws.draw(draws.parse(order["shapes"]), seed=order["seed"], high=order["high"])
+    args = arguments.draw(arguments.parse(order["shapes"]), seed=order["seed"], high=order["high"])
     settings = {name: ast.literal_eval(value) for name, value in order["settings"].items()}
     report = check(
         f, *args, reference=reference, seed=order["seed"], dtypes=tuple(order["dtypes"]), **settings

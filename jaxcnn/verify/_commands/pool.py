@@ -13,12 +13,12 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from typing import Any
 
 from jaxcnn._io.command import RunError
-from jaxcnn.verify import _wire as wire
-from jaxcnn.verify._tasks import Task, broken
+from jaxcnn.verify._commands import report_json
+from jaxcnn.verify._commands.tasks import Task, broken
 
 WORDS = 2_000  # characters of what a dead worker last said on stderr
 GRACE = 5.0  # seconds
-COMMAND = (sys.executable, "-m", "jaxcnn.verify._workers")
+COMMAND = (sys.executable, "-m", "jaxcnn.verify._commands.worker")
 
 
 class CannotStartError(RunError):
@@ -55,7 +55,7 @@ def answers(
                 worker.last_words(),
                 f"python -m jaxcnn verify {task.again}",
             )
-            return {"report": wire.pack(dead)}
+            return {"report": report_json.pack(dead)}
         idle.put(worker)
         return answer
 

@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from jaxcnn._io.outside import printable, printable_lines
+from jaxcnn.verify._commands.tasks import Task
 from jaxcnn.verify._report import Report, Verdict
-from jaxcnn.verify._tasks import Task
 
 # the worst first: it stands for all
 MARKS = {"FAILED": "✗", "undecided": "?", "holds": "✓", "skipped": "–"}

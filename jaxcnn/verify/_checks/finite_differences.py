@@ -2,16 +2,16 @@
 input is small, and the whole Jacobian where it is tiny.
 
 A disagreement is followed to single elements before anything is said, since at a kink a finite
-difference is not the derivative (see _kinks.py)."""
+difference is not the derivative (see kinks.py)."""
 
 import math
 
 import numpy as np
 
-from jaxcnn.verify import _kinks as kinks
-from jaxcnn.verify import _slopes as slopes
-from jaxcnn.verify._compare import Tolerance, compare
-from jaxcnn.verify._local import (
+from jaxcnn.verify._checks import kinks
+from jaxcnn.verify._numerics import slopes
+from jaxcnn.verify._numerics.comparison import Tolerance, compare
+from jaxcnn.verify._numerics.directional import (
     contract,
     direction_of,
     element,

@@ -11,7 +11,7 @@ import numpy as np
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from jaxcnn.verify import _trace as trace
-from jaxcnn.verify._compare import compare
+from jaxcnn.verify._numerics.comparison import compare
 from jaxcnn.verify._probe import Broken, Probe, Skip
 from jaxcnn.verify._report import Failure
 from jaxcnn.verify._subject import (

@@ -6,7 +6,7 @@ semicolons.
  Argument(dtype='key', shape=()), Argument(dtype='float32', shape=()))
 >>> parse("3,x")
 Traceback (most recent call last):
-jaxcnn.verify._draws.UsageError: shape '3,x': expected lengths between commas, such as 8,28,28,3
+jaxcnn.verify._commands.arguments.UsageError: shape '3,x': expected lengths between commas, …
 """
 
 import dataclasses

@@ -10,40 +10,43 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxcnn.verify import _basics as basics
-from jaxcnn.verify import _derivatives as derivatives
-from jaxcnn.verify import _differences as differences
-from jaxcnn.verify import _kinks as kinks
-from jaxcnn.verify import _rounding as rounding
-from jaxcnn.verify import _second as second
-from jaxcnn.verify import _sharding as sharding
-from jaxcnn.verify import _transforms as transforms
+from jaxcnn.verify._checks import (
+    finite_differences,
+    first_order,
+    kinks,
+    rounding,
+    second_order,
+    sharding,
+    structure,
+    transforms,
+    values,
+)
 from jaxcnn.verify._probe import Broken, Probe, Skip, Undecided
 from jaxcnn.verify._report import Failure, Report, Verdict
 from jaxcnn.verify._subject import Subject, as_arrays, differentiable
 
 CHECKS: dict[str, Callable[[Probe], list[Failure]]] = {
-    "captured tracers": basics.captured,
-    "structure": basics.structure,
-    "determinism": basics.determinism,
-    "NaN and infinity": basics.not_finite,
-    "value": basics.value,
-    "jit": basics.jit,
-    "linear in dy": derivatives.linear,
-    "gradient": derivatives.gradient,
-    "finite differences": differences.against_differences,
+    "captured tracers": structure.captured,
+    "structure": structure.structure,
+    "determinism": values.determinism,
+    "NaN and infinity": values.not_finite,
+    "value": values.value,
+    "jit": values.jit,
+    "linear in dy": first_order.linear,
+    "gradient": first_order.gradient,
+    "finite differences": finite_differences.against_differences,
     "kinks": kinks.kinks,
-    "adjoint": derivatives.adjoint,
-    "stale residuals": basics.stale,
+    "adjoint": first_order.adjoint,
+    "stale residuals": structure.stale,
     "vmap": transforms.vmap,
     "scan": transforms.scan,
     "checkpoint": transforms.checkpoint,
     "shard_map": sharding.mapped,
     "Auto mesh": sharding.auto,
     "Explicit mesh": sharding.explicit,
-    "forward mode": derivatives.forward_mode,
-    "reverse over reverse": second.reverse_over_reverse,
-    "forward over reverse": second.forward_over_reverse,
+    "forward mode": first_order.forward_mode,
+    "reverse over reverse": second_order.reverse_over_reverse,
+    "forward over reverse": second_order.forward_over_reverse,
 }
 
 
@@ -157,7 +160,7 @@ def prove(
         if verdict.status == "FAILED":
             probe.failed.add(name)
         verdicts.append(verdict)
-    described = basics.describe(subject.f)
+    described = values.describe(subject.f)
     return Report(described, _shapes(given), str(subject.leaves[0].dtype), tuple(verdicts), seed)
 
 
@@ -192,7 +195,7 @@ def _run(probe: Probe, name: str, run: Callable[[Probe], list[Failure]]) -> Verd
         text = str(problem).strip().split("\n\n")[0][:400]
         found = [Failure(name, "f", f"raised {type(problem).__name__}: {text}")]
     code = (
-        f"verify.check({basics.describe(probe.subject.f)},"
+        f"verify.check({values.describe(probe.subject.f)},"
         f" *args{', reference=reference' if probe.subject.reference else ''}, seed={probe.seed},"
         f" only={name!r})"
     )

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxcnn.verify import _patterns as patterns
+from jaxcnn.verify._numerics import patterns
 from jaxcnn.verify._report import Failure, Mismatch
 from jaxcnn.verify._subject import wide
 

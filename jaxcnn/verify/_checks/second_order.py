@@ -8,9 +8,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxcnn.verify import _slopes as slopes
-from jaxcnn.verify._compare import Tolerance, compare, error
-from jaxcnn.verify._local import contract, element, size_of_terms
+from jaxcnn.verify._numerics import slopes
+from jaxcnn.verify._numerics.comparison import Tolerance, compare, error
+from jaxcnn.verify._numerics.directional import contract, element, size_of_terms
 from jaxcnn.verify._probe import REFUSALS, Broken, Probe, Skip
 from jaxcnn.verify._report import Failure, Mismatch
 from jaxcnn.verify._subject import Arrays, like, pairing, quick, random_like, wide

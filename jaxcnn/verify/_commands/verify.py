@@ -16,13 +16,11 @@ from jaxcnn._io import command
 from jaxcnn._io.command import BAD_INPUT, FAILED, INTERRUPTED, claim_file
 from jaxcnn._io.files import to_json, write_file
 from jaxcnn._io.outside import printable_lines
-from jaxcnn.verify import _draws as draws
-from jaxcnn.verify import _pool as pool
 from jaxcnn.verify import _show as show
-from jaxcnn.verify import _wire as wire
-from jaxcnn.verify._board import Board, shown
-from jaxcnn.verify._draws import UsageError
-from jaxcnn.verify._tasks import Task, plan
+from jaxcnn.verify._commands import arguments, pool, report_json
+from jaxcnn.verify._commands.arguments import UsageError
+from jaxcnn.verify._commands.board import Board, shown
+from jaxcnn.verify._commands.tasks import Task, plan
 
 HOLDS, BAD_USAGE = 0, BAD_INPUT
 DEVICES = 8  # simulated ones, for what must hold on several
@@ -30,7 +28,7 @@ MOST_JOBS = 4
 HIGH = 10
 PRINTED = 3  # failing reports that are printed in full
 ME = "python -m jaxcnn verify"
-Done = tuple[Task, wire.Row]
+Done = tuple[Task, report_json.Row]
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -125,7 +123,7 @@ def _prove(chosen: argparse.Namespace, ops: Sequence[Any], where: str) -> int:
     setup = {"ops": "" if chosen.module else where, "platform": chosen.platform, "devices": DEVICES}
     done, stopped = _work(tasks, setup, min(chosen.jobs, len(tasks)))
     rows = [row for _, row in done]
-    reports = [wire.unpack(row) for row in rows]
+    reports = [report_json.unpack(row) for row in rows]
     seconds = time.perf_counter() - start
     ok = stopped is None and all(reports)
     if chosen.json:
@@ -134,7 +132,7 @@ def _prove(chosen: argparse.Namespace, ops: Sequence[Any], where: str) -> int:
             "complete": len(rows) == len(tasks),
             "seconds": round(seconds, 3),
             "jax": importlib.metadata.version("jax"),
-            "reports": [wire.without_arrays(row) for row in rows],
+            "reports": [report_json.without_arrays(row) for row in rows],
         }
         write_file(chosen.json, to_json(found, indent=1) + "\n")
     if chosen.html:
@@ -161,7 +159,7 @@ def _work(
                     raise UsageError(answer["usage"])
                 rows[id(task)] = answer["report"]
                 board.rows[task.row].add(
-                    wire.unpack(answer["report"]),
+                    report_json.unpack(answer["report"]),
                     column="declared kinks" * (task.order["do"] == "kinks"),
                 )
                 tell(task.row)
@@ -195,7 +193,7 @@ def _function(chosen: argparse.Namespace) -> list[Task]:
         raise UsageError("--module needs --shapes, such as --shapes '8,28,28,3;5,5,3,16'")
     if chosen.high < 1:
         raise UsageError(f"--high {chosen.high}: expected 1 or more")
-    draws.parse(chosen.shapes)
+    arguments.parse(chosen.shapes)
     settings = dict(_setting(text) for text in chosen.setting)
     order = {
         "do": "function",

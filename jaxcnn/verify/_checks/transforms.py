@@ -10,7 +10,7 @@ import numpy as np
 from jax import lax
 
 from jaxcnn.verify import _trace as trace
-from jaxcnn.verify._compare import compare, error
+from jaxcnn.verify._numerics.comparison import compare, error
 from jaxcnn.verify._probe import Broken, Probe, Skip
 from jaxcnn.verify._report import Failure
 from jaxcnn.verify._subject import Arrays, Subject, like, quick, stack, variant, wide

@@ -19,8 +19,8 @@ from collections.abc import Iterator, Sequence
 import jax.numpy as jnp
 import numpy as np
 
-from jaxcnn.verify import _places as places
-from jaxcnn.verify._places import NONE, Pattern
+from jaxcnn.verify._numerics import locations
+from jaxcnn.verify._numerics.locations import NONE, Pattern
 
 
 def recognise(
@@ -36,7 +36,9 @@ def recognise(
     for look in (_zero, _scaled, _negated_part, _moved, _rounded):
         if found := look(got, want, off):
             return found
-    if found := places.confined(off) or places.tied(off, None if x is None else np.atleast_1d(x)):
+    if found := locations.confined(off) or locations.tied(
+        off, None if x is None else np.atleast_1d(x)
+    ):
         return found
     for look in (_scaled_along, _all_but_first, _offset, _shuffled):
         if found := look(got, want, off):

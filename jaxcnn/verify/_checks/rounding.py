@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxcnn.verify._compare import Tolerance, compare, error
+from jaxcnn.verify._numerics.comparison import Tolerance, compare, error
 from jaxcnn.verify._probe import REFUSALS, Probe, Skip
 from jaxcnn.verify._report import Failure
 from jaxcnn.verify._subject import Arrays, like, quick, wide

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxcnn.verify import _slopes as slopes
+from jaxcnn.verify._numerics import slopes
 from jaxcnn.verify._probe import Probe
 from jaxcnn.verify._subject import Arrays, is_complex, wide
 
