@@ -11,7 +11,7 @@ from jaxcnn._core.cotangent import match_varying
 from jaxcnn._core.errors import check_counts
 from jaxcnn._core.keys import threefry
 from jaxcnn._core.op import Op
-from jaxcnn._core.wide import wide
+from jaxcnn._core.upcast import upcast
 from jaxcnn.layers import Layer
 from jaxcnn.layers._examples import example_norms as norms_of
 from jaxcnn.layers._layer import within
@@ -68,7 +68,7 @@ def value_and_grad(
         found, grads = plain(
             policy.to_compute(params), state, policy.to_compute(x), target, key, train, scale
         )
-        return found, policy.to_params(jax.tree.map(lambda d: wide(d) / scale, grads))
+        return found, policy.to_params(jax.tree.map(lambda d: upcast(d) / scale, grads))
 
     def plain(
         params: Any, state: Any, x: Any, target: Any, key: Any, train: bool, scale: Any
@@ -107,7 +107,7 @@ def value_and_grad(
                 None if key is None else jax.random.fold_in(threefry("value_and_grad", key), number)
             )
             (value, state), grads = whole(params, state, x, target, own_key, train, scale)
-            sums = jax.tree.map(lambda sum_, d: sum_ + wide(d) / count, sums, grads)
+            sums = jax.tree.map(lambda sum_, d: sum_ + upcast(d) / count, sums, grads)
             return ((total + value.astype(total.dtype) / count, state), sums), None
 
         # Every count-th example, so that a batch cut up by a mesh stays where it is
@@ -117,7 +117,7 @@ def value_and_grad(
         output = jnp.float32 if policy is None else policy.output
         zero = jnp.zeros((), jnp.result_type(jnp.float32, output, *jax.tree.leaves(params)))
         start = jax.tree.map(lambda leaf: match_varying(leaf, x), (zero, state))
-        nothing = jax.tree.map(lambda leaf: wide(jnp.zeros_like(leaf)), params)
+        nothing = jax.tree.map(lambda leaf: upcast(jnp.zeros_like(leaf)), params)
         found, sums = lax.scan(step, (start, nothing), (jnp.arange(count), *parts))[0]
         return found, jax.tree.map(lambda sum_, leaf: sum_.astype(leaf.dtype), sums, params)
 

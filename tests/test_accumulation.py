@@ -12,7 +12,7 @@ from every import FIRST
 from jaxcnn import ops
 from jaxcnn._core.case import Case, integers, normal, rows, values
 from jaxcnn._core.op import Op
-from jaxcnn._core.wide import product, wide
+from jaxcnn._core.upcast import matmul, upcast
 from jaxcnn.verify._precision import BOUND, measure
 from jaxcnn.verify._trace import carried, equations
 
@@ -71,7 +71,7 @@ def test_the_search_sees_every_way_of_adding_up():
         lambda x: jax.lax.reduce_sum_p.bind(x, axes=(0,), out_sharding=None),
     ):
         assert summed_narrowly(jax.make_jaxpr(bad)(x).jaxpr)
-    for good in (lambda x: x.sum(), lambda x: product(x, x), lambda x: wide(x) @ wide(x)):
+    for good in (lambda x: x.sum(), lambda x: matmul(x, x), lambda x: upcast(x) @ upcast(x)):
         assert not summed_narrowly(jax.make_jaxpr(good)(x).jaxpr)
 
 

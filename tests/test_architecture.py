@@ -33,7 +33,7 @@ LEVELS = [
         "_core.errors",
         "_core.lazy",
         "_core.residuals",
-        "_core.wide",
+        "_core.upcast",
     },
     {"_io.files", "_io.thin"},
     {"_core.window", "_core.case", "_core.keys", "_core.norms", "precision"},

@@ -86,7 +86,7 @@ def check_incoming(op: str, like_y: Any, dy: Any) -> None:
             )
 
 
-def fit(
+def project(
     op: str, names: tuple[str, ...], wanted_inputs: tuple[Any, ...], cotangents: Any
 ) -> tuple[Any, ...]:
     """Cotangents checked against their inputs, leaf by leaf, and summed over mesh axes along which

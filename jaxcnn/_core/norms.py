@@ -22,20 +22,20 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxcnn._core.wide import wide
+from jaxcnn._core.upcast import upcast
 
 
 def of_rows(g: jax.Array) -> jax.Array:
     """‖g[n]‖ over all axes but the first; 16-bit numbers are added in float32."""
     axes = tuple(range(1, g.ndim))
-    scaled, exponent = _scaled(wide(g), axes)
+    scaled, exponent = _scaled(upcast(g), axes)
     return _by_power(jnp.sqrt(jnp.square(scaled).sum(axes)), exponent.reshape(-1))
 
 
 def of_outer_products(a: jax.Array, b: jax.Array) -> jax.Array:
     """‖Σ_p a[n,p] b[n,p]ᵀ‖ of a (n, p, i) and b (n, p, o): (n,), by whichever of the two roads is
     shorter."""
-    a, b = wide(a), wide(b)
+    a, b = upcast(a), upcast(b)
     places, i, o = a.shape[1], a.shape[2], b.shape[2]
     if places == 1:
         return of_rows(a) * of_rows(b)

@@ -184,7 +184,7 @@ class Op(Generic[P, Y, R]):
         cotangent.check_incoming(self.name, wanted_dy, dy)
 
         def checked(residuals: Any, dy: Any) -> tuple[Any, ...]:
-            return cotangent.fit(
+            return cotangent.project(
                 self.name, self._names[0], wanted_inputs, self.backward(residuals, dy, **static)
             )
 

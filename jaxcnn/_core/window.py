@@ -25,7 +25,7 @@ from jax import lax
 
 from jaxcnn._core.contracts import Array
 from jaxcnn._core.errors import setting_error
-from jaxcnn._core.wide import wide
+from jaxcnn._core.upcast import upcast
 
 LARGEST = 2**31 - 1  # what 32-bit indices reach; beyond 2^63, XLA ends the process
 PADDING_IS = (
@@ -184,6 +184,6 @@ def add_taps(parts: Iterator[tuple[tuple[int, ...], Array]], window: Window) -> 
         ):
             first = t * d - lo
             config.append((first, a - first - (b - 1) * s - 1, s - 1))
-        part = wide(part)
+        part = upcast(part)
         laid.append(lax.pad(part, jnp.array(0, part.dtype), [*config, (0, 0, 0)]))
     return sum(laid[1:], laid[0])

@@ -24,7 +24,7 @@ from jax.custom_batching import custom_vmap
 
 from jaxcnn._core.cotangent import varying
 from jaxcnn._core.errors import setting_error
-from jaxcnn._core.wide import wide
+from jaxcnn._core.upcast import upcast
 from jaxcnn._core.window import Window
 from jaxcnn.kernels import _blocks as blocks
 from jaxcnn.kernels import _im2col as im2col
@@ -113,7 +113,7 @@ def _product(
     if implementation not in (None, "xla"):
         asked = IMPLEMENTATIONS[implementation].product(kind)
         # its sums are plain ones: what has 16 bits is added in float32
-        y = asked(wide(left), wide(right), window=window, groups=groups)
+        y = asked(upcast(left), upcast(right), window=window, groups=groups)
         return y.astype(left.dtype)
     plain = functools.partial(XLA.product(kind), window=window, groups=groups)
     if implementation == "xla":
@@ -121,7 +121,7 @@ def _product(
     if left.dtype.itemsize == 2:
 
         def widened(left: jax.Array, right: jax.Array) -> jax.Array:
-            y = _product(kind, wide(left), wide(right), window, *sizes, None)
+            y = _product(kind, upcast(left), upcast(right), window, *sizes, None)
             return y.astype(left.dtype)
 
         return lax.platform_dependent(left, right, cpu=widened, default=plain)

@@ -26,7 +26,7 @@ from jaxcnn._core.case import Bad, Case, normal, zeros
 from jaxcnn._core.contracts import Array, Float
 from jaxcnn._core.cotangent import Static
 from jaxcnn._core.op import Op
-from jaxcnn._core.wide import wide
+from jaxcnn._core.upcast import upcast
 from jaxcnn._core.window import Ints, Padding, Window, add_taps, taps_of
 from jaxcnn.ops._patches import geometry
 from jaxcnn.ops._patches import reference as gather
@@ -41,8 +41,10 @@ def forward(
     count_include_pad: bool = True,
 ) -> tuple[Float[Array, "n *places c"], Static[Window]]:
     over = geometry("avg_pool", x, window, stride, padding, 1)
-    total = sum(seen for _, seen in taps_of(wide(x), over))
-    return (total * _weights(over, count_include_pad, wide(x).dtype)).astype(x.dtype), Static(over)
+    total = sum(seen for _, seen in taps_of(upcast(x), over))
+    return (total * _weights(over, count_include_pad, upcast(x).dtype)).astype(x.dtype), Static(
+        over
+    )
 
 
 def backward(
@@ -56,7 +58,7 @@ def backward(
     count_include_pad: bool = True,
 ) -> tuple[Float[Array, "n *space c"]]:
     over = residuals.value
-    share = wide(dy) * _weights(over, count_include_pad, wide(dy).dtype)
+    share = upcast(dy) * _weights(over, count_include_pad, upcast(dy).dtype)
     # dx[n,q,c] = Σ_{p,k : p·s + k − lo = q} dy[n,p,c] / N[p]
     return (add_taps(((tap, share) for tap in over.offsets()), over).astype(dy.dtype),)
 

@@ -22,7 +22,7 @@ from jaxcnn._core.contracts import Array, Float
 from jaxcnn._core.errors import check_axis_size, check_rank, check_same_dtype
 from jaxcnn._core.norms import of_rows
 from jaxcnn._core.op import Op
-from jaxcnn._core.wide import wide
+from jaxcnn._core.upcast import upcast
 
 
 def forward(
@@ -46,7 +46,7 @@ def backward(
 
 
 def norms(residuals: tuple[()], dy: Float[Array, "*n c"], /) -> tuple[None, Float[Array, " n"]]:
-    return None, of_rows(wide(dy).sum(tuple(range(1, dy.ndim - 1))))
+    return None, of_rows(upcast(dy).sum(tuple(range(1, dy.ndim - 1))))
 
 
 def reference(x: Array, b: Array) -> Array:

@@ -26,7 +26,7 @@ from jaxcnn._core.contracts import Array, Float
 from jaxcnn._core.errors import check_axis_size, check_rank, check_same_dtype, shape_error
 from jaxcnn._core.norms import of_outer_products, of_rows
 from jaxcnn._core.op import Op
-from jaxcnn._core.wide import product, wide
+from jaxcnn._core.upcast import matmul, upcast
 
 Residuals = tuple[Float[Array, "*n i"], Float[Array, "i o"], Float[Array, " o"] | None]
 
@@ -45,11 +45,11 @@ def forward(
             x=(x, "… i"),
             w=(w, "i o"),
         )
-    y = product(x, w)
+    y = matmul(x, w)
     if b is not None:
         check_rank("dense", "b", b, "o")
         check_axis_size("dense", "b", b, "o", 0, w.shape[1], "`w` has outputs")
-        y = y + lax.broadcast_to_rank(wide(b), y.ndim)
+        y = y + lax.broadcast_to_rank(upcast(b), y.ndim)
     return y.astype(x.dtype), (x, w, b)
 
 
@@ -60,11 +60,11 @@ def backward(
 ) -> tuple[Float[Array, "*n i"], Float[Array, "i o"], Float[Array, " o"] | None]:
     x, w, b = residuals
     # dx[…,i] = Σ_o dy[…,o] w[i,o]
-    dx = product(dy, w.T)
+    dx = matmul(dy, w.T)
     # dw[i,o] = Σ_… x[…,i] dy[…,o]
     count = math.prod(x.shape[:-1])  # which -1 cannot tell where there are no features
     rows, drows = x.reshape(count, x.shape[-1]), dy.reshape(count, dy.shape[-1])
-    dw = product(rows.T, drows)
+    dw = matmul(rows.T, drows)
     # db[o] = Σ_… dy[…,o]
     db = None if b is None else drows.sum(0)
     return dx.astype(x.dtype), dw.astype(w.dtype), db
@@ -76,7 +76,7 @@ def norms(
     x, _, b = residuals
     n, places = dy.shape[0], math.prod(dy.shape[1:-1])
     x, dy = x.reshape(n, places, x.shape[-1]), dy.reshape(n, places, dy.shape[-1])
-    return None, of_outer_products(x, dy), None if b is None else of_rows(wide(dy).sum(1))
+    return None, of_outer_products(x, dy), None if b is None else of_rows(upcast(dy).sum(1))
 
 
 def reference(x: Array, w: Array, b: Array | None = None) -> Array:

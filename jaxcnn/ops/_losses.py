@@ -41,7 +41,7 @@ from jaxcnn._core.case import Bad, Case, Kink, integers, normal, rows, values, z
 from jaxcnn._core.contracts import Array, Float, Shaped
 from jaxcnn._core.errors import check_floating, check_rank, is_number, setting_error, shape_error
 from jaxcnn._core.op import Op
-from jaxcnn._core.wide import wide
+from jaxcnn._core.upcast import upcast
 from jaxcnn.ops._softmax import log_softmax
 
 Scores = Float[Array, "*n k"]
@@ -81,7 +81,7 @@ def softmax_cross_entropy_forward(
         )
     if not _is_floating(labels) and logits.shape[-1] == 0:
         raise shape_error(op, "integer `labels` need at least one class", logits=(logits, "… k"))
-    log_p, _ = log_softmax.forward(wide(logits))
+    log_p, _ = log_softmax.forward(upcast(logits))
     rows_ = labels.astype(log_p.dtype) if _is_floating(labels) else _one_hot(labels, log_p)
     loss = -_weighted(rows_, log_p).sum(-1)
     if not _is_floating(labels):
@@ -93,7 +93,7 @@ def softmax_cross_entropy_backward(
     residuals: tuple[Scores, Targets], dy: Float[Array, "*n"], /
 ) -> tuple[Scores, Targets | None]:
     log_p, labels = residuals
-    d = wide(dy)[..., None]
+    d = upcast(dy)[..., None]
     if not _is_floating(labels):
         return ((jnp.exp(log_p) - _one_hot(labels, log_p)) * d).astype(dy.dtype), None
     # dz = p·Σt − t,  dt = −ln p
@@ -118,7 +118,7 @@ def sigmoid_cross_entropy_forward(
     logits: Scores, labels: Targets
 ) -> tuple[Float[Array, "*n"], tuple[Scores, Targets]]:
     _check_rows("sigmoid_cross_entropy", "logits", logits, "labels", labels)
-    z = wide(logits)
+    z = upcast(logits)
     t = labels.astype(z.dtype)
     # −t ln σ(z) − (1 − t) ln(1 − σ(z)) = ([z > 0] − t) z + ln(1 + e^−|z|)
     loss = _weighted(jnp.where(z > 0, 1 - t, -t), z) + jnp.log1p(jnp.exp(-jnp.abs(z)))
@@ -129,7 +129,7 @@ def sigmoid_cross_entropy_backward(
     residuals: tuple[Scores, Targets], dy: Float[Array, "*n"], /
 ) -> tuple[Scores, Targets | None]:
     logits, labels = residuals
-    z, d = wide(logits), wide(dy)[..., None]
+    z, d = upcast(logits), upcast(dy)[..., None]
     # dz = σ(z) − t,  dt = −z
     dlogits = (lax.logistic(z) - labels.astype(z.dtype)) * d
     return dlogits.astype(logits.dtype), (
@@ -142,8 +142,8 @@ def kl_divergence_forward(
 ) -> tuple[Float[Array, "*n"], tuple[Scores, Scores]]:
     check_floating("kl_divergence", p=p)
     _check_rows("kl_divergence", "logits", logits, "p", p)
-    log_q, _ = log_softmax.forward(wide(logits))
-    wide_p = wide(p)
+    log_q, _ = log_softmax.forward(upcast(logits))
+    wide_p = upcast(p)
     loss = (wide_p * _log_or_zero(wide_p) - _weighted(wide_p, log_q)).sum(-1)
     return loss.astype(logits.dtype), (log_q, p)
 
@@ -152,7 +152,7 @@ def kl_divergence_backward(
     residuals: tuple[Scores, Scores], dy: Float[Array, "*n"], /
 ) -> tuple[Scores, Scores]:
     log_q, given = residuals
-    p, d = wide(given), wide(dy)[..., None]
+    p, d = upcast(given), upcast(dy)[..., None]
     # dz = q·Σp − p,  dp = ln p + 1 − ln q
     dlogits = (jnp.exp(log_q) * p.sum(-1, keepdims=True) - p) * d
     dp = jnp.where(p > 0, _log_or_zero(p) + 1 - log_q, -log_q) * d
@@ -169,7 +169,7 @@ def squared_error_forward(
     _check_rows("squared_error", "y", y, "t", t)
     if not is_number(scale):
         raise setting_error("squared_error", "scale", "a number", scale)
-    difference = wide(y) - t.astype(wide(y).dtype)
+    difference = upcast(y) - t.astype(upcast(y).dtype)
     target = (
         (t[..., :0],) if _is_floating(t) else ()
     )  # no numbers: only the dtype that the target's cotangent must have
@@ -182,13 +182,13 @@ def squared_error_backward(
 ) -> tuple[Scores, Targets | None]:
     difference, target = residuals
     # dy = 2·scale·(y − t),  dt = −dy
-    dy = 2 * scale * wide(difference) * wide(d)[..., None]
+    dy = 2 * scale * upcast(difference) * upcast(d)[..., None]
     return dy.astype(difference.dtype), -dy.astype(target[0].dtype) if target else None
 
 
 def l2_forward(w: Float[Array, "*n"]) -> tuple[Float[Array, ""], Float[Array, "*n"]]:
     check_floating("l2", w=w)
-    return (jnp.square(wide(w)).sum() / 2).astype(w.dtype), w
+    return (jnp.square(upcast(w)).sum() / 2).astype(w.dtype), w
 
 
 def l2_backward(w: Float[Array, "*n"], dy: Float[Array, ""], /) -> tuple[Float[Array, "*n"]]:

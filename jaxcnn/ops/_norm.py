@@ -52,7 +52,7 @@ from jaxcnn._core.errors import (
 )
 from jaxcnn._core.norms import by_example
 from jaxcnn._core.op import Op
-from jaxcnn._core.wide import wide
+from jaxcnn._core.upcast import upcast
 
 Names = tuple[str, ...]
 Channels = Float[Array, " c"]
@@ -75,12 +75,12 @@ def _moments(x: Array, axes: Sequence[int], across: Names = ()) -> tuple[Array, 
 
 
 def _apply(x: Array, mean: Array, rstd: Array, scale: Array, shift: Array) -> Array:
-    return ((wide(x) - mean) * rstd * _beside(scale, x) + _beside(shift, x)).astype(x.dtype)
+    return ((upcast(x) - mean) * rstd * _beside(scale, x) + _beside(shift, x)).astype(x.dtype)
 
 
 def _beside(channels: Array, x: Array) -> Array:
     """One number a channel, in as many axes as ``x``."""
-    return lax.broadcast_to_rank(wide(channels), x.ndim)
+    return lax.broadcast_to_rank(upcast(channels), x.ndim)
 
 
 def _standardize_gradient(
@@ -106,7 +106,7 @@ def batch_norm_forward(
 ) -> tuple[tuple[Float[Array, "*n c"], Channels, Channels], Residuals]:
     _check("batch_norm", x, eps, scale=scale, shift=shift)
     _check_names("batch_norm", across)
-    mean, var = _moments(wide(x), range(x.ndim - 1), across)
+    mean, var = _moments(upcast(x), range(x.ndim - 1), across)
     rstd = lax.rsqrt(var + eps)
     y = _apply(x, mean, rstd, scale, shift)
     return (y, mean.reshape(-1), var.reshape(-1)), (x, scale, shift, (mean, rstd))
@@ -126,7 +126,7 @@ def batch_norm_backward(
         tuple(range(x.ndim - 1)),
         math.prod(x.shape[:-1]) * (lax.axis_size(across) if across else 1),
     )
-    centred, dy = wide(x) - mean, wide(dy)
+    centred, dy = upcast(x) - mean, upcast(dy)
     x_hat = centred * rstd
     # dx = r (g − mean g − x̂ · mean(g ⊙ x̂)) + dμ/N + dv · 2(x − μ)/N
     dx = _standardize_gradient(dy * _beside(scale, x), x_hat, rstd, axes, across)
@@ -139,7 +139,7 @@ def layer_norm_forward(
     x: Float[Array, "*n c"], scale: Channels, shift: Channels, *, eps: float = 1e-5
 ) -> tuple[Float[Array, "*n c"], Residuals]:
     _check("layer_norm", x, eps, scale=scale, shift=shift)
-    mean, var = _moments(wide(x), (-1,))
+    mean, var = _moments(upcast(x), (-1,))
     rstd = lax.rsqrt(var + eps)
     return _apply(x, mean, rstd, scale, shift), (x, scale, shift, (mean, rstd))
 
@@ -148,7 +148,7 @@ def layer_norm_backward(
     residuals: Residuals, dy: Float[Array, "*n c"], /, *, eps: float = 1e-5
 ) -> Gradients:
     x, scale, shift, (mean, rstd) = residuals
-    x_hat, dy = (wide(x) - mean) * rstd, wide(dy)
+    x_hat, dy = (upcast(x) - mean) * rstd, upcast(dy)
     dx = _standardize_gradient(dy * _beside(scale, x), x_hat, rstd, (-1,))
     return dx.astype(x.dtype), *_channel_sums(dy, x_hat, scale, shift)
 
@@ -162,7 +162,7 @@ def group_norm_forward(
         raise setting_error(
             "group_norm", "groups", f"a divisor of the {x.shape[-1]} channels of `x`", groups
         )
-    grouped = _grouped(wide(x), groups)
+    grouped = _grouped(upcast(x), groups)
     mean, var = _moments(grouped, _group_axes(x))
     rstd = lax.rsqrt(var + eps)
     x_hat = ((grouped - mean) * rstd).reshape(x.shape)
@@ -178,7 +178,7 @@ def group_norm_backward(
     residuals: Residuals, dy: Float[Array, "*n c"], /, *, groups: int, eps: float = 1e-5
 ) -> Gradients:
     x, scale, shift, (mean, rstd) = residuals
-    x_hat, dy = (_grouped(wide(x), groups) - mean) * rstd, wide(dy)
+    x_hat, dy = (_grouped(upcast(x), groups) - mean) * rstd, upcast(dy)
     dx = _standardize_gradient(
         _grouped(dy * _beside(scale, x), groups), x_hat, rstd, _group_axes(x)
     )
@@ -209,7 +209,7 @@ def frozen_norm_forward(
     Float[Array, "*n c"], tuple[Float[Array, "*n c"], Channels, Channels, Channels, Channels]
 ]:
     _check("frozen_norm", x, eps, scale=scale, shift=shift, mean=mean, var=var)
-    y = _apply(x, _beside(mean, x), _beside(lax.rsqrt(wide(var) + eps), x), scale, shift)
+    y = _apply(x, _beside(mean, x), _beside(lax.rsqrt(upcast(var) + eps), x), scale, shift)
     return y, (x, scale, shift, mean, var)
 
 
@@ -221,13 +221,13 @@ def frozen_norm_backward(
     eps: float = 1e-5,
 ) -> tuple[Float[Array, "*n c"], Channels, Channels, Channels, Channels]:
     x, scale, shift, mean, var = residuals
-    rstd, dy = lax.rsqrt(wide(var) + eps), wide(dy)
-    x_hat = (wide(x) - _beside(mean, x)) * _beside(rstd, x)
+    rstd, dy = lax.rsqrt(upcast(var) + eps), upcast(dy)
+    x_hat = (upcast(x) - _beside(mean, x)) * _beside(rstd, x)
     dx = dy * _beside(scale, x) * _beside(rstd, x)
     dscale, dshift = _channel_sums(dy, x_hat, scale, shift)
     # dμ = −Σ dx;  dv = −½ r² scale Σ dy ⊙ x̂
     dmean = -dx.sum(tuple(range(x.ndim - 1))).astype(mean.dtype)
-    dvar = (-0.5 * rstd**2 * wide(scale) * (dy * x_hat).sum(tuple(range(x.ndim - 1)))).astype(
+    dvar = (-0.5 * rstd**2 * upcast(scale) * (dy * x_hat).sum(tuple(range(x.ndim - 1)))).astype(
         var.dtype
     )
     return dx.astype(x.dtype), dscale, dshift, dmean, dvar

@@ -33,7 +33,7 @@ from jaxcnn._core.cotangent import match_varying
 from jaxcnn._core.errors import check_axis_size, check_rank, check_same_dtype, setting_error
 from jaxcnn._core.norms import of_outer_products, of_rows
 from jaxcnn._core.op import Op
-from jaxcnn._core.wide import product, wide
+from jaxcnn._core.upcast import matmul, upcast
 from jaxcnn.ops._activations import relu, sigmoid, softplus, tanh
 
 # those whose derivative reads the output alone
@@ -58,14 +58,14 @@ def forward(
     activation: str = "tanh",
 ) -> tuple[Float[Array, "n t h"], Residuals]:
     _check(x, h0, wx, wh, b, activation)
-    f, recurrent = ACTIVATIONS[activation].forward, wide(wh)
+    f, recurrent = ACTIVATIONS[activation].forward, upcast(wh)
 
     def step(h: Array, driven: Array) -> tuple[Array, Array]:
         h, _ = f(driven + h @ recurrent)
         return h, h.astype(x.dtype)
 
-    driven = product(x, wx) + lax.broadcast_to_rank(wide(b), x.ndim)
-    _, states = lax.scan(step, match_varying(wide(h0), driven, wh), driven.swapaxes(0, 1))
+    driven = matmul(x, wx) + lax.broadcast_to_rank(upcast(b), x.ndim)
+    _, states = lax.scan(step, match_varying(upcast(h0), driven, wh), driven.swapaxes(0, 1))
     y = states.swapaxes(0, 1)
     return y, (x, h0, wx, wh, y)
 
@@ -83,7 +83,7 @@ def backward(
     delta, before, dh0 = _through_time(residuals, dy, activation)
     in_wide = functools.partial(jnp.einsum, preferred_element_type=dh0.dtype)
     # dx[t] = δ[t] wxᵀ;  dh0 = δ[1] whᵀ is what the recursion carries out
-    dx = product(delta, wx.T).astype(x.dtype)
+    dx = matmul(delta, wx.T).astype(x.dtype)
     # dwx = Σ x[t]ᵀ δ[t];  dwh = Σ h[t−1]ᵀ δ[t];  db = Σ δ[t]
     dwx = in_wide("nti,nth->ih", x, delta).astype(x.dtype)
     dwh = in_wide("nth,ntk->hk", before, delta).astype(x.dtype)
@@ -94,15 +94,15 @@ def backward(
 def _through_time(residuals: Residuals, dy: Array, activation: str) -> tuple[Array, Array, Array]:
     """δ (n, t, h), the states before each step, and dh0, still in float32."""
     _, h0, _, wh, y = residuals
-    pull, back = ACTIVATIONS[activation].backward, wide(wh).T
+    pull, back = ACTIVATIONS[activation].backward, upcast(wh).T
 
     def step(carried: Array, at_t: tuple[Array, Array]) -> tuple[Array, Array]:
         h, d = at_t
-        (delta,) = pull(wide(h), wide(d) + carried)
+        (delta,) = pull(upcast(h), upcast(d) + carried)
         return delta @ back, delta.astype(d.dtype)
 
     # δ[t] = (dy[t] + δ[t+1] whᵀ) ⊙ f′(h[t])
-    none_yet = match_varying(jnp.zeros_like(wide(h0)), dy, y, wh)
+    none_yet = match_varying(jnp.zeros_like(upcast(h0)), dy, y, wh)
     dh0, deltas = lax.scan(step, none_yet, (y.swapaxes(0, 1), dy.swapaxes(0, 1)), reverse=True)
     return deltas.swapaxes(0, 1), jnp.concatenate([h0[:, None], y[:, :-1]], axis=1), dh0
 
@@ -116,7 +116,7 @@ def norms(
         None,
         of_outer_products(residuals[0], delta),
         of_outer_products(before, delta),
-        of_rows(wide(delta).sum(1)),
+        of_rows(upcast(delta).sum(1)),
     )
 
 

@@ -22,7 +22,7 @@ from jaxcnn._core.case import Bad, Case, normal, values, zeros
 from jaxcnn._core.contracts import Array, Float
 from jaxcnn._core.errors import check_floating, is_integer, setting_error
 from jaxcnn._core.op import Op
-from jaxcnn._core.wide import wide
+from jaxcnn._core.upcast import upcast
 
 
 def _shifted(op: str, x: Array, axis: int) -> Array:
@@ -30,9 +30,9 @@ def _shifted(op: str, x: Array, axis: int) -> Array:
     if not is_integer(axis) or not -x.ndim <= axis < x.ndim:
         raise setting_error(op, "axis", f"an integer from {-x.ndim} to {x.ndim - 1}", axis)
     if x.shape[axis] == 0:
-        return wide(x)
+        return upcast(x)
     # Any constant gives the same answer, so the maximum is one: no derivative flows through it.
-    x = wide(x)
+    x = upcast(x)
     return x - lax.stop_gradient(x.max(axis, keepdims=True))
 
 
@@ -48,7 +48,7 @@ def softmax_backward(
     y: Float[Array, "*n"], dy: Float[Array, "*n"], /, *, axis: int = -1
 ) -> tuple[Float[Array, "*n"]]:
     # dx[k] = y[k] (dy[k] − Σ_j y[j] dy[j])
-    dtype, y, dy = y.dtype, wide(y), wide(dy)
+    dtype, y, dy = y.dtype, upcast(y), upcast(dy)
     return ((y * (dy - (y * dy).sum(axis, keepdims=True))).astype(dtype),)
 
 
@@ -64,7 +64,7 @@ def log_softmax_backward(
     y: Float[Array, "*n"], dy: Float[Array, "*n"], /, *, axis: int = -1
 ) -> tuple[Float[Array, "*n"]]:
     # dx[k] = dy[k] − e^{y[k]} Σ_j dy[j]
-    dtype, y, dy = y.dtype, wide(y), wide(dy)
+    dtype, y, dy = y.dtype, upcast(y), upcast(dy)
     return ((dy - jnp.exp(y) * dy.sum(axis, keepdims=True)).astype(dtype),)
 
 

@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxcnn._core.errors import check_counts
-from jaxcnn._core.wide import wide
+from jaxcnn._core.upcast import upcast
 from jaxcnn.layers._layer import Layer, Params, State
 from jaxcnn.precision import Policy
 from jaxcnn.train._layout import Layout
@@ -38,7 +38,7 @@ def accuracy(logits: jax.Array, labels: jax.Array) -> jax.Array:
     >>> accuracy(jnp.array([[0.1, 0.9], [0.8, 0.2]]), jnp.array([1, 1])).tolist()
     [1.0, 0.0]
     """
-    right = wide((logits.argmax(-1) == labels).astype(logits.dtype))
+    right = upcast((logits.argmax(-1) == labels).astype(logits.dtype))
     return jnp.where(jnp.isnan(logits).any(-1), jnp.nan, right)
 
 
@@ -73,7 +73,7 @@ def make_evaluate(
     ) -> dict[str, jax.Array]:
         y, counts = predict(params, state, x), jnp.arange(len(x)) < count
         return {
-            name: jnp.where(counts, wide(measure(y, target)), 0).sum()
+            name: jnp.where(counts, upcast(measure(y, target)), 0).sum()
             for name, measure in measures.items()
         }
 

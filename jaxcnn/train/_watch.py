@@ -24,7 +24,7 @@ import numpy as np
 from jaxcnn._core.errors import check_counts
 from jaxcnn._core.norms import of_all
 from jaxcnn._core.op import Op
-from jaxcnn._core.wide import wide
+from jaxcnn._core.upcast import upcast
 from jaxcnn._gradient import check_loss, losses_and_delta
 from jaxcnn.layers import Layer
 from jaxcnn.layers._layer import within
@@ -199,7 +199,7 @@ def _with_slashes(kind: str, name: str) -> str:
 
 def _wide(leaf: Any) -> Any:
     """In float32 at least, if it is floating."""
-    return wide(leaf) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf
+    return upcast(leaf) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf
 
 
 def _in_order(names: Iterable[str], layers: Iterable[str]) -> list[str]:

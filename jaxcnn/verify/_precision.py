@@ -33,7 +33,7 @@ from jaxcnn._core.errors import setting_error
 from jaxcnn._core.op import Op
 from jaxcnn.precision import Policy
 from jaxcnn.verify._numerics.comparison import Tolerance, error
-from jaxcnn.verify._subject import cast, differentiable, quick, random_like, wide
+from jaxcnn.verify._subject import cast, differentiable, quick, random_like, widest
 from jaxcnn.verify._trace import longest_sum
 
 BOUND = 4.0  # epsilons, in 16 bits
@@ -136,7 +136,7 @@ def worst(rows: Iterable[Row]) -> list[Row]:
 def _row(op: Op, case: Case, name: str, got: Any, want: Any, from_rounded: Any, terms: int) -> Row:
     limits = jnp.finfo(got.dtype)
     eps = float(limits.eps)
-    true, mine = wide(want), wide(got)
+    true, mine = widest(want), widest(got)
     # Beyond the dtype's range, infinity is the right answer
     true = np.where(np.abs(true) > float(limits.max), np.copysign(math.inf, true), true)
     bound = BOUND if got.dtype.itemsize == 2 else Tolerance.of(eps, terms).floor / eps

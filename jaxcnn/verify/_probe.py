@@ -22,7 +22,7 @@ from jaxcnn.verify._subject import (
     quick,
     random_like,
     variant,
-    wide,
+    widest,
 )
 
 FIRST_ORDER = {
@@ -92,7 +92,7 @@ class Probe:
         outputs = self.primal(self.subject.arrays)
         drawn = random_like(outputs, self.seed + 1)
         return [
-            like(np.where(np.isfinite(wide(y)), wide(c), 0), c)
+            like(np.where(np.isfinite(widest(y)), widest(c), 0), c)
             for y, c in zip(outputs, drawn, strict=True)
         ]
 
@@ -203,13 +203,13 @@ class Probe:
         nudge = 2 * eps if eps < NARROW else eps / 2
         signs = random_like(self.u, [self.seed, 7])
         nudged = [
-            like(wide(c) * (1 + nudge * np.sign(np.real(wide(s)))), c)
+            like(widest(c) * (1 + nudge * np.sign(np.real(widest(s)))), c)
             for c, s in zip(self.u, signs, strict=True)
         ]
         moves = [(1 + nudge, self.u), (1 - nudge, self.u), (1.0, nudged)]
         for f, (value, gradient) in zip(functions, answers, strict=True):
             for factor, cotangents in moves:
-                leaves = [like(wide(leaf) * factor, leaf) for leaf in self.subject.leaves]
+                leaves = [like(widest(leaf) * factor, leaf) for leaf in self.subject.leaves]
                 moved_value, moved = f(self.subject.put(leaves), cotangents)
                 for into, was, now in ((values, value, moved_value), (gradients, gradient, moved)):
                     for i, (a, b) in enumerate(zip(was, now, strict=True)):
@@ -217,7 +217,7 @@ class Probe:
                             into[i] = np.asarray(
                                 np.maximum(
                                     into[i],
-                                    _smooth_change(wide(a), wide(b), eps, jump=factor != 1.0),
+                                    _smooth_change(widest(a), widest(b), eps, jump=factor != 1.0),
                                 )
                             )
         return values, gradients
@@ -233,14 +233,14 @@ class Probe:
         def at(t: float) -> Arrays:
             leaves = [*self.subject.leaves]
             for number, direction in directions.items():
-                leaves[number] = like(wide(leaves[number]) + t * direction, leaves[number])
+                leaves[number] = like(widest(leaves[number]) + t * direction, leaves[number])
             return self.primal(self.subject.put(leaves))
 
         return at
 
     def scale(self, number: int) -> float:
         """The size of the numbers in a leaf, which steps are measured by."""
-        sizes = np.abs(wide(self.subject.leaves[number]))
+        sizes = np.abs(widest(self.subject.leaves[number]))
         sizes = sizes[np.isfinite(sizes) & (sizes > 0)]
         return float(np.sqrt(np.mean(sizes**2))) if sizes.size else 1.0
 
@@ -300,7 +300,7 @@ def _smooth_change(a: np.ndarray, b: np.ndarray, eps: float, *, jump: bool) -> n
 
 def finite(arrays: Arrays) -> bool:
     """Whether every element is."""
-    return all(bool(np.isfinite(wide(a)).all()) for a in arrays)
+    return all(bool(np.isfinite(widest(a)).all()) for a in arrays)
 
 
 def ratio(error: float, allowed: float) -> float:

@@ -171,7 +171,7 @@ def variant(leaf: Any, number: int) -> Any:
         return jax.random.fold_in(leaf, number) if leaf.ndim == 0 else jnp.roll(leaf, number)
     if not differentiable(leaf):
         return jnp.asarray(np.roll(np.asarray(leaf), number))
-    return like(wide(leaf) * (1 - number / 16), leaf)
+    return like(widest(leaf) * (1 - number / 16), leaf)
 
 
 def like(value: Any, x: Any) -> Any:
@@ -190,10 +190,10 @@ def stack(leaves: Sequence[Any]) -> Any:
 def pairing(u: Sequence[Any], v: Sequence[Any]) -> float:
     """Re Σ u v over all arrays, summed in float64 (without conjugation, as ``jax.vjp``
     transposes)."""
-    return float(sum(np.real(np.sum(wide(a) * wide(b))) for a, b in zip(u, v, strict=True)))
+    return float(sum(np.real(np.sum(widest(a) * widest(b))) for a, b in zip(u, v, strict=True)))
 
 
-def wide(array: Any) -> np.ndarray:
+def widest(array: Any) -> np.ndarray:
     """The array in NumPy's float64 (complex128), whatever JAX is set to."""
     a = np.asarray(array)
     return a.astype(np.complex128 if np.iscomplexobj(a) else np.float64)

@@ -22,7 +22,7 @@ from jaxcnn.verify._numerics.directional import (
 )
 from jaxcnn.verify._probe import Broken, Probe, Undecided
 from jaxcnn.verify._report import Failure
-from jaxcnn.verify._subject import Arrays, is_complex, like, pairing, wide
+from jaxcnn.verify._subject import Arrays, is_complex, like, pairing, widest
 
 # Up to so many elements are looked at one by one from the start; up to so many once something is
 # wrong
@@ -71,7 +71,7 @@ def _agrees(probe: Probe, number: int, v: np.ndarray) -> bool:
     """Whether one quick difference confirms the gradient along ``v``; False says only that a closer
     look is needed."""
     scale = probe.scale(number)
-    g = wide(probe.compiled[1][number])
+    g = widest(probe.compiled[1][number])
     analytic = float(np.real(np.sum(g * v)))
     numeric = (
         float(
@@ -102,7 +102,7 @@ def _along(probe: Probe, number: int, k: int) -> bool | None:
         return None
     if _agrees(probe, number, v):
         return True
-    g = wide(probe.compiled[1][number])
+    g = widest(probe.compiled[1][number])
     analytic, size = float(np.real(np.sum(g * v))), float(np.abs(g * v).sum())
     s = slope_along(probe, number, v)
     gap = abs(float(s.value) - analytic)
@@ -119,7 +119,7 @@ def _search(probe: Probe, number: int) -> list[int]:
         return [-1]
     if x.size <= MANY:
         return [i for i in range(x.size) if not _agrees(probe, number, element(x, i))]
-    flat = wide(x).ravel()
+    flat = widest(x).ravel()
     rng = np.random.default_rng([probe.seed, 17, number])
     v = rng.uniform(0.5, 1.5, flat.size) * rng.choice([-1, 1], flat.size)
     special = (flat == 0) | np.isin(
@@ -146,7 +146,7 @@ def _judge(probe: Probe, number: int, suspects: list[int]) -> tuple[list[Failure
     """A closer look at each suspect: wrong, a kink (left to the check of kinks), or not to be
     told."""
     x = probe.subject.leaves[number]
-    g = wide(probe.compiled[1][number])
+    g = widest(probe.compiled[1][number])
     name = probe.subject.names[number]
     if suspects == [-1]:
         return [
@@ -187,7 +187,7 @@ def _judge(probe: Probe, number: int, suspects: list[int]) -> tuple[list[Failure
             tolerance,
             cause=probe.downcast(g, want.reshape(g.shape)),
             noise=lambda _: slack.reshape(g.shape) / tolerance.caution,
-            inputs=[wide(x)],
+            inputs=[widest(x)],
             numeric=lambda _, index: float(want.reshape(g.shape)[index]),
         ),
         unclear,
@@ -212,16 +212,16 @@ def _jacobian(probe: Probe) -> list[Failure]:
             continue
         at = probe.moved({number: v})
         middle = (
-            np.concatenate([np.real(wide(y)).ravel() for y in values]) if values else np.zeros(0)
+            np.concatenate([np.real(widest(y)).ravel() for y in values]) if values else np.zeros(0)
         )
         every = slopes.slope(
-            lambda t, at=at: np.concatenate([np.real(wide(y)).ravel() for y in at(t)]),
+            lambda t, at=at: np.concatenate([np.real(widest(y)).ravel() for y in at(t)]),
             eps=probe.tolerance.eps,
             floor=np.abs(middle).max(initial=0),
         )
         for k in range(outputs):
             g = probe.f(probe.subject.arrays, _one_hot(probe.u, k))[1][number]
-            analytic, size = pairing([g], [v]), float(np.abs(wide(g) * v).sum())
+            analytic, size = pairing([g], [v]), float(np.abs(widest(g) * v).sum())
             numeric, allowed = float(every.value[k]), 10 * float(every.error[k]) + 1e-6 * size
             if abs(numeric - analytic) > allowed and float(every.error[k]) <= 0.02 * max(
                 abs(numeric), abs(analytic)
@@ -246,4 +246,4 @@ def _one_hot(u: Arrays, k: int) -> Arrays:
     flat = np.zeros(sum(np.size(c) for c in u))
     flat[k] = 1
     parts = np.split(flat, np.cumsum([np.size(c) for c in u])[:-1])
-    return [like(p.reshape(c.shape) * (wide(c) != 0), c) for p, c in zip(parts, u, strict=True)]
+    return [like(p.reshape(c.shape) * (widest(c) != 0), c) for p, c in zip(parts, u, strict=True)]

@@ -14,7 +14,7 @@ from jaxcnn.verify._numerics.directional import contract, relative, size_of_term
 from jaxcnn.verify._numerics.slopes import slope
 from jaxcnn.verify._probe import REFUSALS, Probe, Skip, Undecided
 from jaxcnn.verify._report import Failure
-from jaxcnn.verify._subject import Arrays, like, pairing, quick, random_like, wide
+from jaxcnn.verify._subject import Arrays, like, pairing, quick, random_like, widest
 
 FLOAT16 = float(np.finfo(np.float16).eps)  # overflows soon
 
@@ -23,7 +23,9 @@ def linear(probe: Probe) -> list[Failure]:
     """The backward is linear in its cotangent, zero gives zero, and each output's part stands
     alone."""
     names, u = probe.subject.names, probe.u
-    v = [wide(c) * (wide(a) != 0) for c, a in zip(random_like(u, probe.seed + 2), u, strict=True)]
+    v = [
+        widest(c) * (widest(a) != 0) for c, a in zip(random_like(u, probe.seed + 2), u, strict=True)
+    ]
 
     def pull(cotangents: Arrays) -> Arrays:
         return probe.f(
@@ -32,17 +34,17 @@ def linear(probe: Probe) -> list[Failure]:
 
     zero = [like(np.zeros(c.shape), c) for c in u]
     at_u, at_v, at_zero = probe.compiled[1], pull(v), pull(zero)
-    at_mixed = pull([2.0 * wide(a) - 3.0 * b for a, b in zip(u, v, strict=True)])
-    wanted = [2.0 * wide(a) - 3.0 * wide(b) for a, b in zip(at_u, at_v, strict=True)]
+    at_mixed = pull([2.0 * widest(a) - 3.0 * b for a, b in zip(u, v, strict=True)])
+    wanted = [2.0 * widest(a) - 3.0 * widest(b) for a, b in zip(at_u, at_v, strict=True)]
     failures = [
         Failure(
             "linear in dy",
             name,
-            f"a cotangent of zeros gives a gradient of up to {np.abs(wide(g)).max():.3g}",
+            f"a cotangent of zeros gives a gradient of up to {np.abs(widest(g)).max():.3g}",
             "backward adds a term that does not depend on dy (weight decay, noise, a constant)",
         )
         for name, g in zip(names, at_zero, strict=True)
-        if np.nan_to_num(wide(g)).any() and not np.isnan(wide(g)).any()
+        if np.nan_to_num(widest(g)).any() and not np.isnan(widest(g)).any()
     ]
     failures += compare(
         "linear in dy",
@@ -56,7 +58,7 @@ def linear(probe: Probe) -> list[Failure]:
     if not failures:  # clipping shows at large cotangents, underflow at small ones
         most = 16.0 if max(probe.tolerance.eps, probe.backward_eps) == FLOAT16 else 1024.0
         for factor in (most, 1 / most):
-            scaled = [wide(g) / factor for g in pull([wide(c) * factor for c in u])]
+            scaled = [widest(g) / factor for g in pull([widest(c) * factor for c in u])]
             failures = failures or compare(
                 "linear in dy",
                 names,
@@ -74,7 +76,7 @@ def linear(probe: Probe) -> list[Failure]:
             pull([c if i == j else z for j, (c, z) in enumerate(zip(u, zero, strict=True))])
             for i in range(len(u))
         ]
-        summed = [sum(wide(part[i]) for part in parts) for i in range(len(at_u))]
+        summed = [sum(widest(part[i]) for part in parts) for i in range(len(at_u))]
         failures += compare(
             "linear in dy",
             names,
@@ -95,7 +97,7 @@ def _backward_tolerance(probe: Probe) -> Tolerance:
 
 def _sum_noise(probe: Probe, *terms: Any) -> float:
     """A sum may be smaller than its terms: its rounding is theirs."""
-    finite = [np.abs(w[np.isfinite(w)]).max(initial=0.0) for w in map(wide, terms)]
+    finite = [np.abs(w[np.isfinite(w)]).max(initial=0.0) for w in map(widest, terms)]
     return probe.tolerance.floor * float(max(finite, default=0.0))
 
 
@@ -104,18 +106,18 @@ def gradient(probe: Probe) -> list[Failure]:
     left to the check of kinks."""
     _, got = probe.compiled
     _, want = probe.oracle
-    reached = [np.isfinite(wide(w)) for w in want]
+    reached = [np.isfinite(widest(w)) for w in want]
     if not all(r.all() for r in reached):
         probe.notes["gradient"] = (
             "the reference's own gradient is not finite somewhere; finite differences decide there"
         )
     judged = [
-        np.where(r, wide(w), wide(g)) if np.shape(g) == np.shape(w) else w
+        np.where(r, widest(w), widest(g)) if np.shape(g) == np.shape(w) else w
         for g, w, r in zip(got, want, reached, strict=True)
     ]
     for g, w in zip(got, judged, strict=True):
         probe.record("gradient", error(g, w), probe.tolerance.rtol)
-    leaves = [wide(x) for x in probe.subject.leaves]
+    leaves = [widest(x) for x in probe.subject.leaves]
     failures = compare(
         "gradient",
         probe.subject.names,
@@ -143,7 +145,7 @@ def gradient(probe: Probe) -> list[Failure]:
 def _on_the_whole(probe: Probe, got: Arrays, want: Arrays) -> list[Failure]:
     """In 16 bits each element may be off by several percent, but all of them together by no common
     factor."""
-    for name, g, w in zip(probe.subject.names, map(wide, got), map(wide, want), strict=True):
+    for name, g, w in zip(probe.subject.names, map(widest, got), map(widest, want), strict=True):
         square = float(np.real(np.vdot(w, w)))
         factor = float(np.real(np.vdot(w, g))) / square if square else 1.0
         if probe.tolerance.eps > NARROW and abs(factor - 1) > 4 * probe.tolerance.eps:
@@ -168,10 +170,11 @@ def adjoint(probe: Probe) -> list[Failure]:
     v = [like(relative(probe, i), leaf) for i, leaf in enumerate(subject.leaves)]
     analytic = pairing(probe.compiled[1], v)
     size = sum(
-        float(np.abs(wide(g) * wide(d)).sum()) for g, d in zip(probe.compiled[1], v, strict=True)
+        float(np.abs(widest(g) * widest(d)).sum())
+        for g, d in zip(probe.compiled[1], v, strict=True)
     )
     slack = probe.tolerance.caution * sum(
-        float((n * np.abs(wide(d))).sum()) for n, d in zip(probe.noise[1], v, strict=True)
+        float((n * np.abs(widest(d))).sum()) for n, d in zip(probe.noise[1], v, strict=True)
     )
     if not math.isfinite(analytic):
         raise Undecided("the gradient is not finite")
@@ -223,7 +226,9 @@ def adjoint(probe: Probe) -> list[Failure]:
 
 
 def _contract(probe: Probe, t: float, v: Arrays) -> float:
-    moved = [like(wide(x) + t * wide(d), x) for x, d in zip(probe.subject.leaves, v, strict=True)]
+    moved = [
+        like(widest(x) + t * widest(d), x) for x, d in zip(probe.subject.leaves, v, strict=True)
+    ]
     return contract(probe.u, probe.primal(probe.subject.put(moved)), probe.compiled[0])
 
 
@@ -247,10 +252,11 @@ def forward_mode(probe: Probe) -> list[Failure]:
         raise Skip(f"refused by JAX with {type(problem).__name__}, as custom_vjp does") from None
     got, want = pairing(probe.u, tangents), pairing(probe.compiled[1], v)
     size = sum(
-        float(np.abs(wide(g) * wide(d)).sum()) for g, d in zip(probe.compiled[1], v, strict=True)
+        float(np.abs(widest(g) * widest(d)).sum())
+        for g, d in zip(probe.compiled[1], v, strict=True)
     )
     slack = probe.tolerance.caution * sum(
-        float((n * np.abs(wide(d))).sum()) for n, d in zip(probe.noise[1], v, strict=True)
+        float((n * np.abs(widest(d))).sum()) for n, d in zip(probe.noise[1], v, strict=True)
     )
     if not math.isfinite(got) or abs(got - want) <= probe.tolerance.rtol * size + slack:
         return []

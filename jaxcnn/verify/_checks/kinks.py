@@ -13,7 +13,7 @@ import numpy as np
 from jaxcnn.verify._numerics.directional import Slope, element, sides, slope_at, step_at
 from jaxcnn.verify._probe import Broken, Probe
 from jaxcnn.verify._report import Failure, Mismatch
-from jaxcnn.verify._subject import is_complex, like, wide
+from jaxcnn.verify._subject import is_complex, like, widest
 
 # So many elements of an input are looked at closely, and so many of them in pairs
 LOOK, PAIRS = 24, 8
@@ -88,7 +88,7 @@ def kinks(probe: Probe) -> list[Failure]:
 
 
 def _inside(probe: Probe, number: int, elements: list[int]) -> list[Failure]:
-    g = wide(probe.compiled[1][number])
+    g = widest(probe.compiled[1][number])
     for flat in elements:
         left, right = sides(probe, _along(probe, (number, flat)), step_at(probe, number, flat))
         if not _between(float(g.ravel()[flat]), left, right):
@@ -118,11 +118,11 @@ def _tied(probe: Probe) -> list[Failure]:
     places = [
         (number, flat) for number, elements in probe.kinked.items() for flat in elements[:PAIRS]
     ][: 2 * PAIRS]
-    u = [like(np.abs(wide(c)), c) for c in probe.u]
+    u = [like(np.abs(widest(c)), c) for c in probe.u]
     if len(places) < 2:
         return []
     gradient = probe.f(probe.subject.arrays, u)[1]
-    got = {(number, flat): float(wide(gradient[number]).ravel()[flat]) for number, flat in places}
+    got = {(number, flat): float(widest(gradient[number]).ravel()[flat]) for number, flat in places}
     alone = {
         place: sides(probe, _along(probe, place), step_at(probe, *place), u) for place in places
     }

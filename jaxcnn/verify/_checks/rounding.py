@@ -10,7 +10,7 @@ import numpy as np
 from jaxcnn.verify._numerics.comparison import Tolerance, compare, error
 from jaxcnn.verify._probe import REFUSALS, Probe, Skip
 from jaxcnn.verify._report import Failure
-from jaxcnn.verify._subject import Arrays, like, quick, wide
+from jaxcnn.verify._subject import Arrays, like, quick, widest
 
 
 def in_dtype(probe: Probe, dtype: Any) -> list[Failure]:
@@ -53,14 +53,14 @@ def in_dtype(probe: Probe, dtype: Any) -> list[Failure]:
     ):
         # What no number of this dtype can hold is no error of the rule
         reachable = [
-            np.where((np.abs(wide(w)) < limit / 4) & ~np.isnan(s), wide(w), wide(g))
+            np.where((np.abs(widest(w)) < limit / 4) & ~np.isnan(s), widest(w), widest(g))
             for g, w, s in zip(got, want, slack, strict=True)
         ]
         for number, elements in (
             probe.kinked.items() if want is true_gradient and probe.disputed else ()
         ):
             # judged by the check of kinks
-            reachable[number].flat[elements] = wide(got[number]).flat[elements]
+            reachable[number].flat[elements] = widest(got[number]).flat[elements]
         for g, w in zip(got, reachable, strict=True):
             probe.record(name, error(g, w), tolerance.floor)
         failures += compare(
@@ -102,14 +102,14 @@ def _unavoidable(
     rng = np.random.default_rng([probe.seed, 31])
     for on_x, on_u in factors:
         leaves = [
-            like(wide(x) * (1 + (on_x - 1) * rng.choice([-1.0, 1.0], np.shape(x))), x)
+            like(widest(x) * (1 + (on_x - 1) * rng.choice([-1.0, 1.0], np.shape(x))), x)
             for x in exact_at.leaves
         ]
-        moved = judge(exact_at.put(leaves), [like(wide(c) * on_u, c) for c in wide_u])
+        moved = judge(exact_at.put(leaves), [like(widest(c) * on_u, c) for c in wide_u])
         for into, was, now in zip(spread, truth, moved, strict=True):
             for i, (a, b) in enumerate(zip(was, now, strict=True)):
-                change = np.nan_to_num(np.abs(wide(a) - wide(b)), posinf=0.0)
-                large = np.abs(np.nan_to_num(wide(a), posinf=0, neginf=0)).max(initial=0.0)
+                change = np.nan_to_num(np.abs(widest(a) - widest(b)), posinf=0.0)
+                large = np.abs(np.nan_to_num(widest(a), posinf=0, neginf=0)).max(initial=0.0)
                 into[i] = np.asarray(
                     np.maximum(into[i], np.where(change > 1e3 * eps * large, 0.0, change))
                 )
@@ -120,8 +120,8 @@ def _unavoidable(
             own = truth
         for into, was, now in zip(spread, truth, own, strict=True):
             for i, (a, b) in enumerate(zip(was, now, strict=True)):
-                gap = np.abs(wide(a) - wide(b))
-                lost = np.isfinite(wide(a)) & ~np.isfinite(wide(b))
+                gap = np.abs(widest(a) - widest(b))
+                lost = np.isfinite(widest(a)) & ~np.isfinite(widest(b))
                 into[i] = np.asarray(
                     np.where(
                         lost,

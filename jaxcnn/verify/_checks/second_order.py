@@ -13,7 +13,7 @@ from jaxcnn.verify._numerics.comparison import Tolerance, compare, error
 from jaxcnn.verify._numerics.directional import contract, element, size_of_terms
 from jaxcnn.verify._probe import REFUSALS, Broken, Probe, Skip
 from jaxcnn.verify._report import Failure, Mismatch
-from jaxcnn.verify._subject import Arrays, like, pairing, quick, random_like, wide
+from jaxcnn.verify._subject import Arrays, like, pairing, quick, random_like, widest
 
 LOOK = 16
 CUT_OFF = (
@@ -84,7 +84,8 @@ def reverse_over_reverse(probe: Probe) -> list[Failure]:
     for r, w in zip(reverse, want, strict=True):
         probe.record("reverse over reverse", error(r, w), 1e-8)
     judged = [
-        np.where(np.isfinite(wide(w)), wide(w), wide(r)) for r, w in zip(reverse, want, strict=True)
+        np.where(np.isfinite(widest(w)), widest(w), widest(r))
+        for r, w in zip(reverse, want, strict=True)
     ]
     tolerance = Tolerance(max(1e-8, probe.tolerance.rtol * 10), 0.0, probe.tolerance.eps)
     failures = compare(
@@ -129,7 +130,7 @@ def forward_over_reverse(probe: Probe) -> list[Failure]:
         ) from None
     want = pairing(reverse, tangents)
     spread = sum(
-        float(np.abs(wide(g) * wide(t)).sum()) for g, t in zip(reverse, tangents, strict=True)
+        float(np.abs(widest(g) * widest(t)).sum()) for g, t in zip(reverse, tangents, strict=True)
     )
     noise = (
         64 * probe.tolerance.eps * max(_largest(probe.u) * _largest(v) * _largest(tangents), spread)
@@ -151,7 +152,7 @@ def forward_over_reverse(probe: Probe) -> list[Failure]:
 def _relative_noise(probe: Probe) -> float:
     """How ill-conditioned the gradient is: its measured noise, of its size."""
     sizes = [
-        (float(n.max(initial=0.0)), float(np.abs(np.nan_to_num(wide(g))).max(initial=0.0)))
+        (float(n.max(initial=0.0)), float(np.abs(np.nan_to_num(widest(g))).max(initial=0.0)))
         for n, g in zip(probe.noise[1], probe.compiled[1], strict=True)
     ]
     return min(1.0, max((n / g for n, g in sizes if g > 0), default=0.0))
@@ -160,7 +161,7 @@ def _relative_noise(probe: Probe) -> float:
 def _largest(arrays: Arrays) -> float:
     return max(
         (
-            float(np.abs(np.nan_to_num(wide(a), posinf=0, neginf=0)).max(initial=0.0))
+            float(np.abs(np.nan_to_num(widest(a), posinf=0, neginf=0)).max(initial=0.0))
             for a in arrays
         ),
         default=0.0,
@@ -177,7 +178,7 @@ def second_by_differences(
     the one that moves each by its own size, and where the slopes from both sides are the same (a
     second derivative may jump at the point)."""
     count = len(probe.subject.leaves)
-    point = [wide(p) for p in (*probe.subject.leaves, *probe.u)]
+    point = [widest(p) for p in (*probe.subject.leaves, *probe.u)]
     base = probe.compiled[1]
     floor = size_of_terms(v, base)
     failures = []
@@ -200,7 +201,7 @@ def second_by_differences(
                     contract(v, probe.f(probe.subject.put(cast[:count]), cast[count:])[1], base)
                 )
 
-            analytic, size = pairing([got], [d]), float(np.abs(wide(got) * d).sum())
+            analytic, size = pairing([got], [d]), float(np.abs(widest(got) * d).sum())
             disagreements.append(_disagreement(along, analytic, size, probe.tolerance.eps, floor))
         if disagreements and all(disagreements):
             failures.append(Failure("reverse over reverse", name, disagreements[0], CUT_OFF))
@@ -247,12 +248,12 @@ def jumps_twice(probe: Probe, number: int, found: Mismatch, v: Arrays) -> bool:
     floor = size_of_terms(v, base)
     for flat in off:
         direction = element(x, int(flat)) * (
-            abs(float(wide(x).ravel()[flat])) or min(1.0, probe.scale(number))
+            abs(float(widest(x).ravel()[flat])) or min(1.0, probe.scale(number))
         )
 
         def along(t: float, direction: np.ndarray = direction) -> np.ndarray:
             leaves = [*probe.subject.leaves]
-            leaves[number] = like(wide(x) + t * direction, x)
+            leaves[number] = like(widest(x) + t * direction, x)
             return np.array(contract(v, probe.f(probe.subject.put(leaves), probe.u)[1], base))
 
         if not _jumps(along, probe.tolerance.eps, floor):

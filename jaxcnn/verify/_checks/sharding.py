@@ -22,7 +22,7 @@ from jaxcnn.verify._subject import (
     quick,
     stack,
     variant,
-    wide,
+    widest,
 )
 
 AXIS = "data"
@@ -71,7 +71,7 @@ def mapped(probe: Probe) -> list[Failure]:
         for k in range(count)
     ]
     values, gradients = (
-        [np.stack([wide(part[side][i]) for part in loop]) for i in range(len(loop[0][side]))]
+        [np.stack([widest(part[side][i]) for part in loop]) for i in range(len(loop[0][side]))]
         for side in (0, 1)
     )
     summed = [g if o else g.sum(0) for g, o in zip(gradients, own_leaves, strict=True)]

@@ -12,7 +12,7 @@ from jaxcnn.verify import _trace as trace
 from jaxcnn.verify._numerics.comparison import Tolerance, compare, error
 from jaxcnn.verify._probe import Probe, Skip
 from jaxcnn.verify._report import Failure
-from jaxcnn.verify._subject import is_array, pairing, random_like, wide
+from jaxcnn.verify._subject import is_array, pairing, random_like, widest
 
 EXACT = Tolerance(0.0, 0.0, float(np.finfo(np.float64).eps))
 
@@ -143,10 +143,10 @@ def _cut_off(probe: Probe) -> list[int]:
     _, gradient = probe.compiled
     found = []
     for number, g in enumerate(gradient):
-        if np.size(g) == 0 or wide(g).any():
+        if np.size(g) == 0 or widest(g).any():
             continue
         if probe.subject.reference is not None:
-            wrong = bool(wide(probe.oracle[1][number]).any()) and not compare(
+            wrong = bool(widest(probe.oracle[1][number]).any()) and not compare(
                 "",
                 [""],
                 probe.compiled[0][:1],
@@ -157,11 +157,11 @@ def _cut_off(probe: Probe) -> list[int]:
             wrong = (
                 wrong
                 and error(g, probe.oracle[1][number]) > 1e-6
-                and float(np.abs(wide(probe.oracle[1][number])).max())
+                and float(np.abs(widest(probe.oracle[1][number])).max())
                 > 1e3 * float(probe.noise[1][number].max())
             )
         else:
-            direction = wide(
+            direction = widest(
                 random_like([probe.subject.leaves[number]], [probe.seed, 5, number])[0]
             ) * probe.scale(number)
             at = probe.moved({number: direction})
@@ -170,7 +170,7 @@ def _cut_off(probe: Probe) -> list[int]:
             size = max(
                 np.sqrt(
                     sum(
-                        float((np.abs(wide(c) * wide(y)) ** 2).sum())
+                        float((np.abs(widest(c) * widest(y)) ** 2).sum())
                         for c, y in zip(probe.u, up, strict=True)
                     )
                 ),
@@ -189,7 +189,7 @@ def stale(probe: Probe) -> list[Failure]:
     probe.need_structure()
     subject = probe.subject
     if all(
-        np.array_equal(wide(a), wide(b))
+        np.array_equal(widest(a), widest(b))
         for a, b in zip(subject.leaves, (probe.variants[i] for i in subject.places), strict=True)
     ):
         raise Skip("all inputs are zero: there is no other point to call at")

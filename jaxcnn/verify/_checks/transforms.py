@@ -13,7 +13,7 @@ from jaxcnn.verify import _trace as trace
 from jaxcnn.verify._numerics.comparison import compare, error
 from jaxcnn.verify._probe import Broken, Probe, Skip
 from jaxcnn.verify._report import Failure
-from jaxcnn.verify._subject import Arrays, Subject, like, quick, stack, variant, wide
+from jaxcnn.verify._subject import Arrays, Subject, like, quick, stack, variant, widest
 
 SIZE = 3
 # All choices of mapped inputs up to this many; beyond, each of the first alone, all but one, and
@@ -25,7 +25,7 @@ def scan(probe: Probe) -> list[Failure]:
     """Inside ``lax.scan``, over two points."""
     points = (
         [stack([leaf, variant(leaf, 1)]) for leaf in probe.subject.arrays],
-        [stack([c, like(wide(c) / 2, c)]) for c in probe.u],
+        [stack([c, like(widest(c) / 2, c)]) for c in probe.u],
     )
     looped = _run(
         probe,
@@ -34,7 +34,7 @@ def scan(probe: Probe) -> list[Failure]:
         ],
         points,
     )
-    other = probe.f(probe.variants, [like(wide(c) / 2, c) for c in probe.u])
+    other = probe.f(probe.variants, [like(widest(c) / 2, c) for c in probe.u])
     failures = _same("scan", probe, jax.tree.map(lambda leaf: leaf[0], looped), probe.compiled)
     return failures or _same("scan", probe, jax.tree.map(lambda leaf: leaf[1], looped), other)
 
@@ -75,7 +75,7 @@ def vmap(probe: Probe, *, every: bool = False) -> list[Failure]:
         )
     choices = [chosen for chosen in _choices(len(arrays), every) if not set(shared) & set(chosen)]
     stacked = [stack([variant(leaf, k) for k in range(SIZE)]) for leaf in arrays]
-    cotangents = [stack([like(wide(c) * (1 + k), c) for k in range(SIZE)]) for c in probe.u]
+    cotangents = [stack([like(widest(c) * (1 + k), c) for k in range(SIZE)]) for c in probe.u]
     plain = subject.pull(subject.f)
 
     def all_choices(stacked: Arrays, cotangents: Arrays) -> list[Any]:
@@ -100,12 +100,12 @@ def vmap(probe: Probe, *, every: bool = False) -> list[Failure]:
         ]
         points = [
             probe.f(
-                at[k], [like(wide(c)[k] * m, c) for c, m in zip(cotangents, weights, strict=True)]
+                at[k], [like(widest(c)[k] * m, c) for c, m in zip(cotangents, weights, strict=True)]
             )
             for k in range(SIZE)
         ]
         return tuple(
-            [np.stack([wide(p[side][i]) for p in points]) for i in range(len(points[0][side]))]
+            [np.stack([widest(p[side][i]) for p in points]) for i in range(len(points[0][side]))]
             for side in (0, 1)
         )  # type: ignore[return-value]
 
@@ -215,8 +215,8 @@ def _same(check: str, probe: Probe, got: Any, want: Any, prefix: str = "") -> li
 
 def _share(probe: Probe, side: int, i: int, want: Any) -> float:
     noise = float(probe.noise[side][i].max(initial=0.0))
-    plain = np.abs(np.nan_to_num(wide(probe.compiled[side][i]), posinf=0, neginf=0)).max(
+    plain = np.abs(np.nan_to_num(widest(probe.compiled[side][i]), posinf=0, neginf=0)).max(
         initial=0.0
     )
-    here = np.abs(np.nan_to_num(wide(want), posinf=0, neginf=0)).max(initial=0.0)
+    here = np.abs(np.nan_to_num(widest(want), posinf=0, neginf=0)).max(initial=0.0)
     return noise * max(1.0, float(here / plain)) if plain > 0 else noise

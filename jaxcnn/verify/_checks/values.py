@@ -12,7 +12,7 @@ import numpy as np
 from jaxcnn.verify._numerics.comparison import Tolerance, compare, error, same
 from jaxcnn.verify._probe import Probe, finite
 from jaxcnn.verify._report import Failure
-from jaxcnn.verify._subject import Arrays, is_array, quick, wide
+from jaxcnn.verify._subject import Arrays, is_array, quick, widest
 
 EXACT = Tolerance(0.0, 0.0, float(np.finfo(np.float64).eps))
 
@@ -35,7 +35,7 @@ def _bits(
 ) -> list[Failure]:
     names = [*(f"output[{i}]" for i in range(len(got[0]))), *probe.subject.names]
     for name, a, b in zip(names, [*got[0], *got[1]], [*want[0], *want[1]], strict=True):
-        x, y = wide(a), wide(b)
+        x, y = widest(a), widest(b)
         if not same(x, y).all() and error(a, b) > probe.bits:
             worst = float(np.abs(np.where(same(x, y), 0, x - y)).max())
             return [
@@ -57,17 +57,17 @@ def not_finite(probe: Probe) -> list[Failure]:
     wanted = [*probe.oracle[0], *probe.oracle[1]] if probe.subject.reference is not None else None
     failures = []
     for i, (name, got) in enumerate(zip(names, [*value, *gradient], strict=True)):
-        a = wide(got)
+        a = widest(got)
         bad = ~np.isfinite(a)
         if wanted is not None:
-            bad &= np.isfinite(wide(wanted[i])) if np.shape(wanted[i]) == a.shape else False
+            bad &= np.isfinite(widest(wanted[i])) if np.shape(wanted[i]) == a.shape else False
         elif i < len(value):
             bad = np.zeros(a.shape, bool)
         else:
             bad = np.isnan(a)
         if bad.any():
             at = tuple(int(k[0]) for k in np.nonzero(bad))
-            expected = "" if wanted is None else f", expected {wide(wanted[i])[at]:.10g}"
+            expected = "" if wanted is None else f", expected {widest(wanted[i])[at]:.10g}"
             failures.append(
                 Failure(
                     "NaN and infinity",

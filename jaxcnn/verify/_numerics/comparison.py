@@ -13,7 +13,7 @@ import numpy as np
 
 from jaxcnn.verify._numerics import patterns
 from jaxcnn.verify._report import Failure, Mismatch
-from jaxcnn.verify._subject import wide
+from jaxcnn.verify._subject import widest
 
 CAUTION = 64.0
 NARROW = 1e-5  # no 32-bit dtype has an epsilon above this
@@ -68,7 +68,7 @@ def same(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 def error(got: Any, want: Any) -> float:
     """max |got − want| / max |want|; infinite where one is finite and the other is not, or the
     shapes differ."""
-    a, b = wide(got), wide(want)
+    a, b = widest(got), widest(want)
     if a.shape != b.shape:
         return math.inf
     with np.errstate(invalid="ignore"):
@@ -85,7 +85,7 @@ def mismatch(
 ) -> tuple[Mismatch, patterns.Pattern] | None:
     """Where ``got`` is further from ``want`` than allowed, and what pattern that makes; None if
     nowhere. The shapes must be equal."""
-    a, b = wide(got), wide(want)
+    a, b = widest(got), widest(want)
     allowed = tolerance.allowed(b, noise)
     with np.errstate(invalid="ignore", over="ignore"):
         gap = np.where(same(a, b), 0.0, np.abs(a - b))
@@ -107,7 +107,7 @@ def mismatch(
             if size and math.isfinite(size)
             else tolerance.eps
         )
-    pattern = patterns.recognise(a, b, off, None if x is None else wide(x))
+    pattern = patterns.recognise(a, b, off, None if x is None else widest(x))
     ulps = float(gap[index] / ulp)
     return (
         Mismatch(a, b, index, relative, ulps, int(off.sum()), off.size, float(allowed[index])),
@@ -149,7 +149,7 @@ def compare(
         found, guess = where_off
         if exchange:
             guess = (
-                patterns.exchanged([wide(g) for g in got], [wide(w) for w in want], names, i)
+                patterns.exchanged([widest(g) for g in got], [widest(w) for w in want], names, i)
                 or guess
             )
         found = dataclasses.replace(

@@ -9,7 +9,7 @@ import numpy as np
 
 from jaxcnn.verify._numerics import slopes
 from jaxcnn.verify._probe import Probe
-from jaxcnn.verify._subject import Arrays, is_complex, wide
+from jaxcnn.verify._subject import Arrays, is_complex, widest
 
 
 class Slope(NamedTuple):
@@ -24,8 +24,8 @@ def contract(u: Arrays, y: Arrays, y0: Arrays) -> float:
     is 0 nothing counts."""
     total = 0.0
     for c, a, b in zip(u, y, y0, strict=True):
-        w = wide(c)
-        gap = np.where(w == 0, 0, wide(a) - wide(b))
+        w = widest(c)
+        gap = np.where(w == 0, 0, widest(a) - widest(b))
         total += float(np.real(np.sum(w * gap)))
     return total
 
@@ -33,7 +33,10 @@ def contract(u: Arrays, y: Arrays, y0: Arrays) -> float:
 def size_of_terms(u: Arrays, y: Arrays) -> float:
     """√Σ|u y|²: what rounding in y does to ⟨u, y⟩, in units of epsilon."""
     parts = [
-        np.abs(np.where(wide(c) == 0, 0, wide(c) * np.nan_to_num(wide(a), posinf=0, neginf=0))) ** 2
+        np.abs(
+            np.where(widest(c) == 0, 0, widest(c) * np.nan_to_num(widest(a), posinf=0, neginf=0))
+        )
+        ** 2
         for c, a in zip(u, y, strict=True)
     ]
     return math.sqrt(sum(float(p.sum()) for p in parts))
@@ -54,13 +57,13 @@ def direction_of(probe: Probe, number: int, k: int) -> np.ndarray:
     v = rng.uniform(0.2, 1, np.shape(x)) * rng.choice([-1.0, 1.0], np.shape(x))
     if is_complex(x):
         v = v * np.exp(2j * math.pi * rng.uniform(size=np.shape(x)))
-    return np.asarray(v if k < 2 else v * np.abs(wide(x)) / probe.scale(number))
+    return np.asarray(v if k < 2 else v * np.abs(widest(x)) / probe.scale(number))
 
 
 def relative(probe: Probe, number: int) -> np.ndarray:
     """A direction of random signs that moves each element by its own size, and zeros by no more
     than 1: steps along it stay local."""
-    x = np.abs(wide(probe.subject.leaves[number]))
+    x = np.abs(widest(probe.subject.leaves[number]))
     v = direction_of(probe, number, 0)
     return np.asarray(
         np.where(v == 0, 0, v / np.maximum(np.abs(v), 1e-300))
@@ -97,7 +100,7 @@ def _settled(probe: Probe, number: int, flat: int) -> tuple[Slope, float]:
     A large step may find a perfectly steady slope that has nothing to do with the point (tanh seen
     from afar is a step), so the surest answer is not the best one."""
     if (number, flat) not in probe.settled:
-        sizes = np.abs(np.real(wide(probe.subject.leaves[number]))).ravel()
+        sizes = np.abs(np.real(widest(probe.subject.leaves[number]))).ravel()
         others = sizes[np.isfinite(sizes) & (sizes > 0)]
         own = [float(sizes[flat])] if np.isfinite(sizes[flat]) and sizes[flat] > 0 else []
         scales = sorted(
@@ -110,7 +113,7 @@ def _settled(probe: Probe, number: int, flat: int) -> tuple[Slope, float]:
         )
         v = element(probe.subject.leaves[number], flat)
         answers = []
-        analytic = abs(float(np.real(wide(probe.compiled[1][number]).ravel()[flat])))
+        analytic = abs(float(np.real(widest(probe.compiled[1][number]).ravel()[flat])))
         for scale in scales:
             answers.append((slope_along(probe, number, v, scale), scale))
             s = answers[-1][0]
