@@ -23,10 +23,10 @@ def lenet(classes: int = 10, *, dropout: float = 0.5) -> Serial:
     """LeNet's plan (LeCun et al. 1998), widened: 5×5 convolution, pool, 3×3 convolution, pool,
     hidden layer of 512, dropout, scores."""
     return layers.serial(
-        conv1=layers.conv(32, window=5),
+        conv1=layers.conv(32, kernel_size=5),
         pool1=layers.max_pool(2),
         relu1=layers.relu(),
-        conv2=layers.conv(64, window=3),
+        conv2=layers.conv(64, kernel_size=3),
         pool2=layers.max_pool(2),
         relu2=layers.relu(),
         flatten=layers.flatten(),
@@ -68,7 +68,7 @@ def resnet20(classes: int = 10, *, across_devices: bool = True) -> Serial:
     channels), batch norm (see :func:`jaxcnn.layers.batch_norm`), scores."""
     norm = functools.partial(layers.batch_norm, across_devices=across_devices)
     parts: dict[str, Layer] = {
-        "conv": _plain_conv(16, 1, window=3),
+        "conv": _plain_conv(16, 1, 3),
         "norm": norm(),
         "relu": layers.relu(),
     }
@@ -90,7 +90,7 @@ def resnet50(classes: int = 1000, *, across_devices: bool = True) -> Serial:
     3×3, 1×1 (stride in the 3×3), batch norm, scores."""
     norm = functools.partial(layers.batch_norm, across_devices=across_devices)
     parts: dict[str, Layer] = {
-        "conv": _plain_conv(64, 2, window=7),
+        "conv": _plain_conv(64, 2, 7),
         "norm": norm(),
         "relu": layers.relu(),
         "pool": layers.max_pool(3, stride=2, padding="SAME"),
@@ -108,7 +108,7 @@ def seesaw_cnn() -> Serial:
     """The network of the worked example S1.7, for inputs of shape (5, 1): one filter of 2, pool,
     two hidden sigmoids, two scores; no biases."""
     return layers.serial(
-        conv=layers.conv(1, window=2, padding="VALID", bias=False),
+        conv=layers.conv(1, kernel_size=2, padding="VALID", bias=False),
         relu=layers.relu(),
         pool=layers.max_pool(2),
         flatten=layers.flatten(),
@@ -118,27 +118,25 @@ def seesaw_cnn() -> Serial:
     )
 
 
-def _plain_conv(width: int, stride: int, *, window: int) -> Layer:
-    return layers.conv(width, window=window, stride=stride, bias=False)
+def _plain_conv(width: int, stride: int, kernel_size: int) -> Layer:
+    return layers.conv(width, kernel_size=kernel_size, stride=stride, bias=False)
 
 
 def _block(
     plan: Sequence[tuple[int, int, int]], norm: Callable[[], Layer], *, project: bool
 ) -> Layer:
-    """A residual block of convolutions (width, window, stride), each with its norm, ReLUs between
-    them; ``project`` for a shortcut that changes the shape."""
+    """A residual block of convolutions (width, kernel_size, stride), each with its norm, ReLUs
+    between them; ``project`` for a shortcut that changes the shape."""
     parts: dict[str, Layer] = {}
-    for number, (width, window, stride) in enumerate(plan, start=1):
+    for number, (width, kernel_size, stride) in enumerate(plan, start=1):
         parts |= {
-            f"conv{number}": _plain_conv(width, stride, window=window),
+            f"conv{number}": _plain_conv(width, stride, kernel_size),
             f"norm{number}": norm(),
         }
         if number < len(plan):
             parts[f"relu{number}"] = layers.relu()
     width, stride = plan[-1][0], math.prod(stride for _, _, stride in plan)
-    shortcut = (
-        layers.serial(conv=_plain_conv(width, stride, window=1), norm=norm()) if project else None
-    )
+    shortcut = layers.serial(conv=_plain_conv(width, stride, 1), norm=norm()) if project else None
     return layers.residual(layers.serial(**parts), shortcut)
 
 

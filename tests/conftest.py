@@ -21,6 +21,7 @@ jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_platforms", "cpu")
 # as some users have it; what broadcasts says so
 jax.config.update("jax_numpy_rank_promotion", "raise")
+collect_ignore = ["types_surface.py"]  # for pyright
 # The contracts are shapes; `verify` has none, and handles millions of small arrays
 CHECKED = [
     "_core",

@@ -380,3 +380,13 @@ def test_an_explicit_mesh_needs_no_context():
     w = jax.device_put(jnp.ones((3, 2)), jax.sharding.NamedSharding(mesh, jax.P()))
     grad = jax.jit(jax.grad(lambda w, x: ops.dense(x, w).sum()))(w, x)
     np.testing.assert_array_equal(grad, 8.0)
+
+
+def test_a_kernel_size_has_an_older_name():
+    key = jax.random.key(0)
+    for make, shape in ((layers.conv, (5, 5, 2)), (layers.conv_transpose, (5, 5, 2))):
+        new, old = make(4, kernel_size=(1, 2)), make(4, window=(1, 2))
+        assert new.init(key, shape)[0]["kernel"].shape == old.init(key, shape)[0]["kernel"].shape
+        assert make(4).init(key, shape)[0]["kernel"].shape[:2] == (3, 3)
+        with pytest.raises(ValueError, match="`kernel_size` must be given once"):
+            make(4, kernel_size=3, window=3)

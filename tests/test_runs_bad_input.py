@@ -445,7 +445,7 @@ def test_what_fails_on_the_way(
     def fit(*arguments: Any, **settings: Any) -> None:
         raise error
 
-    monkeypatch.setattr("jaxcnn.train._fit", fit)
+    monkeypatch.setattr("jaxcnn.train.fit", fit)
     assert (
         fails(
             ["train", "--data", str(place / "good.npz"), "--model", "mlp", "--out", str(tmp_path)],

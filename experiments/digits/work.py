@@ -35,7 +35,7 @@ def network(classes: int, widths: Sequence[int]) -> Serial:
     parts: dict[str, Any] = {}
     for number, width in enumerate(widths, start=1):
         window = 5 if number == 1 else 3
-        parts[f"conv{number}"] = layers.conv(width, window=window, bias=False)
+        parts[f"conv{number}"] = layers.conv(width, kernel_size=window, bias=False)
         if number % 2:
             parts[f"pool{number}"] = layers.max_pool(2)
         parts |= {f"norm{number}": layers.batch_norm(), f"relu{number}": layers.relu()}

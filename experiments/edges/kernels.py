@@ -47,7 +47,7 @@ def learn(
     Brightness is taken out of each piece: pixels of a photograph are all alike, and only where they
     differ is there something to learn from."""
     window = true.shape[:2]
-    layer = layers.conv(true.shape[-1], window=window, padding="VALID", bias=False)
+    layer = layers.conv(true.shape[-1], kernel_size=window, padding="VALID", bias=False)
     params, _ = layer.init(key, (PIECE, PIECE, 1))
     optimizer = optax.adam(optax.cosine_decay_schedule(0.05, steps))
     differentiate = value_and_grad(

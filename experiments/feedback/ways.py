@@ -25,9 +25,9 @@ class Way(NamedTuple):
 def network(classes: int, activation: Op = ops.relu) -> Serial:
     """Two convolutions, each halving the image, and two dense layers."""
     return layers.serial(
-        conv1=layers.conv(16, window=5, stride=2),
+        conv1=layers.conv(16, kernel_size=5, stride=2),
         act1=layers.activation(activation),
-        conv2=layers.conv(32, window=5, stride=2),
+        conv2=layers.conv(32, kernel_size=5, stride=2),
         act2=layers.activation(activation),
         flatten=layers.flatten(),
         dense1=layers.dense(128),

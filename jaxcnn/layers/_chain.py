@@ -4,7 +4,7 @@
 parameters. Initialisers are those of ``jax.nn.initializers``.
 
 >>> import jax
->>> params, state = conv(8, window=3).init(jax.random.key(0), (28, 28, 1))
+>>> params, state = conv(8, kernel_size=3).init(jax.random.key(0), (28, 28, 1))
 >>> {name: array.shape for name, array in params.items()}
 {'kernel': (3, 3, 1, 8), 'bias': (8,)}
 """
@@ -145,7 +145,7 @@ def dense(
 def conv(
     features: int,
     *,
-    window: Ints = 3,
+    kernel_size: Ints | None = None,
     stride: Ints = 1,
     padding: Padding = "SAME",
     dilation: Ints = 1,
@@ -154,19 +154,21 @@ def conv(
     bias: bool = True,
     kernel_init: Initializer = he_normal,
     bias_init: Initializer = ZEROS,
+    window: Ints | None = None,
 ) -> Chain:
-    """Convolution to ``features`` channels; parameters ``kernel`` (*window, i/groups, features) and
-    ``bias``."""
+    """Convolution to ``features`` channels; parameters ``kernel`` (*kernel_size, i/groups,
+    features) and ``bias``."""
     _check_features("conv", features, groups)
+    taps = _kernel_size("conv", kernel_size, window)
     op = ops.conv.using(stride=stride, padding=padding, dilation=dilation, groups=groups, flip=flip)
-    shape = functools.partial(_kernel, window, groups, features)
+    shape = functools.partial(_kernel, taps, groups, features)
     return _kernel_and_bias(op, Parameter(shape, kernel_init), features, bias, bias_init)
 
 
 def conv_transpose(
     features: int,
     *,
-    window: Ints = 3,
+    kernel_size: Ints | None = None,
     stride: Ints = 1,
     padding: Padding = "SAME",
     dilation: Ints = 1,
@@ -175,14 +177,16 @@ def conv_transpose(
     bias: bool = True,
     kernel_init: Initializer = he_normal_transposed,
     bias_init: Initializer = ZEROS,
+    window: Ints | None = None,
 ) -> Chain:
-    """Transposed convolution to ``features`` channels; parameters ``kernel`` (*window,
+    """Transposed convolution to ``features`` channels; parameters ``kernel`` (*kernel_size,
     features/groups, i) and ``bias``."""
     _check_features("conv_transpose", features, groups)
+    taps = _kernel_size("conv_transpose", kernel_size, window)
     op = ops.conv_transpose.using(
         stride=stride, padding=padding, dilation=dilation, groups=groups, output_size=output_size
     )
-    shape = functools.partial(_kernel_transposed, window, groups, features)
+    shape = functools.partial(_kernel_transposed, taps, groups, features)
     return _kernel_and_bias(op, Parameter(shape, kernel_init), features, bias, bias_init)
 
 
@@ -299,6 +303,13 @@ def _kernel_and_bias(
         parameters["bias"] = Parameter(functools.partial(_constant, features), bias_init)
         links.append(Link(ops.bias, ("bias",)))
     return Chain(tuple(links), parameters, rank=2)
+
+
+def _kernel_size(op: str, kernel_size: Ints | None, window: Ints | None) -> Ints:
+    """3 along each axis where nothing is given; ``window`` is the older name."""
+    if kernel_size is not None and window is not None:
+        raise setting_error(op, "kernel_size", "given once, as kernel_size or as window", window)
+    return next((size for size in (kernel_size, window) if size is not None), 3)
 
 
 def _channels(shape: Shape) -> Shape:

@@ -9,7 +9,7 @@ where it is 2. A running variance is the unbiased one there, and is used alike.
 >>> import jax, numpy as np
 >>> from jaxcnn import layers
 >>> model = layers.serial(
-...     conv=layers.conv(4, window=3), relu=layers.relu(),
+...     conv=layers.conv(4, kernel_size=3), relu=layers.relu(),
 ...     flatten=layers.flatten(), dense=layers.dense(2)
 ... )
 >>> params, state = model.init(jax.random.key(0), (5, 5, 1))

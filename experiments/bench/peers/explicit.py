@@ -47,10 +47,10 @@ def build(name: str) -> Layer:
     if name != "lenet":
         return models.MODELS[name](CLASSES)
     return layers.serial(
-        conv1=layers.conv(32, window=5),
+        conv1=layers.conv(32, kernel_size=5),
         pool1=layers.max_pool(2),
         relu1=layers.relu(),
-        conv2=layers.conv(64, window=5),
+        conv2=layers.conv(64, kernel_size=5),
         pool2=layers.max_pool(2),
         relu2=layers.relu(),
         flatten=layers.flatten(),
