@@ -15,7 +15,7 @@ import sys
 import time
 from typing import Any, NoReturn
 
-READY = "jax", "jaxcnn.ops", "jaxcnn.models", "jaxcnn.train", "jaxcnn.weights", "jaxcnn.data", "jaxcnn.explain", "jaxcnn.runs._work", "jaxcnn.runs._using", "jaxcnn.verify._commands.verify", "matplotlib.figure"  # fmt: skip
+READY = "jax", "jaxcnn.ops", "jaxcnn.models", "jaxcnn.train", "jaxcnn.weights", "jaxcnn.data", "jaxcnn.explain", "jaxcnn.runs._train", "jaxcnn.runs._inference", "jaxcnn.verify._commands.verify", "matplotlib.figure"  # fmt: skip
 
 
 def child(order: dict[str, Any]) -> NoReturn:

@@ -28,12 +28,12 @@ from jaxcnn.data._cifar import ARCHIVE, RECORD, TEST, TRAIN
 from jaxcnn.data._folder import read_image
 from jaxcnn.data._scale import Standardiser
 from jaxcnn.ops import softmax_cross_entropy
-from jaxcnn.runs import _build as build
-from jaxcnn.runs import _work as work
+from jaxcnn.runs import _components as build
+from jaxcnn.runs import _train as work
 from jaxcnn.runs._config import Config, kept_settings, settings_of
 from jaxcnn.runs._folder import KIND as MANIFEST_KIND
 from jaxcnn.runs._folder import MANIFEST, RunFolder
-from jaxcnn.runs._trained import KIND, Trained, about, open_models
+from jaxcnn.runs._model_file import KIND, Trained, about, open_models
 from jaxcnn.train._draw import history
 from jaxcnn.train._logs import JsonLines
 from jaxcnn.train._watch import KINDS, Norms

@@ -17,7 +17,7 @@ from jaxcnn._io.command import InputError
 from jaxcnn._io.sealed import write_sealed
 from jaxcnn.runs._config import settings_of
 from jaxcnn.runs._folder import KIND, MANIFEST
-from jaxcnn.runs._trained import open_models
+from jaxcnn.runs._model_file import open_models
 from jaxcnn.train._digests import check_digests, write_digests
 from jaxcnn.weights._tensors import pack
 

@@ -17,7 +17,7 @@ from jaxcnn._io.drawing import save
 from jaxcnn._io.files import from_json
 from jaxcnn._io.outside import UNSEEN, printable
 from jaxcnn.data import load
-from jaxcnn.runs._trained import open_models
+from jaxcnn.runs._model_file import open_models
 from jaxcnn.train._draw import heat_map
 from jaxcnn.train._watch import Table
 

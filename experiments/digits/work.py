@@ -21,7 +21,7 @@ from jaxcnn._io.files import write_json
 from jaxcnn._io.lines import Log
 from jaxcnn.data.augment import warp
 from jaxcnn.layers import Serial
-from jaxcnn.runs._build import check_takes
+from jaxcnn.runs._components import check_takes
 
 FILES = "result.json", "metrics.jsonl", "digits.png"
 PART, SMOOTHING = 10, 0.1

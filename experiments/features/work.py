@@ -18,7 +18,7 @@ from jaxcnn._io.drawing import save
 from jaxcnn._io.files import write_json
 from jaxcnn.explain import maximise, top_patches
 from jaxcnn.layers import Serial
-from jaxcnn.runs._build import check_takes
+from jaxcnn.runs._components import check_takes
 
 FILES = (
     "result.json",

@@ -15,7 +15,7 @@ from jaxcnn import ops, train, value_and_grad
 from jaxcnn._io.drawing import save
 from jaxcnn._io.files import write_json
 from jaxcnn._io.lines import Log
-from jaxcnn.runs._build import check_takes
+from jaxcnn.runs._components import check_takes
 
 FILES = "result.json", "metrics.jsonl", "errors.png", "angles.png"
 LOOK = 25  # steps from one look at the angle to the next

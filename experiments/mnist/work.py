@@ -21,7 +21,7 @@ from jaxcnn._io.files import write_json
 from jaxcnn.data import DataError, Dataset, load_idx_folder
 from jaxcnn.data._scale import Standardiser, standardiser
 from jaxcnn.layers import Serial
-from jaxcnn.runs import _build as build
+from jaxcnn.runs import _components as build
 from jaxcnn.runs._stopping import Stop
 from jaxcnn.train._draw import learning_curves
 from jaxcnn.train._progress import Plain, Progress

@@ -16,7 +16,7 @@ from experiments.walkthrough.walk import Walk, walk
 from jaxcnn import models, ops, train
 from jaxcnn._io.command import InputError
 from jaxcnn._io.files import write_file, write_json
-from jaxcnn.runs._build import check_takes
+from jaxcnn.runs._components import check_takes
 
 FILES = "result.json", "walkthrough.html"
 

@@ -7,9 +7,9 @@ from jaxcnn._core.lazy import on_demand
 
 if TYPE_CHECKING:
     from jaxcnn.runs._config import Config
-    from jaxcnn.runs._work import run
+    from jaxcnn.runs._train import run
 
 __all__ = ["Config", "run"]
 
 if not TYPE_CHECKING:  # the command line reads its options before JAX is needed
-    __getattr__, __dir__ = on_demand(__name__, __all__, {"_config": ["Config"], "_work": ["run"]})
+    __getattr__, __dir__ = on_demand(__name__, __all__, {"_config": ["Config"], "_train": ["run"]})

@@ -13,12 +13,12 @@ import tyro
 from jaxcnn._io.command import InputError, Parser, claim_folder, expect, run
 from jaxcnn._io.outside import load_jax, printable, printable_lines, reading
 from jaxcnn._io.terminal import unheard
+from jaxcnn.runs._agreement import versions
 from jaxcnn.runs._config import CONFIG, Config, as_flags, flag, go_on
 from jaxcnn.runs._flags import read_flags
 from jaxcnn.runs._folder import claimed
 from jaxcnn.runs._meeting import listen, parts
-from jaxcnn.runs._roll import Roll
-from jaxcnn.runs._same import versions
+from jaxcnn.runs._peers import Peers
 
 # what may differ between processes
 OF_ONE = "out", "config", "coordinator", "processes", "process", "wait"
@@ -126,7 +126,7 @@ def _begin(order: Train, stack: contextlib.ExitStack) -> bool:
     address = None if order.coordinator == "auto" else order.coordinator
     if address is not None and order.processes is not None and order.process is not None:
         at = stack.enter_context(
-            Roll(
+            Peers(
                 address,
                 order.processes,
                 order.process,
@@ -164,10 +164,10 @@ def _begin(order: Train, stack: contextlib.ExitStack) -> bool:
     load_jax()
     if order.coordinator == "auto" and jax.process_index() == 0:
         stack.enter_context(claimed(order.out))
-    from jaxcnn.runs import _work as work
+    from jaxcnn.runs import _train as training
 
-    return work.run(
-        work.of(order), resume=order.resume, overwrite=order.overwrite, at=at, told=told
+    return training.run(
+        training.of(order), resume=order.resume, overwrite=order.overwrite, at=at, told=told
     )
 
 
@@ -209,9 +209,9 @@ def _check_processes(order: Train) -> None:
 def _eval(arguments: Sequence[str]) -> bool:
     chosen = read_flags(Eval, arguments, "python -m jaxcnn eval")
     load_jax()
-    from jaxcnn.runs import _using as using
+    from jaxcnn.runs import _inference
 
-    print(printable_lines(using.test(chosen.run, chosen.data, chosen.json)))
+    print(printable_lines(_inference.evaluate(chosen.run, chosen.data, chosen.json)))
     return False
 
 
@@ -221,9 +221,9 @@ def _predict(arguments: Sequence[str]) -> bool:
     if not chosen.images:
         raise InputError("IMAGES: give at least one image file")
     load_jax()
-    from jaxcnn.runs import _using as using
+    from jaxcnn.runs import _inference
 
-    found, bad = using.answers(
+    found, bad = _inference.predict(
         chosen.run, chosen.images, chosen.top, chosen.json, resize=chosen.resize
     )
     if found:

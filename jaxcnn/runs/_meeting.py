@@ -18,8 +18,8 @@ from typing import Any
 
 from jaxcnn._io.command import InputError, RunError, expect
 from jaxcnn._io.outside import printable
+from jaxcnn.runs._agreement import difference
 from jaxcnn.runs._connection import Connection
-from jaxcnn.runs._same import difference
 
 LATE = 10.0  # seconds after which it is said who is awaited
 TICK = 1.0
@@ -58,7 +58,7 @@ def listen(address: tuple[str, int], said: str, backlog: int = 1) -> socket.sock
 
 
 class Meeting:
-    """One process's part in it; the arguments are those of :class:`jaxcnn.runs._roll.Roll`."""
+    """One process's part in it; the arguments are those of :class:`jaxcnn.runs._peers.Peers`."""
 
     def __init__(
         self,
@@ -77,7 +77,7 @@ class Meeting:
 
     def meet(self) -> dict[int, Connection]:
         """Connections to the others, by their numbers; of process 0 to all, of each other to
-        process 0. Raises as :class:`jaxcnn.runs._roll.Roll` says."""
+        process 0. Raises as :class:`jaxcnn.runs._peers.Peers` says."""
         try:
             if self._number == 0:
                 self._gather()

@@ -15,8 +15,8 @@ from jaxcnn._io.drawing import save
 from jaxcnn._io.files import write_json
 from jaxcnn._io.lines import read_lines
 from jaxcnn.runs._config import Config, go_on
-from jaxcnn.runs._given import Given
-from jaxcnn.runs._trained import MODEL, about, digest, save_model
+from jaxcnn.runs._dataset_of_run import RunData
+from jaxcnn.runs._model_file import MODEL, about, digest, save_model
 from jaxcnn.train._draw import heat_map, history, learning_curves
 from jaxcnn.train._logs import missing
 from jaxcnn.train._watch import Kind
@@ -37,7 +37,7 @@ def model_names(config: Config) -> list[str]:
 
 def leave(
     config: Config,
-    given: Given,
+    given: RunData,
     state: train.TrainState,
     norms: train.Norms | None,
     interrupted: bool,

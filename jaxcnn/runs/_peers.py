@@ -30,7 +30,7 @@ SILENT = "it is silent: stopped, or cut off"
 GRACE = 5.0  # seconds that a process has to come to an end of its own
 
 
-class Roll:
+class Peers:
     """A context manager, in which the processes have met. ``at`` says what this one does now.
 
     Args:
@@ -65,7 +65,7 @@ class Roll:
         self._said_of: set[tuple[int, int]] = set()
         self.gone = ""
 
-    def __enter__(self) -> "Roll":
+    def __enter__(self) -> "Peers":
         self._peers = self._meeting.meet()
         for number, peer in self._peers.items():
             threading.Thread(target=self._listen, args=(number, peer), daemon=True).start()

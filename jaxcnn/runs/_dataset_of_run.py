@@ -20,7 +20,7 @@ from jaxcnn.runs._config import Config
 SAMPLE = 1000  # images of a stream from which mean and deviation are taken
 
 
-class Given(NamedTuple):
+class RunData(NamedTuple):
     """The data of a run."""
 
     name: str
@@ -34,7 +34,7 @@ class Given(NamedTuple):
     """Changes with the data, so that a run does not go on with others."""
 
 
-def load(config: Config) -> Given:
+def load(config: Config) -> RunData:
     """What ``--data`` names. InputError where it cannot be used."""
     if (config.stream or config.image_size) and not (Path(config.data) / "train").is_dir():
         raise InputError(
@@ -57,7 +57,7 @@ def load(config: Config) -> Given:
             f"--batch-size {config.batch_size} is more than the {len(found.train_images)} training"
             " images"
         )
-    return Given(
+    return RunData(
         found.name,
         (found.train_images, found.train_labels),
         (found.test_images, found.test_labels),
@@ -69,7 +69,7 @@ def load(config: Config) -> Given:
     )
 
 
-def _stream(config: Config) -> Given:
+def _stream(config: Config) -> RunData:
     folder = sets.ImageFolder(Path(config.data) / "train", size=config.image_size)
     other = sets.ImageFolder(Path(config.data) / "test", like=folder)
     if len(folder) < config.batch_size:
@@ -83,7 +83,7 @@ def _stream(config: Config) -> Given:
     some = np.random.default_rng(0).permutation(len(folder))[:SAMPLE]
     scale = standardiser(np.stack([folder[number][0] for number in some]), config.data)
     mark = checksum(images, labels, folder.listing.encode())
-    return Given(
+    return RunData(
         Path(config.data).name,
         folder,
         (images, labels.astype(np.int32)),

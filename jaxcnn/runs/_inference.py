@@ -13,11 +13,11 @@ from jaxcnn._io.files import write_json
 from jaxcnn._io.outside import printable
 from jaxcnn.data._folder import read_image
 from jaxcnn.runs._config import Config
-from jaxcnn.runs._given import load
-from jaxcnn.runs._trained import Trained, open_models
+from jaxcnn.runs._dataset_of_run import load
+from jaxcnn.runs._model_file import Trained, open_models
 
 
-def test(path: Path, data: str | None, out: Path | None) -> str:
+def evaluate(path: Path, data: str | None, out: Path | None) -> str:
     """Accuracy on test images, as a table; also into ``out``. InputError where model and data do
     not fit."""
     if out is not None:
@@ -71,7 +71,7 @@ def test(path: Path, data: str | None, out: Path | None) -> str:
     return "\n".join(lines)
 
 
-def answers(
+def predict(
     path: Path, images: Sequence[Path], top: int, out: Path | None, *, resize: bool
 ) -> tuple[str, list[str]]:
     """The likeliest classes of each image, as a table; and what is to be said of files that could

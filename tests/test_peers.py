@@ -12,7 +12,7 @@ import pytest
 
 from jaxcnn._io.command import InputError, RunError
 from jaxcnn.runs._meeting import Meeting
-from jaxcnn.runs._roll import Roll
+from jaxcnn.runs._peers import Peers
 
 TOLD = {"--seed": "0", "--out of which": "a", "jax": "0.10.2"}
 
@@ -170,19 +170,19 @@ def test_a_process_that_leaves_with_an_error_is_told_of(
 ) -> None:
     """Before anybody has to be ended."""
     left: list[str] = []
-    monkeypatch.setattr("jaxcnn.runs._roll.GRACE", 0.2)
-    monkeypatch.setattr("jaxcnn.runs._roll._leave", left.append)
+    monkeypatch.setattr("jaxcnn.runs._peers.GRACE", 0.2)
+    monkeypatch.setattr("jaxcnn.runs._peers._leave", left.append)
 
     def other() -> None:
         with (
             pytest.raises(ValueError, match="a bug"),
-            Roll(f"127.0.0.1:{port}", 2, 1, folder=tmp_path, told=TOLD, wait=20.0),
+            Peers(f"127.0.0.1:{port}", 2, 1, folder=tmp_path, told=TOLD, wait=20.0),
         ):
             raise ValueError("a bug")
 
     thread = threading.Thread(target=other)
     thread.start()
-    with Roll(f"127.0.0.1:{port}", 2, 0, folder=tmp_path, told=TOLD, wait=20.0) as roll:
+    with Peers(f"127.0.0.1:{port}", 2, 0, folder=tmp_path, told=TOLD, wait=20.0) as roll:
         thread.join()
         end = time.monotonic() + 10
         while not left and time.monotonic() < end:

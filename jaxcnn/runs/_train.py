@@ -18,12 +18,12 @@ from jaxcnn import ops, train
 from jaxcnn._io.command import InputError, RunError, expect
 from jaxcnn._io.files import write_file
 from jaxcnn._io.lines import read_lines
-from jaxcnn.runs import _build as build
+from jaxcnn.runs import _components as build
+from jaxcnn.runs._agreement import difference
 from jaxcnn.runs._config import CONFIG, FREE, Config, settings_of
+from jaxcnn.runs._dataset_of_run import RunData, load
 from jaxcnn.runs._folder import RunFolder
-from jaxcnn.runs._given import Given, load
 from jaxcnn.runs._results import CURVES, METRICS, NORMS, RESULT, leave, model_names, say
-from jaxcnn.runs._same import difference
 from jaxcnn.runs._stopping import Stop
 from jaxcnn.train._agree import each_says, first_problem
 from jaxcnn.train._checkpoint import Checkpoints, remove_checkpoints
@@ -256,7 +256,7 @@ def _fixed(config: Config) -> dict[str, Any]:
 
 def _prepare(
     config: Config, resume: bool, overwrite: bool
-) -> tuple[RunFolder, Given, Any, Any, tuple[int, ...], int]:
+) -> tuple[RunFolder, RunData, Any, Any, tuple[int, ...], int]:
     """All that can be found wrong before anything is written."""
     folder = RunFolder(config.out, {STATES: remove_checkpoints, DEAD: remove_checkpoints})
     _check_folder(folder, config, resume=resume, overwrite=overwrite)
@@ -346,7 +346,7 @@ def _fresh(
 
 
 def _speed(
-    model: Any, optimizer: Any, settings: dict[str, Any], like: train.TrainState, given: Given
+    model: Any, optimizer: Any, settings: dict[str, Any], like: train.TrainState, given: RunData
 ) -> dict[str, float]:
     """Operations of a step of one device, and what that can do a second, for the progress bar."""
     if settings["layout"] is not None or settings["key"].ndim:

@@ -24,7 +24,7 @@ from jaxcnn._io.files import from_json
 from jaxcnn._io.outside import reading
 from jaxcnn.data._npz import MOST_CLASSES
 from jaxcnn.data._scale import Standardiser
-from jaxcnn.runs import _build as build
+from jaxcnn.runs import _components as build
 from jaxcnn.runs._config import CONFIG, Config, go_on, read_settings
 from jaxcnn.runs._folder import MANIFEST, listed
 from jaxcnn.train._names import IN_FILES, named
