@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 from jaxcnn._core.lazy import on_demand
+from jaxcnn._core.moved import keep_old_names
 
 if TYPE_CHECKING:
     from jaxcnn import (
@@ -30,6 +31,8 @@ __all__ = [
     "layers", "models", "ops", "plan", "precision", "rules", "runs", "train", "value_and_grad",
     "verify", "weights",
 ]  # fmt: skip
+
+keep_old_names()
 
 if not TYPE_CHECKING:  # the pytest plugin and the command line begin before JAX is needed
     __getattr__, __dir__ = on_demand(
