@@ -52,7 +52,7 @@ def work(name: str, out: Path, *flags: str) -> int:
     return command.main(config, name, ["--out", str(out), *flags])
 
 
-LONG = "features", "feedback"  # tens of seconds
+LONG = "features", "feedback", "recurrent"  # tens of seconds
 
 
 @pytest.mark.parametrize(
@@ -200,6 +200,7 @@ BROWSER = next(
 )
 
 
+@pytest.mark.slow
 def test_the_page_of_a_model_has_a_section_a_layer(tmp_path: Path, images: Path) -> None:
     assert (
         work(

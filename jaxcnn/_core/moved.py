@@ -99,5 +99,6 @@ class Moved:
 
 def keep_old_names() -> None:
     """Once in a process."""
-    if not any(isinstance(finder, type) and finder is Moved for finder in sys.meta_path):
-        sys.meta_path.append(Moved)  # pyright: ignore[reportArgumentType]
+    finders: list[Any] = sys.meta_path
+    if Moved not in finders:
+        finders.append(Moved)
