@@ -277,3 +277,42 @@ def test_a_batch_cut_by_a_mesh_costs_one_sum_of_the_weights_gradient(taps):
     got = program(jax.device_put(x, cut), jax.device_put(w, whole), jax.device_put(dy, cut))
     for mine, alone in zip(got, jax.jit(gradients)(x, w, dy), strict=True):
         np.testing.assert_allclose(mine, alone, atol=2e-6 * float(jnp.abs(alone).max()))
+
+
+# Beside the cases of the ops, as a named kernel takes no batch that a mesh cuts up, and none of
+# unknown length
+NAMED = [
+    (ops.conv, (2, 5, 4, 2), (3, 2, 2, 3), {"stride": 2, "implementation": "im2col"}),
+    (ops.conv, (2, 5, 4, 2), (3, 3, 2, 3), {"flip": True, "implementation": "winograd"}),
+    (ops.conv, (2, 5, 4, 2), (3, 2, 1, 4), {"groups": 2, "implementation": "depthwise"}),
+    (ops.conv_transpose, (2, 3, 4, 2), (3, 3, 2, 2), {"stride": 2, "implementation": "im2col"}),
+    (ops.conv_transpose, (2, 5, 4, 2), (5, 5, 3, 2), {"implementation": "winograd"}),
+    (ops.conv_transpose, (2, 3, 3, 2), (2, 2, 1, 2), {"groups": 2, "implementation": "depthwise"}),
+]
+
+
+@pytest.mark.parametrize(("op", "x_shape", "w_shape", "settings"), NAMED)
+def test_a_named_kernel_computes_what_xla_does(op, x_shape, w_shape, settings, x64):
+    """Value and gradients, alone, compiled, mapped and in a loop."""
+    rng = np.random.default_rng(0)
+    x, w = jnp.asarray(rng.normal(size=x_shape)), jnp.asarray(rng.normal(size=w_shape))
+    dy = jnp.asarray(rng.normal(size=op(x, w, **settings).shape))
+
+    def both(x, w, **settings):
+        y, pull = jax.vjp(lambda x, w: op(x, w, **settings), x, w)
+        return y, *pull(dy)
+
+    def own(x, w):
+        return both(x, w, **settings)
+
+    want = both(x, w, **{**settings, "implementation": "xla"})
+    many = jnp.stack([x, x])
+    found = [
+        own(x, w),
+        jax.jit(own)(x, w),
+        jax.tree.map(lambda a: a[1], jax.vmap(own, (0, None))(many, w)),
+        jax.tree.map(lambda a: a[1], jax.lax.map(lambda x: own(x, w), many)),
+    ]
+    for got in found:
+        for a, b in zip(got, want, strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-10)

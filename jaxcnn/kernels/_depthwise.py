@@ -10,6 +10,7 @@ as long on a CPU (README.md beside this file)."""
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 
 from jaxcnn._core.window import Window, add_taps, taps_of
 from jaxcnn.kernels import _blocks as blocks
@@ -24,7 +25,10 @@ def suits(kind: Kind, x: jax.Array, window: Window, inputs: int, outputs: int, g
 def correlate(x: jax.Array, w: jax.Array, *, window: Window, groups: int) -> jax.Array:
     """y, all multiples of a channel beside each other."""
     kernel = w.reshape(*window.taps, groups, -1)
-    parts = [seen[..., None] * kernel[tap] for tap, seen in taps_of(x, window)]
+    parts = [
+        seen[..., None] * lax.broadcast_to_rank(kernel[tap], x.ndim + 1)
+        for tap, seen in taps_of(x, window)
+    ]
     y = sum(parts[1:], parts[0])
     return y.reshape(*y.shape[:-2], -1)
 
@@ -36,7 +40,8 @@ def input_gradient(dy: jax.Array, w: jax.Array, *, window: Window, groups: int) 
     each = [multiples[..., m] for m in range(multiples.shape[-1])]
 
     def part(tap: tuple[int, ...]) -> jax.Array:
-        scaled = [one * kernel[tap][..., m] for m, one in enumerate(each)]
+        taps = lax.broadcast_to_rank(kernel[tap], dy.ndim + 1)
+        scaled = [one * taps[..., m] for m, one in enumerate(each)]
         return sum(scaled[1:], scaled[0])
 
     return add_taps(((tap, part(tap)) for tap in window.offsets()), window)

@@ -193,9 +193,6 @@ CASES = (
     Case("2-D, one example, one channel", (normal(1, 5, 5, 1), normal(5, 5, 1, 1))),
     Case("3-D", (normal(1, 4, 5, 3, 2), normal(2, 3, 2, 2, 2)), {"stride": (1, 2, 1)}),
     Case("2-D, by XLA", (normal(2, 5, 4, 2), normal(3, 3, 1, 4)), {"groups": 2, "implementation": "xla"}),  # noqa: E501
-    Case("2-D, by im2col", (normal(2, 5, 4, 2), normal(3, 2, 2, 3)), {"stride": 2, "implementation": "im2col"}),  # noqa: E501
-    Case("2-D, by Winograd", (normal(2, 5, 4, 2), normal(3, 3, 2, 3)), {"flip": True, "implementation": "winograd"}),  # noqa: E501
-    Case("2-D, by the depthwise kernel", (normal(2, 5, 4, 2), normal(3, 2, 1, 4)), {"groups": 2, "implementation": "depthwise"}),  # noqa: E501
 )  # fmt: skip
 
 BAD = (

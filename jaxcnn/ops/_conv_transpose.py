@@ -179,9 +179,6 @@ CASES = (
     Case("2-D, groups, dilation, padding", (normal(1, 4, 4, 4), normal(2, 3, 1, 4)), {"groups": 2, "dilation": 2, "padding": ((1, 0), (0, 2))}),  # noqa: E501
     Case("2-D, depthwise", (normal(2, 3, 3, 3), normal(2, 2, 1, 3)), {"groups": 3, "stride": 2, "padding": "VALID"}),  # noqa: E501
     Case("3-D", (normal(1, 2, 3, 2, 2), normal(2, 2, 3, 2, 2)), {"stride": (1, 2, 1)}),
-    Case("2-D, by im2col", (normal(2, 3, 4, 2), normal(3, 3, 2, 2)), {"stride": 2, "implementation": "im2col"}),  # noqa: E501
-    Case("2-D, by Winograd", (normal(2, 5, 4, 2), normal(5, 5, 3, 2)), {"implementation": "winograd"}),  # noqa: E501
-    Case("2-D, by the depthwise kernel", (normal(2, 3, 3, 2), normal(2, 2, 1, 2)), {"groups": 2, "implementation": "depthwise"}),  # noqa: E501
 )  # fmt: skip
 
 BAD = (
