@@ -316,3 +316,22 @@ def test_a_named_kernel_computes_what_xla_does(op, x_shape, w_shape, settings, x
     for got in found:
         for a, b in zip(got, want, strict=True):
             np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("dilation", [1, 2])  # Winograd, im2col
+def test_a_fast_kernel_has_a_second_derivative(dilation):
+    """In reverse over reverse: what guards a result is out of the derivative's way."""
+    rng = np.random.default_rng(0)
+    x = jnp.asarray(rng.normal(size=(8, 6, 6, 32)), jnp.float32)
+    w = jnp.asarray(rng.normal(size=(3, 3, 32, 32)), jnp.float32)
+
+    def second(**settings):
+        def first(w):
+            return jax.grad(lambda w: jnp.sin(ops.conv(x, w, dilation=dilation, **settings)).sum())(
+                w
+            )
+
+        return jax.jit(jax.grad(lambda w: (first(w) ** 2).sum()))(w)
+
+    own, want = second(), second(implementation="xla")
+    np.testing.assert_allclose(own, want, rtol=1e-3, atol=1e-4 * float(jnp.abs(want).max()))

@@ -138,12 +138,13 @@ def _product(
         right: jax.Array,
         divide: bool = False,
         kernels: tuple[Implementation, ...] = (IM2COL,),
+        guard: bool = True,
     ) -> jax.Array:
         for kernel in kernels:
             if kernel.suits(kind, left, window, *sizes):
                 fast = functools.partial(kernel.product(kind), window=window, groups=groups)
                 # whose sums may overflow where XLA's do not
-                if kernel is WINOGRAD or kind == "weight_gradient":
+                if guard and (kernel is WINOGRAD or kind == "weight_gradient"):
                     fast = guarded(fast, plain)
                 fast = divided(fast, over_batch=kind == "weight_gradient") if divide else fast
                 return lax.platform_dependent(left, right, cpu=fast, default=plain)
@@ -177,7 +178,9 @@ def _product(
         primals: tuple[jax.Array, jax.Array], tangents: tuple[jax.Array, jax.Array]
     ) -> tuple[jax.Array, jax.Array]:
         (left, right), (dleft, dright) = primals, tangents
-        return wired(left, right), ordinary(dleft, right) + ordinary(left, dright)
+        # the guard is a loop, which JAX cannot take apart backwards
+        product = functools.partial(ordinary, guard=False)
+        return wired(left, right), product(dleft, right) + product(left, dright)
 
     wired.defjvp(derivative)
     return wired(left, right)
