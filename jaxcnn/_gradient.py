@@ -1,7 +1,6 @@
 """Training without autodiff: run the forward, run the hand-written backward."""
 
-from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -14,13 +13,46 @@ from jaxcnn._core.op import Op
 from jaxcnn._core.upcast import upcast
 from jaxcnn.layers import Layer
 from jaxcnn.layers._examples import example_norms as norms_of
-from jaxcnn.layers._layer import within
+from jaxcnn.layers._layer import Params, State, within
 from jaxcnn.precision import Policy
+
+
+@runtime_checkable
+class ValueAndGrad(Protocol):
+    """What :func:`value_and_grad` gives."""
+
+    def __call__(
+        self,
+        params: Params,
+        state: State,
+        x: Any,
+        target: Any,
+        key: jax.Array | None = None,
+        *,
+        train: bool = True,
+        scale: Any = ...,
+    ) -> tuple[tuple[jax.Array, State], Params]: ...
+
+
+@runtime_checkable
+class ExampleNorms(Protocol):
+    """What :func:`example_norms` gives."""
+
+    def __call__(
+        self,
+        params: Params,
+        state: State,
+        x: Any,
+        target: Any,
+        key: jax.Array | None = None,
+        *,
+        train: bool = True,
+    ) -> tuple[tuple[jax.Array, State], Params]: ...
 
 
 def value_and_grad(
     model: Layer, loss: Op, *, microbatch: int | None = None, policy: Policy | None = None
-) -> Callable[..., tuple[tuple[Any, Any], Any]]:
+) -> ValueAndGrad:
     """The mean loss over a batch, the model's new state, and the gradient of the parameters.
 
         run = value_and_grad(model, loss)
@@ -62,21 +94,15 @@ def value_and_grad(
     def whole(
         params: Any, state: Any, x: Any, target: Any, key: Any, train: bool, scale: Any
     ) -> Any:
-        if policy is None:
-            return plain(params, state, x, target, key, train, 1)
-        # not the state: an average over many batches needs all its digits
-        found, grads = plain(
-            policy.to_compute(params), state, policy.to_compute(x), target, key, train, scale
-        )
-        return found, policy.to_params(jax.tree.map(lambda d: upcast(d) / scale, grads))
-
-    def plain(
-        params: Any, state: Any, x: Any, target: Any, key: Any, train: bool, scale: Any
-    ) -> Any:
+        if policy is not None:
+            # not the state: an average over many batches needs all its digits
+            params, x = policy.to_compute(params), policy.to_compute(x)
         (y, new_state), residuals = model.forward(params, state, x, key, train=train)
         output = y if policy is None else policy.to_output(y)
         losses, dy = losses_and_delta(loss, output, target, scale)
         grads, _ = model.backward(residuals, dy.astype(y.dtype))
+        if policy is not None:
+            grads = policy.to_params(jax.tree.map(lambda d: upcast(d) / scale, grads))
         return (losses.mean(), new_state), grads
 
     fixed = 1.0 if policy is None else policy.fixed_scale
@@ -91,6 +117,7 @@ def value_and_grad(
         train: bool = True,
         scale: Any = fixed,
     ) -> Any:
+        scale = 1 if policy is None else scale
         if microbatch is None or len(x) <= microbatch:
             return whole(params, state, x, target, key, train, scale)
         if len(x) % microbatch:
@@ -124,7 +151,7 @@ def value_and_grad(
     return run
 
 
-def example_norms(model: Layer, loss: Op) -> Callable[..., tuple[tuple[Any, Any], Any]]:
+def example_norms(model: Layer, loss: Op) -> ExampleNorms:
     """The loss of each example, the model's new state, and the norm of the gradient of each
     parameter for each example alone.
 

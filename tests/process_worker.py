@@ -43,19 +43,15 @@ def train_together(
         "key": jax.random.key(1),
         "test": data,
         "report_every": 3,
-        "layout": layout,
     }
+    recipe = train.Recipe(net, ops.softmax_cross_entropy, optimizer, layout=layout)
     by_parts, reports = train.fit(
-        net,
-        ops.softmax_cross_entropy,
-        optimizer,
+        recipe,
         parts(data, 16, index, count),
         steps=6,
         **settings,
     )
-    shuffled, more = train.fit(
-        net, ops.softmax_cross_entropy, optimizer, data, batch_size=16, epochs=1, **settings
-    )
+    shuffled, more = train.fit(recipe, data, batch_size=16, epochs=1, **settings)
     found |= {"parts": by_parts.params, "shuffled": shuffled.params, "state": shuffled.state}
     whole = (
         found

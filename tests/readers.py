@@ -36,6 +36,7 @@ from jaxcnn.runs._folder import MANIFEST, RunFolder
 from jaxcnn.runs._model_file import KIND, Trained, about, open_models
 from jaxcnn.train._draw import history
 from jaxcnn.train._logs import JsonLines
+from jaxcnn.train._recipe import Recipe
 from jaxcnn.train._watch import KINDS, Norms
 from jaxcnn.weights import WeightsError, load_safetensors, load_torch, read_about
 from jaxcnn.weights._store import names_of
@@ -231,7 +232,10 @@ def _going_on(path: Path) -> Any:
     lines = work._earlier(path, 4)
     losses, scores = history(lines)
     norms = Norms(
-        MODEL, softmax_cross_entropy, np.zeros((2, 2, 2, 1), np.float32), np.zeros(2, int), every=2
+        Recipe(MODEL, softmax_cross_entropy),
+        np.zeros((2, 2, 2, 1), np.float32),
+        np.zeros(2, int),
+        every=2,
     )
     norms.restore(lines)
     assert losses.dtype == np.float64

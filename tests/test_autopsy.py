@@ -10,7 +10,7 @@ import pytest
 from jaxcnn import layers, models, ops
 from jaxcnn._core.op import Op
 from jaxcnn.precision import Policy
-from jaxcnn.train._autopsy import autopsy
+from jaxcnn.train import Recipe, autopsy
 
 KEY = jax.random.key(0)
 X, LABELS = jax.random.normal(KEY, (4, 8, 8, 1)), jnp.array([0, 1, 2, 0])
@@ -32,9 +32,11 @@ def found(
     x: Any = X,
     target: Any = LABELS,
     loss: Op = LOSS,
+    policy: Any = None,
     **settings: Any,
 ) -> Any:
-    return autopsy(model, loss, params, STATE, x, target, KEY, **settings)
+    recipe = Recipe(model, loss, policy=policy)
+    return autopsy(recipe, params, STATE, x, target, KEY, **settings)
 
 
 def with_op(name: str, **halves: Any) -> layers.Serial:
@@ -106,7 +108,7 @@ def test_the_loss() -> None:
     loss = ops.squared_error
     model = layers.serial(flatten=layers.flatten(), out=layers.dense(3))
     params, _ = model.init(KEY, X.shape[1:])
-    finding = autopsy(model, loss, params, {}, 1e25 * X, jnp.zeros((4, 3)))
+    finding = autopsy(Recipe(model, loss), params, {}, 1e25 * X, jnp.zeros((4, 3)))
     assert finding is not None
     assert (finding.stage, finding.ops) == ("loss", ("squared_error",))
 
@@ -115,7 +117,7 @@ def test_the_loss() -> None:
 def test_it_takes_what_the_step_took(train: bool) -> None:
     """A variance of −1 is met in evaluation alone."""
     state = {**STATE, "norm": {**STATE["norm"], "var": -jnp.ones(2)}}
-    finding = autopsy(MODEL, LOSS, PARAMS, state, X, LABELS, train=train)
+    finding = autopsy(Recipe(MODEL, LOSS), PARAMS, state, X, LABELS, train=train)
     assert (finding is None) == train
     if finding is not None:
         assert finding[:2] == ("forward", "norm")
@@ -144,9 +146,9 @@ def test_a_layer_deep_inside_has_one_name_and_its_op() -> None:
         for part in path:
             inner = inner[part]
         inner["kernel"] = inner["kernel"].at[:].set(1e30)
-        finding: Any = autopsy(model, ops.squared_error, big, state, x, jnp.zeros((3, 4)))
+        finding: Any = autopsy(Recipe(model, ops.squared_error), big, state, x, jnp.zeros((3, 4)))
         assert (finding.stage, finding.layer, finding.ops) == ("forward", name, ("dense",))
         inner["kernel"] = inner["kernel"].at[0, 0].set(jnp.nan)
-        finding = autopsy(model, ops.squared_error, big, state, x, jnp.zeros((3, 4)))
+        finding = autopsy(Recipe(model, ops.squared_error), big, state, x, jnp.zeros((3, 4)))
         assert (finding.stage, finding.layer) == ("parameters", "/".join(path))
         assert finding.what == "/".join((*path, "kernel"))

@@ -22,14 +22,11 @@ MLP = {"model": "mlp"}
 
 def fit(steps: int, **settings: Any) -> train.TrainState:
     return train.fit(
-        MODEL,
-        ops.softmax_cross_entropy,
-        ADAM,
+        train.Recipe(MODEL, ops.softmax_cross_entropy, ADAM, average=0.9),
         (X, LABELS),
         test=(X, LABELS),
         key=jax.random.key(0),
         batch_size=8,
-        average=0.9,
         report_every=3,
         steps=steps,
         **settings,
@@ -37,7 +34,9 @@ def fit(steps: int, **settings: Any) -> train.TrainState:
 
 
 def like(model: Any = MODEL, optimizer: Any = ADAM) -> train.TrainState:
-    return train.create(model, optimizer, jax.random.key(1), (6,), average=True)
+    return train.create(
+        train.Recipe(model, optimizer=optimizer, average=0.5), jax.random.key(1), (6,)
+    )
 
 
 def bits(tree: Any) -> list[bytes]:
@@ -80,8 +79,8 @@ def test_the_last_and_the_best_are_kept(tmp_path: Path) -> None:
 def test_what_is_saved_is_the_state_of_then(tmp_path: Path) -> None:
     """Though the next step takes its buffers while it is being written."""
     step, state = (
-        train.make_step(MODEL, ops.softmax_cross_entropy, ADAM),
-        train.create(MODEL, ADAM, jax.random.key(0), (6,)),
+        train.make_step(train.Recipe(MODEL, ops.softmax_cross_entropy, ADAM)),
+        train.create(train.Recipe(MODEL, optimizer=ADAM), jax.random.key(0), (6,)),
     )
     wanted = {}
     with Checkpoints(tmp_path, keep=5) as checkpoints:

@@ -18,7 +18,9 @@ PATHS = ["lr[0.1]", "a[b", "a*b", "a?b", "a b", "a\\b", "a{1,2}", "$HOME", "~", 
 
 
 def state() -> train.TrainState:
-    return train.create(models.mlp((8, 2)), optax.adam(0.01), jax.random.key(0), (6,))
+    return train.create(
+        train.Recipe(models.mlp((8, 2)), optimizer=optax.adam(0.01)), jax.random.key(0), (6,)
+    )
 
 
 def same(a: train.TrainState, b: train.TrainState) -> bool:

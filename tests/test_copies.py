@@ -53,9 +53,7 @@ def diverge() -> None:
     x, target = jnp.ones((8, 3)).at[5].set(jnp.nan), jnp.zeros(8, int)
     model = layers.serial(dense=layers.dense(2))
     train.fit(
-        model,
-        ops.softmax_cross_entropy,
-        optax.sgd(0.1),
+        train.Recipe(model, ops.softmax_cross_entropy, optax.sgd(0.1)),
         (x, target),
         key=jax.random.key(0),
         batch_size=8,

@@ -33,7 +33,9 @@ ADAM = optax.adam(optax.cosine_onecycle_schedule(40, 0.05))
 def fit(
     model: layers.Layer = MODEL, optimizer: Any = ADAM, data: Any = (X, LABELS), **settings: Any
 ) -> Any:
-    return train.fit(model, LOSS, optimizer, data, **({"key": KEY, "batch_size": 4} | settings))
+    own = {name: settings.pop(name) for name in {*settings} & {"average", "microbatch", "measures"}}
+    recipe = train.Recipe(model, LOSS, optimizer, **own)
+    return train.fit(recipe, data, **({"key": KEY, "batch_size": 4} | settings))
 
 
 def bits(tree: Any) -> list[bytes]:
@@ -49,8 +51,8 @@ def whole() -> Any:
 def test_a_run_is_its_steps_in_turn(whole: Any) -> None:
     first, rest = jax.random.split(KEY)
     orders, inside = jax.random.split(rest)
-    step = train.make_step(MODEL, LOSS, ADAM, average=0.9)
-    state, losses = train.create(MODEL, ADAM, first, (6,), average=True), []
+    step = train.make_step(train.Recipe(MODEL, LOSS, ADAM, average=0.9))
+    state, losses = train.create(train.Recipe(MODEL, optimizer=ADAM, average=0.5), first, (6,)), []
     rows = itertools.chain.from_iterable(
         np.asarray(train.shuffled(jax.random.fold_in(orders, e), 22, 4)) for e in range(3)
     )
@@ -81,7 +83,7 @@ def test_how_often_is_reported_changes_nothing(whole: Any) -> None:
 def test_the_test_set_is_seen_after_every_epoch_and_at_the_end(whole: Any) -> None:
     assert [(r.step, r.scores is not None) for r in whole[1]] == [(5, True), (10, True), (12, True)]
     state = whole[0]
-    logits = train.make_predict(MODEL)(state.average, state.state, X)
+    logits = train.make_predict(train.Recipe(MODEL))(state.average, state.state, X)
     assert whole[1][-1].scores == {
         "accuracy": pytest.approx(float((logits.argmax(-1) == LABELS).mean()))
     }
@@ -99,7 +101,8 @@ def test_evaluation_counts_every_example_once() -> None:
     }
     for size in (1, 5, 22, 100):
         got = train.make_evaluate(
-            MODEL, {"loss": LOSS, "accuracy": train.accuracy}, batch_size=size
+            train.Recipe(MODEL, measures={"loss": LOSS, "accuracy": train.accuracy}),
+            batch_size=size,
         )(params, state, X, LABELS)
         assert got == pytest.approx(expected, rel=1e-5)
 
@@ -107,10 +110,10 @@ def test_evaluation_counts_every_example_once() -> None:
 def test_the_average_follows_the_parameters() -> None:
     model = models.mlp((2,))
     optimizer = optax.sgd(0.1)
-    state = train.create(model, optimizer, KEY, (6,), average=True)
+    state = train.create(train.Recipe(model, optimizer=optimizer, average=0.5), KEY, (6,))
     expected, step = (
         jax.tree.map(np.asarray, state.params),
-        train.make_step(model, LOSS, optimizer, average=0.75),
+        train.make_step(train.Recipe(model, LOSS, optimizer, average=0.75)),
     )
     for _ in range(3):
         state, _ = step(state, X, LABELS, KEY)
@@ -121,11 +124,12 @@ def test_the_average_follows_the_parameters() -> None:
 
 
 def test_step_and_state_agree_about_the_average() -> None:
-    state = train.create(MODEL, ADAM, KEY, (6,))
+    state = train.create(train.Recipe(MODEL, optimizer=ADAM), KEY, (6,))
     with pytest.raises(
-        ValueError, match=r"must agree about `average`: make_step has 0.9, the train state has none"
+        ValueError,
+        match=r"average of the parameters: the recipe has one, the train state none; create it by the same",
     ):
-        train.make_step(MODEL, LOSS, ADAM, average=0.9)(state, X, LABELS, KEY)
+        train.make_step(train.Recipe(MODEL, LOSS, ADAM, average=0.9))(state, X, LABELS, KEY)
 
 
 def test_accumulated_gradients_are_those_of_the_batch() -> None:
@@ -193,7 +197,9 @@ def test_callbacks_see_every_report_and_end_the_run() -> None:
     assert len(reports) < 20
     assert scores[-1] >= scores[-2] == min(scores) == stop.best
     assert stop.best_state is not None
-    logits = train.make_predict(MODEL)(stop.best_state.params, stop.best_state.state, X)
+    logits = train.make_predict(train.Recipe(MODEL))(
+        stop.best_state.params, stop.best_state.state, X
+    )
     assert float((logits.argmax(-1) == LABELS).mean()) == pytest.approx(stop.best)
 
 

@@ -38,7 +38,9 @@ COUNTS = [100, pytest.param(3000, marks=pytest.mark.slow)]
 
 
 def state() -> train.TrainState:
-    return train.create(models.mlp((3, 2)), optax.sgd(0.01), jax.random.key(0), (2,))
+    return train.create(
+        train.Recipe(models.mlp((3, 2)), optimizer=optax.sgd(0.01)), jax.random.key(0), (2,)
+    )
 
 
 @pytest.fixture(scope="module")

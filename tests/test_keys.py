@@ -36,7 +36,11 @@ def test_a_run_from_either_style_is_the_same():
 
     def run(key):
         return train.fit(
-            model, ops.softmax_cross_entropy, optax.sgd(0.1), data, key=key, batch_size=16, epochs=2
+            train.Recipe(model, ops.softmax_cross_entropy, optax.sgd(0.1)),
+            data,
+            key=key,
+            batch_size=16,
+            epochs=2,
         )
 
     np.testing.assert_array_equal(

@@ -100,17 +100,13 @@ def test_a_run_on_a_mesh_is_a_run_on_one_device(name, extra):
 
     def run(**by: Any) -> tuple[train.TrainState, list[train.Report]]:
         return train.fit(
-            model,
-            ops.softmax_cross_entropy,
-            optimizer,
+            train.Recipe(model, ops.softmax_cross_entropy, optimizer, **more, **by),
             data,
             test=data,
             key=jax.random.key(1),
             batch_size=16,
             epochs=2,
             report_every=3,
-            **more,
-            **by,
         )
 
     (alone, reports), (together, reports_together) = run(), run(layout=layout)
@@ -150,15 +146,13 @@ def test_the_state_of_a_dynamic_loss_scale_lies_on_the_mesh_too():
     layout, model, data = LAYOUTS["cut"](), small_net(), batch(32)
     policy = train.Policy("float16", loss_scale="dynamic")
     state, reports = train.fit(
-        model,
-        ops.softmax_cross_entropy,
-        optax.sgd(0.1),
+        train.Recipe(
+            model, ops.softmax_cross_entropy, optax.sgd(0.1), policy=policy, layout=layout
+        ),
         data,
         key=jax.random.key(1),
         batch_size=16,
         epochs=4,
-        policy=policy,
-        layout=layout,
     )
     assert state.scale is not None
     assert state.scale.value.sharding.device_set == set(layout.mesh.devices.flat)
@@ -169,19 +163,14 @@ def test_batches_of_an_iterator_are_cut_up():
     layout, model, data = LAYOUTS["copied"](), models.mlp((16, 5)), batch(16)
     batches = iter([jax.tree.map(np.asarray, data)] * 3)
     state, _ = train.fit(
-        model,
-        ops.softmax_cross_entropy,
-        optax.sgd(0.1),
+        train.Recipe(model, ops.softmax_cross_entropy, optax.sgd(0.1), layout=layout),
         batches,
         key=jax.random.key(1),
         steps=3,
-        layout=layout,
     )
     assert int(state.step) == 3
     alone, _ = train.fit(
-        model,
-        ops.softmax_cross_entropy,
-        optax.sgd(0.1),
+        train.Recipe(model, ops.softmax_cross_entropy, optax.sgd(0.1)),
         iter([data] * 3),
         key=jax.random.key(1),
         steps=3,
@@ -199,14 +188,13 @@ def test_what_cannot_be_shared_evenly_is_refused():
         ValueError, match="fit: setting `batch_size` must be a multiple of the 8 devices, got 12"
     ):
         train.fit(
-            models.mlp((5,)),
-            ops.softmax_cross_entropy,
-            optax.sgd(0.1),
+            train.Recipe(
+                models.mlp((5,)), ops.softmax_cross_entropy, optax.sgd(0.1), layout=layout
+            ),
             batch(),
             key=jax.random.key(0),
             batch_size=12,
             epochs=1,
-            layout=layout,
         )
 
 
@@ -214,8 +202,8 @@ def test_evaluation_counts_every_example_once():
     layout, model, (x, target) = LAYOUTS["copied"](), models.mlp((5,)), batch(37)
     params, state = model.init(jax.random.key(0), (8, 8, 1))
     measures = {"accuracy": train.accuracy, "loss": ops.softmax_cross_entropy}
-    alone = train.make_evaluate(model, measures)(params, state, x, target)
-    together = train.make_evaluate(model, measures, layout=layout, batch_size=10)(
-        params, state, x, target
-    )
+    alone = train.make_evaluate(train.Recipe(model, measures=measures))(params, state, x, target)
+    together = train.make_evaluate(
+        train.Recipe(model, layout=layout, measures=measures), batch_size=10
+    )(params, state, x, target)
     assert together == pytest.approx(alone, rel=1e-5)

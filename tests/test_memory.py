@@ -12,7 +12,7 @@ import pytest
 
 from jaxcnn import models, ops
 from jaxcnn._io import memory
-from jaxcnn.train import make_step
+from jaxcnn.train import Recipe, make_step
 
 PROGRAM = """
 import resource, sys, jax, jax.numpy as jnp
@@ -67,7 +67,7 @@ def test_the_users_word_counts(told: list[tuple[int, int]]) -> None:
     with pytest.warns(RuntimeWarning, match="keep_memory: JAX has its devices already"):
         assert memory.keep_memory(False)
     assert jax.config.values["jax_cpu_enable_async_dispatch"]
-    make_step(models.mlp((2,)), ops.softmax_cross_entropy, optax.sgd(0.1))
+    make_step(Recipe(models.mlp((2,)), ops.softmax_cross_entropy, optax.sgd(0.1)))
     assert told == DEFAULTS
     assert memory.keep_memory(False)  # nothing changes, so nothing is too late
     with pytest.warns(RuntimeWarning, match="call it before the first array"):
@@ -77,7 +77,7 @@ def test_the_users_word_counts(told: list[tuple[int, int]]) -> None:
 
 def test_a_step_tells_the_c_library_alone(told: list[tuple[int, int]]) -> None:
     before = jax.config.values["jax_cpu_enable_async_dispatch"]
-    make_step(models.mlp((2,)), ops.softmax_cross_entropy, optax.sgd(0.1))
+    make_step(Recipe(models.mlp((2,)), ops.softmax_cross_entropy, optax.sgd(0.1)))
     assert told == KEPT
     assert jax.config.values["jax_cpu_enable_async_dispatch"] == before
 

@@ -113,10 +113,12 @@ def test_a_bad_size_is_refused_at_once(microbatch: Any) -> None:
 
 def test_a_step_takes_it_too() -> None:
     optimizer = optax.sgd(0.1)
-    steps = [train.make_step(MODEL, LOSS, optimizer, microbatch=size) for size in (None, 4)]
+    steps = [
+        train.make_step(train.Recipe(MODEL, LOSS, optimizer, microbatch=size)) for size in (None, 4)
+    ]
     ends = [
         step(
-            train.create(MODEL, optimizer, jax.random.key(1), X.shape[1:]),
+            train.create(train.Recipe(MODEL, optimizer=optimizer), jax.random.key(1), X.shape[1:]),
             X,
             LABELS,
             jax.random.key(2),

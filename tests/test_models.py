@@ -11,7 +11,7 @@ import pytest
 
 from jaxcnn import deltas, layers, models, ops, value_and_grad
 from jaxcnn.layers import _chain as chain
-from jaxcnn.train import make_predict
+from jaxcnn.train import Recipe, make_predict
 
 SHAPES = {
     "lenet": (models.lenet(classes=3), (14, 14, 1)),
@@ -341,7 +341,7 @@ def test_exported_for_any_size_of_batch(name, x64):
     """The convolutions' fast roads, which count the examples, are not taken there."""
     model, shape = SHAPES[name]
     params, state = model.init(jax.random.key(0), shape)
-    forward = make_predict(model)
+    forward = make_predict(Recipe(model))
     (n,) = jax.export.symbolic_shape("n")
     exported = jax.export.export(forward)(
         params, state, jax.ShapeDtypeStruct((n, *shape), "float64")

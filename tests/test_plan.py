@@ -19,7 +19,7 @@ from jaxcnn.plan import Collective, Memory, Plan, plan
 from jaxcnn.plan import _command as command
 from jaxcnn.plan._chips import available, slice_of
 from jaxcnn.plan._collectives import collectives
-from jaxcnn.train import Layout, Policy
+from jaxcnn.train import Layout, Policy, Recipe
 
 BATCH, INPUTS, HIDDEN, CLASSES = 64, 256, 512, 16
 DENSE = models.mlp((HIDDEN, CLASSES))
@@ -31,15 +31,10 @@ def layout(*, cut: bool = False) -> Layout:
 
 
 def dense_plan(*, cut: bool = False, **settings: Any) -> Plan:
-    return plan(
-        DENSE,
-        ops.softmax_cross_entropy,
-        optax.adam(1e-3),
-        layout(cut=cut),
-        (16, 16, 1),
-        BATCH,
-        **settings,
+    recipe = Recipe(
+        DENSE, ops.softmax_cross_entropy, optax.adam(1e-3), layout=layout(cut=cut), **settings
     )
+    return plan(recipe, (16, 16, 1), BATCH)
 
 
 @pytest.fixture(scope="module")

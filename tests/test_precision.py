@@ -77,8 +77,8 @@ def test_a_loss_scale_brings_back_what_float16_loses(microbatch: int | None) -> 
 
 def test_a_dynamic_scale_halves_until_gradients_are_finite_and_leaves_those_steps_out() -> None:
     policy, optimizer = Policy("float16", loss_scale="dynamic"), optax.sgd(1e-3)
-    step = train.make_step(MODEL, LOSS, optimizer, policy=policy)
-    state = train.create(MODEL, optimizer, KEY, X.shape[1:], policy=policy)
+    step = train.make_step(train.Recipe(MODEL, LOSS, optimizer, policy=policy))
+    state = train.create(train.Recipe(MODEL, optimizer=optimizer, policy=policy), KEY, X.shape[1:])
     start, scales = jax.tree.map(np.asarray, state.params), [2.0**24]
     state = state._replace(scale=Scale(jnp.float32(scales[0]), jnp.int32(5)))
     for _ in range(20):
@@ -115,35 +115,31 @@ def test_nan_is_nothing_that_a_scale_mends() -> None:
         train.DivergedError, match=r"the loss is nan in step 0 \(input: 288 of 4608 numbers of x"
     ):
         train.fit(
-            MODEL,
-            LOSS,
-            optax.sgd(0.1),
+            train.Recipe(
+                MODEL, LOSS, optax.sgd(0.1), policy=Policy("float16", loss_scale="dynamic")
+            ),
             data,
             key=KEY,
             batch_size=16,
             steps=2,
-            policy=Policy("float16", loss_scale="dynamic"),
         )
 
 
 def test_a_run_in_bfloat16_learns_and_keeps_float32() -> None:
     policy = Policy("bfloat16")
     state, reports = train.fit(
-        MODEL,
-        LOSS,
-        optax.adam(0.003),
+        train.Recipe(MODEL, LOSS, optax.adam(0.003), policy=policy),
         (X, LABELS),
         test=(X, LABELS),
         key=KEY,
         batch_size=8,
         epochs=20,
-        policy=policy,
     )
     assert reports[-1].loss < 0.3 * reports[0].loss
     assert {leaf.dtype for leaf in jax.tree.leaves((state.params, state.state))} == {
         jnp.dtype("float32")
     }
-    logits = train.make_predict(MODEL, policy=policy)(state.params, state.state, X)
+    logits = train.make_predict(train.Recipe(MODEL, policy=policy))(state.params, state.state, X)
     assert logits.dtype == np.float32
     assert reports[-1].scores == {
         "accuracy": pytest.approx(float((logits.argmax(-1) == LABELS).mean()))
@@ -159,7 +155,9 @@ def test_policies_out_of_range_are_refused() -> None:
         ):
             Policy("float16", loss_scale=scale)
     policy, optimizer = Policy("float16", loss_scale="dynamic"), optax.sgd(0.1)
-    with pytest.raises(ValueError, match="must agree about the policy's dynamic loss scale"):
-        train.make_step(MODEL, LOSS, optimizer, policy=policy)(
-            train.create(MODEL, optimizer, KEY, X.shape[1:]), X, LABELS, KEY
+    with pytest.raises(
+        ValueError, match="dynamic loss scale: the recipe has one, the train state none"
+    ):
+        train.make_step(train.Recipe(MODEL, LOSS, optimizer, policy=policy))(
+            train.create(train.Recipe(MODEL, optimizer=optimizer), KEY, X.shape[1:]), X, LABELS, KEY
         )

@@ -309,7 +309,7 @@ def test_s1_9_all_weights_move_from_the_old_weights() -> None:
     df = error_signals(model, ops.softmax_cross_entropy, params, x, target)["scores"]
     exactly(df, [[0.3, -0.3]])
     optimizer = optax.chain(optax.add_decayed_weights(LAMBDA), optax.sgd(ALPHA))
-    step = train.make_step(model, ops.softmax_cross_entropy, optimizer)
+    step = train.make_step(train.Recipe(model, ops.softmax_cross_entropy, optimizer))
     start = train.TrainState(
         jax.tree.map(jnp.copy, params), {}, optimizer.init(params), jnp.int32(0)
     )
@@ -376,13 +376,13 @@ def test_s2_4_one_pattern_at_a_time() -> None:
         optax.sgd(0.5),
     )
     x, t, order = draw(8, 3), draw(8, 2), np.random.default_rng(1).permutation(8)
-    start = train.create(model, optimizer, jax.random.key(0), (3,))
+    start = train.create(train.Recipe(model, optimizer=optimizer), jax.random.key(0), (3,))
     w, b = np.array(start.params["dense"]["kernel"]), np.array(start.params["dense"]["bias"])
     for n in order:
         a = 1 / (1 + np.exp(-(x[n] @ w + b)))
         s = -2 * a * (1 - a) * (t[n] - a)
         w, b = w - 0.5 * np.outer(x[n], s), b - 0.5 * s
-    steps = train.make_steps(train.make_step(model, ops.squared_error, optimizer))
+    steps = train.make_steps(train.make_step(train.Recipe(model, ops.squared_error, optimizer)))
     end, _ = steps(start, x, t, jnp.asarray(order)[:, None], jax.random.key(0))
     exactly(end.params["dense"]["kernel"], w)
     exactly(end.params["dense"]["bias"], b)

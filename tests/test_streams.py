@@ -95,11 +95,13 @@ def test_a_run_goes_on_at_the_step_of_its_train_state() -> None:
                 "report_every": 4,
             }
             return train.fit(
-                models.mlp((2,)),
-                ops.softmax_cross_entropy,
-                optax.sgd(0.1),
+                train.Recipe(
+                    models.mlp((2,)),
+                    ops.softmax_cross_entropy,
+                    optax.sgd(0.1),
+                    prepare=lambda x: x.reshape(len(x), 6),
+                ),
                 data,
-                prepare=lambda x: x.reshape(len(x), 6),
                 **settings,
             )
 

@@ -33,10 +33,12 @@ class _Problem:
         self, optimizer: optax.GradientTransformation, model: layers.Layer | None = None
     ) -> None:
         self.model, self.optimizer = _model() if model is None else model, optimizer
-        self.step = train.make_step(self.model, ops.softmax_cross_entropy, optimizer)
+        self.step = train.make_step(train.Recipe(self.model, ops.softmax_cross_entropy, optimizer))
 
     def start(self) -> train.TrainState:
-        return train.create(self.model, self.optimizer, jax.random.key(0), X.shape[1:])
+        return train.create(
+            train.Recipe(self.model, optimizer=self.optimizer), jax.random.key(0), X.shape[1:]
+        )
 
     def after(self, steps: int) -> tuple[train.TrainState, list[float]]:
         """The state and all losses."""
@@ -143,11 +145,13 @@ def test_bytes_are_prepared_inside_the_program_and_prediction_is_silent() -> Non
     model, optimizer = _model(), optax.sgd(0.1)
     prepare = lambda x: x.astype(jnp.float32) / 255  # noqa: E731
     images = np.random.default_rng(0).integers(0, 256, (16, 6), dtype=np.uint8)
-    state = train.create(model, optimizer, jax.random.key(0), (6,))
-    state, _ = train.make_step(model, ops.softmax_cross_entropy, optimizer, prepare)(
-        state, images, LABELS, KEY
+    state = train.create(train.Recipe(model, optimizer=optimizer), jax.random.key(0), (6,))
+    state, _ = train.make_step(
+        train.Recipe(model, ops.softmax_cross_entropy, optimizer, prepare=prepare)
+    )(state, images, LABELS, KEY)
+    logits = train.make_predict(train.Recipe(model, prepare=prepare))(
+        state.params, state.state, images
     )
-    logits = train.make_predict(model, prepare)(state.params, state.state, images)
     expected, _ = model.apply(state.params, state.state, prepare(jnp.asarray(images)))
     np.testing.assert_allclose(logits, expected, rtol=1e-6)
     assert np.any(np.asarray(state.state["norm"]["mean"]) != 0)
@@ -156,7 +160,7 @@ def test_bytes_are_prepared_inside_the_program_and_prediction_is_silent() -> Non
 def test_a_shape_that_the_model_does_not_take_is_refused() -> None:
     model = layers.serial(first=layers.conv(2, window=5, padding="VALID"))
     with pytest.raises(ValueError, match="the window covers 5 cells") as caught:
-        train.create(model, optax.sgd(0.1), KEY, (4, 4, 1))
+        train.create(train.Recipe(model, optimizer=optax.sgd(0.1)), KEY, (4, 4, 1))
     assert "in layer `first`" in " ".join(caught.value.__notes__)
 
 
@@ -206,6 +210,6 @@ def test_a_mean_over_many_examples_is_not_rounded_to_16_bits() -> None:
     logits = jnp.asarray(np.eye(2)[right], "bfloat16")
     model = layers.serial(same=layers.activation("relu"))
     params, state = model.init(jax.random.key(0), (2,))
-    assert train.make_evaluate(model, {"accuracy": train.accuracy})(
+    assert train.make_evaluate(train.Recipe(model, measures={"accuracy": train.accuracy}))(
         params, state, logits, labels
     ) == {"accuracy": 0.993}

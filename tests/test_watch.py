@@ -20,6 +20,7 @@ from tensorboardX.record_writer import masked_crc32c
 
 from jaxcnn import activations, layers, models, ops, train
 from jaxcnn._io.lines import Log, read_lines
+from jaxcnn.train import Recipe
 from jaxcnn.train._draw import heat_map, history, learning_curves
 from jaxcnn.train._logs import JsonLines
 from jaxcnn.train._progress import Progress
@@ -57,8 +58,8 @@ def report(
     return train.Report(step, steps, step / 4, np.array(losses, np.float32), scores)
 
 
-NORMS = Norms(MLP, LOSS, X.astype(np.float32), LABELS, every=4)
-MEASURE = make_norms(MLP, LOSS)
+NORMS = Norms(Recipe(MLP, LOSS), X.astype(np.float32), LABELS, every=4)
+MEASURE = make_norms(Recipe(MLP, LOSS))
 
 
 @pytest.fixture(scope="module")
@@ -67,9 +68,7 @@ def run() -> list[tuple[train.Report, train.TrainState]]:
     found: list[tuple[train.Report, train.TrainState]] = []
     data = X.astype(np.float32), LABELS
     train.fit(
-        MLP,
-        LOSS,
-        optax.sgd(0.1),
+        train.Recipe(MLP, LOSS, optax.sgd(0.1)),
         data,
         test=data,
         key=KEY,
@@ -93,7 +92,7 @@ def norms_of(lines: list[dict[str, Any]]) -> Norms:
 def test_norms_are_those_of_autodiff() -> None:
     model, x = branched(), jnp.asarray(X)
     params, state = jax.jit(model.init, static_argnums=1)(KEY, (6,))
-    norms = make_norms(model, LOSS)(params, state, x, LABELS, KEY)
+    norms = make_norms(Recipe(model, LOSS))(params, state, x, LABELS, KEY)
 
     @jax.jit
     @jax.grad
@@ -127,7 +126,7 @@ def test_the_first_layer_comes_first() -> None:
     model = branched()
     params, state = jax.eval_shape(lambda: model.init(KEY, (6,)))
     norms = jax.eval_shape(
-        make_norms(model, LOSS, lambda x: x.astype(jnp.float32) / 255),
+        make_norms(Recipe(model, LOSS, prepare=lambda x: x.astype(jnp.float32) / 255)),
         params,
         state,
         np.ones((3, 6), np.uint8),
@@ -318,8 +317,8 @@ def test_elsewhere_a_line_is_a_look_at_the_test_set() -> None:
 
 def test_a_step_is_counted_and_the_peak_measured() -> None:
     state, step = (
-        train.create(MLP, optax.sgd(0.1), KEY, (6,)),
-        train.make_step(MLP, LOSS, optax.sgd(0.1)),
+        train.create(train.Recipe(MLP, optimizer=optax.sgd(0.1)), KEY, (6,)),
+        train.make_step(train.Recipe(MLP, LOSS, optax.sgd(0.1))),
     )
     counted = flops(
         step,
@@ -338,12 +337,18 @@ def test_a_step_is_counted_and_the_peak_measured() -> None:
     ("call", "words"),
     [
         (
-            lambda p: Norms(MLP, LOSS, X, LABELS, every=0),
+            lambda p: Norms(Recipe(MLP, LOSS), X, LABELS, every=0),
             "Norms: setting `every` must be an integer ≥ 1, got 0",
         ),
-        (lambda p: Norms(MLP, LOSS, X, LABELS[:3]), "as many, and at least one; got 12 and 3"),
-        (lambda p: Norms(MLP, LOSS, X[:0], LABELS[:0]), "at least one; got 0 and 0"),
-        (lambda p: Norms(MLP, LOSS, X, LABELS).table("delta"), "nothing was measured so far"),
+        (
+            lambda p: Norms(Recipe(MLP, LOSS), X, LABELS[:3]),
+            "as many, and at least one; got 12 and 3",
+        ),
+        (lambda p: Norms(Recipe(MLP, LOSS), X[:0], LABELS[:0]), "at least one; got 0 and 0"),
+        (
+            lambda p: Norms(Recipe(MLP, LOSS), X, LABELS).table("delta"),
+            "nothing was measured so far",
+        ),
         (lambda p: Log(p / "log", resume_at=-1), "`resume_at` must be an integer ≥ 0, got -1"),
         (
             lambda p: Log(p / "broken", resume_at=3),

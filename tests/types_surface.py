@@ -6,17 +6,20 @@ An error that must come has an ignore comment, and a comment that nothing needs 
 # pyright: strict, reportUnnecessaryTypeIgnoreComment=true
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
 # pyright: reportUnknownArgumentType=false, reportUnknownLambdaType=false, reportPrivateUsage=false
+# pyright: reportMissingTypeStubs=false
 
-from collections.abc import Callable
 from typing import Any, assert_type
 
 import jax
 import jax.numpy as jnp
+import optax
 
-from jaxcnn import Op, ops, value_and_grad
+from jaxcnn import Op, ops, train, value_and_grad
 from jaxcnn._core.cotangent import Static
 from jaxcnn._core.window import Window
+from jaxcnn._gradient import ValueAndGrad
 from jaxcnn.layers import Layer
+from jaxcnn.layers._layer import Params, State
 
 x, w, labels = jnp.ones((2, 8, 8, 3)), jnp.ones((3, 3, 3, 4)), jnp.zeros(2, int)
 
@@ -70,5 +73,20 @@ own(x, powers=3)  # pyright: ignore[reportCallIssue]
 def trainer(model: Layer) -> None:
     """The loss is an op of any type."""
     step = value_and_grad(model, ops.softmax_cross_entropy)
-    assert_type(step, Callable[..., tuple[tuple[Any, Any], Any]])
-    assert_type(step({}, {}, x, labels), tuple[tuple[Any, Any], Any])
+    assert_type(step, ValueAndGrad)
+    assert_type(step({}, {}, x, labels), tuple[tuple[jax.Array, State], Params])
+    step({}, {}, x)  # pyright: ignore[reportCallIssue]
+
+    recipe = train.Recipe(model, ops.softmax_cross_entropy, optax.sgd(0.1), microbatch=2)
+    state = train.create(recipe, jax.random.key(0), (8, 8, 3))
+    assert_type(state, train.TrainState)
+    assert_type(train.make_step(recipe), train.Step)
+    found = train.make_step(recipe, guard=True)(state, x, labels, jax.random.key(0))
+    assert_type(found, tuple[train.TrainState, dict[str, jax.Array]])
+    assert_type(train.make_predict(recipe)(state.params, state.state, x), jax.Array)
+    scores = train.make_evaluate(recipe, batch_size=2)(state.params, state.state, x, labels)
+    assert_type(scores, dict[str, float])
+    train.Recipe(model, ops.softmax_cross_entropy, optimiser=optax.sgd(0.1))  # pyright: ignore[reportCallIssue]
+    train.make_step(recipe, microbatch=2)  # pyright: ignore[reportCallIssue]
+    train.make_step(recipe)(state, x, labels)  # pyright: ignore[reportCallIssue]
+    train.fit(recipe, (x, labels))  # pyright: ignore[reportCallIssue]

@@ -43,8 +43,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     pairs, every, part = (2, 4, 2) if smoke else (10, EVERY, PART)
     (images, labels), _, classes = load(MNIST_DIR)
     model = models.mlp((16, classes)) if smoke else models.lenet(classes)
-    steps = train.make_steps(train.make_step(model, LOSS, OPTIMIZER, guard=True))
-    own = train.create(model, OPTIMIZER, KEY, images.shape[1:])
+    recipe = train.Recipe(model, LOSS, OPTIMIZER)
+    steps = train.make_steps(train.make_step(recipe, guard=True))
+    own = train.create(recipe, KEY, images.shape[1:])
     found: dict[str, list[float]] = {"bare": [], "whole": []}
     begun = 0.0
 
@@ -84,9 +85,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         Progress(total, BATCH, console=console) as bar,
     ):
         train.fit(
-            model,
-            LOSS,
-            OPTIMIZER,
+            recipe,
             (images, labels),
             key=KEY,
             batch_size=BATCH,

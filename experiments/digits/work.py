@@ -64,10 +64,7 @@ def run(config: Config) -> str:
         weight_decay=1e-3,
     )
     first, orders, inside = jax.random.split(jax.random.key(config.seed), (3, count))
-    states = jax.jit(jax.vmap(lambda key: train.create(model, optimizer, key, images.shape[1:])))(
-        first
-    )
-    step = train.make_step(
+    recipe = train.Recipe(
         model,
         ops.softmax_cross_entropy,
         optimizer,
@@ -76,9 +73,12 @@ def run(config: Config) -> str:
             jax.nn.one_hot(labels, classes), SMOOTHING
         ),
     )
+    states = jax.jit(jax.vmap(lambda key: train.create(recipe, key, images.shape[1:])))(first)
     # every network has an order of its own
-    go = jax.jit(jax.vmap(train.make_steps(step), in_axes=(0, None, None, 0, 0)), donate_argnums=0)
-    predict = jax.jit(jax.vmap(train.make_predict(model), in_axes=(0, 0, None)))
+    go = jax.jit(
+        jax.vmap(train.make_steps(recipe), in_axes=(0, None, None, 0, 0)), donate_argnums=0
+    )
+    predict = jax.jit(jax.vmap(train.make_predict(recipe), in_axes=(0, 0, None)))
     singles, together, loss, result = [], [], 0.0, {}
     with Log(config.out / "metrics.jsonl") as log, bar(epochs * per_epoch) as advance:
         for epoch in range(epochs):

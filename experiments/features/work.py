@@ -45,9 +45,7 @@ def run(config: Config) -> str:
     check_takes(model, data.shape, "--data-dir: the model")
     clear_folder(config.out, FILES)
     params = learn(model, training, epochs, batch, config.seed)
-    accuracy = train.make_evaluate(model, {"accuracy": train.accuracy})(params, {}, x, labels)[
-        "accuracy"
-    ]
+    accuracy = train.make_evaluate(train.Recipe(model))(params, {}, x, labels)["accuracy"]
     with bar(5) as advance:
         draw(model, params, x, labels, config, advance)
         few_images = 2 if config.smoke else SANITY
@@ -88,9 +86,7 @@ def learn(model: Serial, training: Split, epochs: int, batch: int, seed: int) ->
     optimizer = optax.adam(optax.cosine_onecycle_schedule(steps, 2e-3))
     with bar(steps) as advance:
         state, _ = train.fit(
-            model,
-            ops.softmax_cross_entropy,
-            optimizer,
+            train.Recipe(model, ops.softmax_cross_entropy, optimizer),
             training,
             key=jax.random.key(seed),
             batch_size=batch,

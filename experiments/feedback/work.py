@@ -113,16 +113,14 @@ def learn(
                 way=name, step=at.step, epoch=at.epoch, loss=at.loss, test_error=at.scores["error"]
             )
 
-    start = train.create(way.model, optimizer, key, data.shape)
-    errors = [train.make_evaluate(way.model, MEASURES)(start.params, {}, *data.test)["error"]]
+    recipe = train.Recipe(way.model, LOSS, optimizer, measures=MEASURES)
+    start = train.create(recipe, key, data.shape)
+    errors = [train.make_evaluate(recipe)(start.params, {}, *data.test)["error"]]
     look(0, start.params)
     _, reports = train.fit(
-        way.model,
-        LOSS,
-        optimizer,
+        recipe,
         data.train,
         test=data.test,
-        measures=MEASURES,
         key=key,
         batch_size=batch,
         epochs=epochs,

@@ -135,6 +135,7 @@ def learn(
     """Train for all epochs; Ctrl-C ends it early."""
     settings, whole = config.settings(), []
     steps = config.epochs * (len(data.train_images) // config.batch_size)
+    recipe = build.recipe(settings, model, data.classes, scale, None, steps)
 
     def keep(report: train.Report, state: train.TrainState) -> None:
         if report.scores is not None:
@@ -146,16 +147,12 @@ def learn(
         Progress(steps, config.batch_size, console=console) as progress,
     ):
         _, reports = train.fit(
-            model,
-            ops.softmax_cross_entropy,
-            build.optimizer(settings, steps),
+            recipe,
             (data.train_images, data.train_labels),
             test=(data.test_images, data.test_labels),
             key=jax.random.key(config.seed),
             batch_size=config.batch_size,
             epochs=config.epochs,
-            prepare=scale,
-            prepare_target=build.targets(settings, data.classes),
             callbacks=[log, progress, keep, stop],
         )
     losses = np.concatenate([report.losses for report in reports])
@@ -184,7 +181,7 @@ def draw(
     )
     height, width = images.shape[1:]
     save(pictures.filters(np.asarray(kernel), (height, width)), config.out / FILTERS)
-    predict = train.make_predict(model, scale)
+    predict = train.make_predict(train.Recipe(model, prepare=scale))
     logits = jnp.concatenate(
         [predict(params, state, images[at : at + 500]) for at in range(0, len(images), 500)]
     )

@@ -71,15 +71,14 @@ def of_model(config: Config) -> tuple[Walk, int]:
         else models.MODELS[config.model](classes)
     )
     check_takes(model, images.shape[1:], "--data-dir: the model")
-    optimizer, key = optax.adam(1e-3), jax.random.key(config.seed)
-    state = train.create(model, optimizer, key, images.shape[1:])
+    recipe = train.Recipe(model, ops.softmax_cross_entropy, optax.adam(1e-3))
+    key = jax.random.key(config.seed)
+    state = train.create(recipe, key, images.shape[1:])
     steps = 2 if config.smoke else config.steps
     if steps:
         with bar(steps) as advance:
             state, _ = train.fit(
-                model,
-                ops.softmax_cross_entropy,
-                optimizer,
+                recipe,
                 (images, labels),
                 key=key,
                 batch_size=min(64, len(images)),

@@ -156,7 +156,19 @@ class Op(Generic[P, Y, R]):
                     f"{self.name}: pull got {name}={value!r}, but run had {name}={ran.get(name)!r};"
                     " leave it out"
                 )
-        return self._pull(saved, dy)
+        residuals, (wanted_inputs, wanted_dy), _ = saved
+        static = self._for_backward(ran)
+        cotangent.check_incoming(self.name, wanted_dy, dy)
+
+        def checked(residuals: Any, dy: Any) -> tuple[Any, ...]:
+            return cotangent.project(
+                self.name, self._names[0], wanted_inputs, self.backward(residuals, dy, **static)
+            )
+
+        placed = cotangent.place(checked, wanted_inputs)
+        with jax.named_scope(f"{self.name}/backward"):
+            refuse_captures(self.name, self.backward, placed, residuals, dy)
+            return placed(residuals, dy)
 
     def example_norms(self, saved: Saved[R], dy: Any) -> tuple[Any, ...]:
         """‖gradient‖ of each parameter for each example alone, from what :meth:`run` saved: (n,) an
@@ -178,27 +190,12 @@ class Op(Generic[P, Y, R]):
         wanted = cotangent.wanted(arrays[: len(arrays) - self.aux]), cotangent.wanted(y)
         return y, (residuals, wanted, cotangent.Static(tuple(static.items())))
 
-    def _pull(self, saved: Saved[R], dy: Any) -> tuple[Any, ...]:
-        residuals, (wanted_inputs, wanted_dy), settings = saved
-        static = self._for_backward(dict(settings.value))
-        cotangent.check_incoming(self.name, wanted_dy, dy)
-
-        def checked(residuals: Any, dy: Any) -> tuple[Any, ...]:
-            return cotangent.project(
-                self.name, self._names[0], wanted_inputs, self.backward(residuals, dy, **static)
-            )
-
-        placed = cotangent.place(checked, wanted_inputs)
-        with jax.named_scope(f"{self.name}/backward"):
-            refuse_captures(self.name, self.backward, placed, residuals, dy)
-            return placed(residuals, dy)
-
     def _wire(self, static: dict[str, Hashable]) -> Callable[..., Any]:
         def primal(*arrays: Any) -> Any:
             return self._forward(jax.tree.map(_as_array, arrays), static)[0]
 
         def backward(saved: Any, dy: Any) -> tuple[Any, ...]:
-            return (*self._pull(saved, dy), *(None,) * self.aux)
+            return (*self.pull(saved, dy), *(None,) * self.aux)
 
         primal.__name__ = primal.__qualname__ = self.name
         wired = jax.custom_vjp(primal)

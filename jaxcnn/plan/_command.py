@@ -127,6 +127,7 @@ def _plan(chosen: argparse.Namespace) -> Any:
     from jaxcnn.models import MODELS
     from jaxcnn.plan._planning import plan
     from jaxcnn.precision import Policy
+    from jaxcnn.train import Recipe
 
     if chosen.model not in MODELS:
         raise ValueError(
@@ -143,17 +144,15 @@ def _plan(chosen: argparse.Namespace) -> Any:
     optimizer = optax.adam(1e-3) if chosen.optimizer == "adam" else optax.sgd(0.1, momentum=0.9)
     settings = POLICIES[chosen.precision]
     policy = None if settings is None else Policy(**settings)
-    return plan(
+    recipe = Recipe(
         model,
         ops.softmax_cross_entropy,
         optimizer,
-        _layout(chosen),
-        image,
-        chosen.batch,
-        policy=policy,
         microbatch=chosen.microbatch,
-        full=chosen.full,
+        policy=policy,
+        layout=_layout(chosen),
     )
+    return plan(recipe, image, chosen.batch, full=chosen.full)
 
 
 def parse_image(text: str) -> tuple[int, ...]:

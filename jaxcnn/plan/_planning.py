@@ -6,10 +6,11 @@ Nothing is computed and no array is made: the train state is known by its shapes
 
 >>> import jax, optax
 >>> from jaxcnn import models, ops
->>> from jaxcnn.train import Layout
+>>> from jaxcnn.train import Layout, Recipe
 >>> layout = Layout(jax.make_mesh((len(jax.devices()),), ("data",)))
 >>> model, loss, optimizer = models.mlp((8, 2)), ops.softmax_cross_entropy, optax.sgd(0.1)
->>> found = plan(model, loss, optimizer, layout, (4, 4, 1), 16 * layout.devices)
+>>> recipe = Recipe(model, loss, optimizer, layout=layout)
+>>> found = plan(recipe, (4, 4, 1), 16 * layout.devices)
 >>> # how much memory a CPU has is not asked
 >>> found.fits is None, found.memory is not None and found.memory.peak > 0
 (True, True)
@@ -22,17 +23,15 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import optax
 from jax.sharding import NamedSharding, PartitionSpec
 
 from jaxcnn._core.errors import check_counts, setting_error
-from jaxcnn._core.op import Op
 from jaxcnn._io.files import to_json
-from jaxcnn.layers._layer import Layer
 from jaxcnn.plan._chips import gibibytes
 from jaxcnn.plan._collectives import Collective, collectives
-from jaxcnn.precision import Policy
 from jaxcnn.train._layout import Layout
+from jaxcnn.train._older import or_its_parts
+from jaxcnn.train._recipe import Recipe
 from jaxcnn.train._step import create, make_step
 
 LITTLE: Any = {"exec_time_optimization_effort": -1.0}
@@ -132,29 +131,25 @@ class Plan:
         return [*rows, head, *each]
 
 
-def plan(
-    model: Layer,
-    loss: Op,
-    optimizer: optax.GradientTransformation,
-    layout: Layout,
-    image_shape: tuple[int, ...],
-    batch: int,
-    *,
-    policy: Policy | None = None,
-    microbatch: int | None = None,
-    full: bool = False,
-) -> Plan:
+@or_its_parts("model", "loss", "optimizer", "layout", "image_shape", "batch")
+def plan(recipe: Recipe, image_shape: tuple[int, ...], batch: int, *, full: bool = False) -> Plan:
     """The step of :func:`jaxcnn.train.make_step`, for a ``batch`` (over all devices) of float32
-    images of ``image_shape`` and integer labels, compiled for the devices of ``layout``.
+    images of ``image_shape`` and integer labels, compiled for the devices of the recipe's layout.
 
     For a TPU the compiler makes little effort, unless the plan is ``full``: seconds instead of
     minutes, for figures that are not quite those of a run, which makes all of it.
 
     Raises:
-        ValueError: ``batch`` is no multiple of the devices, ``microbatch`` no divisor of each one's
-            part, or the model does not take such images.
-        TypeError: ``loss`` is not an op.
+        ValueError: the recipe has no layout, loss or optimizer; ``batch`` is no multiple of the
+            devices, ``microbatch`` no divisor of each one's part, or the model does not take such
+            images.
     """
+    layout, microbatch = recipe.layout, recipe.microbatch
+    if layout is None:
+        raise ValueError(
+            "plan: the recipe has no `layout`, which says for which devices; give Recipe(…,"
+            " layout=train.Layout(mesh))"
+        )
     check_counts(
         "plan",
         batch=batch,
@@ -163,15 +158,12 @@ def plan(
     if batch % layout.devices:
         raise setting_error("plan", "batch", f"a multiple of the {layout.devices} devices", batch)
     part = batch // layout.devices
-    if microbatch is not None:
-        check_counts("plan", microbatch=microbatch)
-        if part % microbatch:
-            raise setting_error(
-                "plan", "microbatch", f"a divisor of the {part} examples of each device", microbatch
-            )
+    if microbatch is not None and part % microbatch:
+        raise setting_error(
+            "plan", "microbatch", f"a divisor of the {part} examples of each device", microbatch
+        )
     start = time.perf_counter()
-    step = make_step(model, loss, optimizer, microbatch=microbatch, policy=policy, layout=layout)
-    lowered = step.lower(*_arguments(model, optimizer, layout, image_shape, batch, policy))
+    lowered = make_step(recipe).lower(*_arguments(recipe, layout, image_shape, batch))
     device = layout.mesh.devices.flat[0]
     capacity = gibibytes(device.device_kind)
     about: dict[str, Any] = {
@@ -203,18 +195,11 @@ def plan(
 
 
 def _arguments(
-    model: Layer,
-    optimizer: optax.GradientTransformation,
-    layout: Layout,
-    image_shape: tuple[int, ...],
-    batch: int,
-    policy: Policy | None,
+    recipe: Recipe, layout: Layout, image_shape: tuple[int, ...], batch: int
 ) -> tuple[Any, ...]:
     """Of the step: shapes, dtypes, and where each part lies."""
     key = jax.eval_shape(jax.random.key, 0)
-    state = jax.eval_shape(
-        lambda key: create(model, optimizer, key, image_shape, policy=policy), key
-    )
+    state = jax.eval_shape(lambda key: create(recipe, key, image_shape), key)
     kept = jax.tree.map(
         lambda leaf, lies: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=lies),
         state,

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from jaxcnn import layers, models, train
+from jaxcnn import layers, models, ops, train
 from jaxcnn._io.command import InputError
 from jaxcnn.data import augment
 from jaxcnn.runs._config import Config
@@ -33,6 +33,24 @@ def network(config: Config, classes: int) -> layers.Serial:
     if config.model == "lenet":
         return models.lenet(classes, dropout=config.dropout)
     return models.MODELS[config.model](classes)
+
+
+def recipe(
+    config: Config, model: layers.Layer, classes: int, scale: Any, layout: Any, steps: int
+) -> train.Recipe:
+    """All that a run of so many steps learns by; ``scale`` prepares its images."""
+    return train.Recipe(
+        model,
+        ops.softmax_cross_entropy,
+        optimizer(config, steps),
+        prepare=scale,
+        prepare_target=targets(config, classes),
+        augment=augmentation(config),
+        microbatch=config.microbatch,
+        average=config.average,
+        policy=policy(config),
+        layout=layout,
+    )
 
 
 def check_takes(model: layers.Layer, shape: tuple[int, ...], name: str) -> None:

@@ -151,7 +151,7 @@ def open_models(path: Path) -> Trained:
         scale,
         shape,
         members,
-        train.make_predict(model, scale, policy=policy),
+        train.make_predict(train.Recipe(model, prepare=scale, policy=policy)),
     )
 
 

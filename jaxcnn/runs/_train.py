@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxcnn import data as sets
-from jaxcnn import ops, train
+from jaxcnn import train
 from jaxcnn._io.command import InputError, RunError, expect
 from jaxcnn._io.files import write_file
 from jaxcnn._io.lines import read_lines
@@ -67,23 +67,8 @@ def run(
         folder.will_write(*_names(config))
     if first and not resume:
         write_file(config.out / CONFIG, config.text())
-    policy, optimizer = build.policy(config), build.optimizer(config, steps)
-    settings: dict[str, Any] = {
-        "key": build.keys(config),
-        "batch_size": config.batch_size,
-        "steps": steps,
-        "test": given.test,
-        "prepare": given.scale,
-        "augment": build.augmentation(config),
-        "prepare_target": build.targets(config, given.classes),
-        "microbatch": config.microbatch,
-        "average": config.average,
-        "policy": policy,
-        "layout": layout,
-        "not_finite": config.not_finite,
-        "report_every": min(REPORT, config.watch_every or REPORT),
-        "evaluate_every": given.per_epoch,
-    }
+    recipe = build.recipe(config, model, given.classes, given.scale, layout, steps)
+    key = build.keys(config)
     about = {
         "model": config.model,
         "checksum of the data": given.mark,
@@ -110,7 +95,7 @@ def run(
                 also=lambda: _read(stream),
             )
         )
-        like = _fresh(model, optimizer, settings, shape)
+        like = _fresh(recipe, key, shape)
         start = states.restore(like) if resume and (states.steps or states.unlike) else None
         ended = [name for name in (RESULT, *model_names(config)) if (config.out / name).exists()]
         if resume and start is None and ended:
@@ -139,23 +124,14 @@ def run(
                     f"--resume: the best state so far, of step {found.best_step}, is no longer in"
                     f" {config.out / STATES}; --patience None goes on without it"
                 )
-        if any(found.over for found in patience):
-            settings["steps"] = start_at
+        end = start_at if any(found.over for found in patience) else steps
         if first and resume:  # not before it is sure that the run can go on
             write_file(config.out / CONFIG, config.text())
         callbacks: list[Any] = []
         norms = None
         if config.watch_every:
             x, target = (part[: config.batch_size] for part in given.test)
-            norms = train.Norms(
-                model,
-                ops.softmax_cross_entropy,
-                x,
-                target,
-                every=config.watch_every,
-                prepare=given.scale,
-                prepare_target=settings["prepare_target"],
-            )
+            norms = train.Norms(recipe, x, target, every=config.watch_every)
             norms.restore(earlier)  # in every process, as all measure together
             callbacks.append(norms)
         if first:
@@ -179,9 +155,7 @@ def run(
                         for path in (config.out / CURVES_ELSEWHERE).iterdir()
                     )
                 )
-            share: Any = (
-                _speed(model, optimizer, settings, like, given) if console.is_terminal else {}
-            )
+            share: Any = _speed(config, recipe, key, like, given) if console.is_terminal else {}
             callbacks.append(
                 stack.enter_context(
                     Progress(steps, config.batch_size * config.seeds, console=console, **share)
@@ -191,13 +165,17 @@ def run(
         source = given.train if stream is None else stream
         try:
             state, _ = train.fit(
-                model,
-                ops.softmax_cross_entropy,
-                optimizer,
+                recipe,
                 source,
-                start=start,
+                key=key,
+                batch_size=config.batch_size,
+                steps=end,
+                test=given.test,
+                evaluate_every=given.per_epoch,
+                not_finite=config.not_finite,
+                report_every=min(REPORT, config.watch_every or REPORT),
                 callbacks=callbacks,
-                **settings,
+                start=start,
             )
             states.save(int(np.ravel(state.step)[0]), state)
             states.wait()
@@ -326,43 +304,33 @@ def _check_folder(folder: RunFolder, config: Config, *, resume: bool, overwrite:
             )
 
 
-def _fresh(
-    model: Any, optimizer: Any, settings: dict[str, Any], shape: tuple[int, ...]
-) -> train.TrainState:
+def _fresh(recipe: train.Recipe, key: jax.Array, shape: tuple[int, ...]) -> train.TrainState:
     """A train state of the shape that this run's have."""
 
     def new(key: jax.Array) -> train.TrainState:
-        return train.create(
-            model,
-            optimizer,
-            key,
-            shape,
-            average=settings["average"] is not None,
-            policy=settings["policy"],
-            layout=settings["layout"],
-        )
+        return train.create(recipe, key, shape)
 
-    return jax.vmap(new)(settings["key"]) if settings["key"].ndim else new(settings["key"])
+    return jax.vmap(new)(key) if key.ndim else new(key)
 
 
 def _speed(
-    model: Any, optimizer: Any, settings: dict[str, Any], like: train.TrainState, given: RunData
+    config: Config,
+    recipe: train.Recipe,
+    key: jax.Array,
+    like: train.TrainState,
+    given: RunData,
 ) -> dict[str, float]:
     """Operations of a step of one device, and what that can do a second, for the progress bar."""
-    if settings["layout"] is not None or settings["key"].ndim:
+    if recipe.layout is not None or key.ndim:
         return {}
-    names = ("prepare", "prepare_target", "augment", "microbatch", "average", "policy")
-    step = train.make_step(
-        model, ops.softmax_cross_entropy, optimizer, **{name: settings[name] for name in names}
-    )
     x, target = (
-        jax.ShapeDtypeStruct((settings["batch_size"], *part.shape[1:]), part.dtype)
+        jax.ShapeDtypeStruct((config.batch_size, *part.shape[1:]), part.dtype)
         for part in given.test
     )
-    dtype = jnp.float32 if settings["policy"] is None else settings["policy"].compute
+    dtype = jnp.float32 if recipe.policy is None else recipe.policy.compute
     # 16 bits may be slower
     peak = max(measure_peak(dtype=each) for each in {jnp.dtype(dtype), jnp.dtype("float32")})
-    return {"flops_per_step": flops(step, like, x, target, settings["key"]), "peak": peak}
+    return {"flops_per_step": flops(train.make_step(recipe), like, x, target, key), "peak": peak}
 
 
 def _read(stream: sets.Stream | None) -> dict[str, Any]:

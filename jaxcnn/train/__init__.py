@@ -1,5 +1,5 @@
-"""Training: pure pieces around a model, a loss and an optax optimizer, and :func:`fit`, a run made
-of them.
+"""Training: a :class:`Recipe` says what is learned and how; pure pieces that take one, and
+:func:`fit`, a run made of them.
 
 Schedules, clipping and weight decay are optax's:
 ``optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(1e-3))``. Label smoothing is
@@ -13,12 +13,14 @@ from jaxcnn._core.lazy import on_demand
 from jaxcnn.precision import Policy
 from jaxcnn.train._autopsy import Finding, autopsy
 from jaxcnn.train._callbacks import EarlyStopping
-from jaxcnn.train._epoch import make_epoch, make_steps, shuffled
-from jaxcnn.train._evaluate import accuracy, make_evaluate
+from jaxcnn.train._epoch import Epoch, Steps, make_epoch, make_steps, shuffled
+from jaxcnn.train._evaluate import Evaluate, make_evaluate
 from jaxcnn.train._fit import DivergedError, Report, fit
 from jaxcnn.train._layout import Layout
 from jaxcnn.train._logs import JsonLines
-from jaxcnn.train._step import TrainState, create, make_predict, make_step
+from jaxcnn.train._measures import accuracy
+from jaxcnn.train._recipe import Recipe
+from jaxcnn.train._step import Predict, Step, TrainState, create, make_predict, make_step
 from jaxcnn.train._watch import Norms, make_norms
 
 if TYPE_CHECKING:
@@ -28,10 +30,11 @@ if TYPE_CHECKING:
     from jaxcnn.train._tensorboard import TensorBoard
 
 __all__ = [
-    "CheckpointError", "Checkpoints", "DivergedError", "EarlyStopping", "Finding", "JsonLines",
-    "Layout", "Norms", "Plain", "Policy", "Progress", "Report", "TensorBoard", "TrainState",
-    "accuracy", "autopsy", "create", "fit", "learning_curves", "make_epoch", "make_evaluate",
-    "make_norms", "make_predict", "make_step", "make_steps", "shuffled",
+    "CheckpointError", "Checkpoints", "DivergedError", "EarlyStopping", "Epoch", "Evaluate",
+    "Finding", "JsonLines", "Layout", "Norms", "Plain", "Policy", "Predict", "Progress", "Recipe",
+    "Report", "Step", "Steps", "TensorBoard", "TrainState", "accuracy", "autopsy", "create", "fit",
+    "learning_curves", "make_epoch", "make_evaluate", "make_norms", "make_predict", "make_step",
+    "make_steps", "shuffled",
 ]  # fmt: skip
 
 if not TYPE_CHECKING:  # those that need an extra

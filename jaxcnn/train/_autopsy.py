@@ -3,14 +3,15 @@
 >>> import jax, jax.numpy as jnp
 >>> from jaxcnn import layers, ops
 >>> model = layers.serial(dense=layers.dense(2), relu=layers.relu(), out=layers.dense(2))
+>>> recipe = Recipe(model, ops.softmax_cross_entropy)
 >>> params, state = model.init(jax.random.key(0), (3,))
 >>> x, labels = jnp.full((4, 3), 1e30), jnp.zeros(4, int)
->>> print(autopsy(model, ops.softmax_cross_entropy, params, state, x, labels))
+>>> print(autopsy(recipe, params, state, x, labels))
 None
->>> print(autopsy(model, ops.softmax_cross_entropy, params, state, x * 1e9, labels))
+>>> print(autopsy(recipe, params, state, x * 1e9, labels))
 input: 12 of 12 numbers of x are not finite
 >>> params["dense"]["kernel"] = params["dense"]["kernel"] * 1e20
->>> print(autopsy(model, ops.softmax_cross_entropy, params, state, x, labels))
+>>> print(autopsy(recipe, params, state, x, labels))
 forward: 8 of 8 numbers of the output of layer `dense` (dense) are not finite
 """
 
@@ -23,8 +24,9 @@ import jax.numpy as jnp
 from jaxcnn._core.op import Op
 from jaxcnn._gradient import activations, deltas, losses_and_delta
 from jaxcnn.layers import Layer
-from jaxcnn.precision import Policy
 from jaxcnn.train._names import named
+from jaxcnn.train._older import or_its_parts
+from jaxcnn.train._recipe import Recipe, needs_loss
 
 
 class Finding(NamedTuple):
@@ -43,9 +45,9 @@ class Finding(NamedTuple):
         return f"{self.stage}: {self.bad} of {self.size} numbers of {self.what} are not finite"
 
 
+@or_its_parts("model", "loss", "params", "state", "x", "target", "key")
 def autopsy(
-    model: Layer,
-    loss: Op,
+    recipe: Recipe,
     params: Any,
     state: Any,
     x: Any,
@@ -53,19 +55,21 @@ def autopsy(
     key: jax.Array | None = None,
     *,
     train: bool = True,
-    policy: Policy | None = None,
     scale: Any = 1.0,
 ) -> Finding | None:
     """The first array of a step, in the order in which it is computed, that has a NaN or an
     infinity; None if all are finite.
 
-    Takes what the step took; δ starts ``scale`` times as large, as under a loss scale. Forward it
-    is a layer's output, back it is δ below the layer whose backward made it, or the gradient of a
-    parameter."""
-    if policy is not None:
-        params, x = policy.to_compute(params), policy.to_compute(x)
+    Takes what the step took, but for augmentation; ``key`` is dropout's. δ starts ``scale`` times
+    as large, as under a loss scale. Forward it is a layer's output, back it is δ below the layer
+    whose backward made it, or the gradient of a parameter.
+
+    Raises ValueError for a recipe without a loss."""
+    x, target = recipe.prepared(x, target)
+    if recipe.policy is not None:
+        params, x = recipe.policy.to_compute(params), recipe.policy.to_compute(x)
     for stage, layer, ops, what, array in _in_turn(
-        model, loss, params, state, x, target, key, train, policy, scale
+        recipe, params, state, x, target, key, train, scale
     ):
         if jnp.issubdtype(jnp.result_type(array), jnp.floating):
             bad = int((~jnp.isfinite(array)).sum())
@@ -75,17 +79,16 @@ def autopsy(
 
 
 def _in_turn(
-    model: Layer,
-    loss: Op,
+    recipe: Recipe,
     params: Any,
     state: Any,
     x: Any,
     target: Any,
     key: Any,
     train: bool,
-    policy: Policy | None,
     scale: Any,
 ) -> Iterator[tuple[str, str, tuple[str, ...], str, Any]]:
+    model, loss, policy = recipe.model, needs_loss("autopsy", recipe), recipe.policy
     inside = _ops(model)
     yield "input", "", (), "x", x
     yield "target", "", (), "the target", target

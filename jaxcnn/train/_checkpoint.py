@@ -8,7 +8,8 @@ ever executed or unpickled, and nothing else is ever deleted.
 
 >>> import tempfile, jax, optax
 >>> from jaxcnn import models, train
->>> state = train.create(models.mlp((8, 2)), optax.adam(0.1), jax.random.key(0), (2,))
+>>> recipe = train.Recipe(models.mlp((8, 2)), optimizer=optax.adam(0.1))
+>>> state = train.create(recipe, jax.random.key(0), (2,))
 >>> about = {"model": "mlp"}
 >>> with tempfile.TemporaryDirectory() as folder, Checkpoints(folder, about=about) as checkpoints:
 ...     checkpoints.save(7, state, scores={"accuracy": 0.5})

@@ -2,17 +2,16 @@
 
 >>> import jax, jax.numpy as jnp, optax
 >>> from jaxcnn import models, ops
->>> from jaxcnn.train._step import create, make_step
->>> model, optimizer = models.mlp((8, 2)), optax.adam(0.1)
+>>> from jaxcnn.train._step import create
+>>> recipe = Recipe(models.mlp((8, 2)), ops.softmax_cross_entropy, optax.adam(0.1))
 >>> x, labels = jnp.array([[0.0, 1.0], [1.0, 0.0]] * 10), jnp.array([0, 1] * 10)
->>> train_state = create(model, optimizer, jax.random.key(0), (2,))
->>> epoch = make_epoch(make_step(model, ops.softmax_cross_entropy, optimizer), batch_size=4)
+>>> train_state, epoch = create(recipe, jax.random.key(0), (2,)), make_epoch(recipe, batch_size=4)
 >>> train_state, metrics = epoch(train_state, x, labels, jax.random.key(1))
 >>> int(train_state.step), metrics["loss"].shape
 (5, (5,))
 """
 
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -20,19 +19,40 @@ from jax import lax
 
 from jaxcnn._core.errors import check_counts, setting_error
 from jaxcnn._core.keys import threefry
-from jaxcnn.train._step import Metrics, TrainState
+from jaxcnn.train._recipe import Recipe
+from jaxcnn.train._step import Metrics, TrainState, make_step
 
 
-def make_steps(step: jax.stages.Wrapped) -> jax.stages.Wrapped:
+@runtime_checkable
+class Steps(jax.stages.Wrapped, Protocol):
+    """What :func:`make_steps` gives: a compiled function."""
+
+    def __call__(
+        self, train_state: Any, x: Any, target: Any, rows: Any, key: jax.Array, count: Any = None
+    ) -> tuple[Any, Metrics]: ...
+
+
+@runtime_checkable
+class Epoch(jax.stages.Wrapped, Protocol):
+    """What :func:`make_epoch` gives: a compiled function."""
+
+    def __call__(
+        self, train_state: TrainState, x: Any, target: Any, key: jax.Array
+    ) -> tuple[TrainState, Metrics]: ...
+
+
+def make_steps(recipe: Recipe | jax.stages.Wrapped) -> Steps:
     """A compiled
     ``steps(train_state, x, target, rows, key, count=None) -> (train_state, {"loss": (steps,)})``:
-    the ``step`` of :func:`jaxcnn.train.make_step` for each row of ``rows``.
+    the step of the recipe, or one that :func:`jaxcnn.train.make_step` made, for each row of
+    ``rows``.
 
     ``x`` and ``target`` hold all examples, and ``rows`` (steps, batch) says which of them make up
     each batch, so that a part of an epoch can be run between two looks at a progress bar. A step
     may hand on something else than a train state, as :mod:`jaxcnn.train._halt` does. Only the first
     ``count`` rows are taken, if that is given; it may differ from call to call without compiling
     anew. The metrics of the others are 0."""
+    step = make_step(recipe) if isinstance(recipe, Recipe) else recipe
 
     def steps(
         train_state: Any, x: Any, target: Any, rows: jax.Array, key: jax.Array, count: Any = None
@@ -59,9 +79,9 @@ def make_steps(step: jax.stages.Wrapped) -> jax.stages.Wrapped:
     return jax.jit(steps, donate_argnums=0)
 
 
-def make_epoch(step: jax.stages.Wrapped, batch_size: int) -> jax.stages.Wrapped:
+def make_epoch(recipe: Recipe | jax.stages.Wrapped, batch_size: int) -> Epoch:
     """A compiled ``epoch(train_state, x, target, key) -> (train_state, {"loss": (steps,)})`` over
-    all of ``x``, in an order drawn from ``key`` and the step's number.
+    all of ``x``, in an order drawn from ``key`` and the step's number; of a recipe, or of a step.
 
     The examples that do not fill a last batch are left out; they are others every time.
 
@@ -70,7 +90,7 @@ def make_epoch(step: jax.stages.Wrapped, batch_size: int) -> jax.stages.Wrapped:
             examples.
     """
     check_counts("make_epoch", batch_size=batch_size)
-    steps = make_steps(step)
+    steps = make_steps(recipe)
 
     def epoch(
         train_state: TrainState, x: Any, target: Any, key: jax.Array

@@ -2,36 +2,32 @@
 
 >>> import jax, jax.numpy as jnp, optax
 >>> from jaxcnn import models, ops
->>> model, loss, optimizer = models.mlp((8, 2)), ops.softmax_cross_entropy, optax.adam(0.1)
+>>> recipe = Recipe(models.mlp((8, 2)), ops.softmax_cross_entropy, optax.adam(0.1))
 >>> x, labels = jnp.array([[0.0, 1.0], [1.0, 0.0]] * 10), jnp.array([0, 1] * 10)
 >>> state, reports = fit(
-...     model, loss, optimizer, (x, labels), test=(x, labels),
-...     key=jax.random.key(0), batch_size=4, epochs=3,
+...     recipe, (x, labels), test=(x, labels), key=jax.random.key(0), batch_size=4, epochs=3
 ... )
 >>> int(state.step), reports[-1].scores
 (15, {'accuracy': 1.0})
 """
 
-import functools
+import dataclasses
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 import jax
 import numpy as np
-import optax
 
 from jaxcnn._core.errors import check_counts
 from jaxcnn._core.keys import threefry
-from jaxcnn._core.op import Op
-from jaxcnn.layers import Layer
-from jaxcnn.precision import Policy
 from jaxcnn.train._autopsy import Finding, autopsy
-from jaxcnn.train._evaluate import Evaluate, Measure, accuracy, make_evaluate
-from jaxcnn.train._halt import halting
-from jaxcnn.train._layout import Layout
-from jaxcnn.train._source import Arrays, Batches, Shuffled, Together
-from jaxcnn.train._step import Augment, Prepare, TrainState, create, make_inputs, make_step
+from jaxcnn.train._evaluate import Evaluate, make_evaluate
+from jaxcnn.train._halt import until_bad
+from jaxcnn.train._older import or_its_parts
+from jaxcnn.train._recipe import Recipe
+from jaxcnn.train._source import Arrays, Batches, Shuffled, Source, Together
+from jaxcnn.train._step import TrainState, create, make_step
 
 
 class Report(NamedTuple):
@@ -83,10 +79,9 @@ class DivergedError(ArithmeticError):
         return type(self), (self.step, self.loss, self.state, self.finding), self.__dict__
 
 
+@or_its_parts("model", "loss", "optimizer", "data")
 def fit(
-    model: Layer,
-    loss: Op,
-    optimizer: optax.GradientTransformation,
+    recipe: Recipe,
     data: Arrays | Iterator[Arrays],
     *,
     key: jax.Array,
@@ -94,21 +89,13 @@ def fit(
     epochs: int | None = None,
     steps: int | None = None,
     test: Arrays | None = None,
-    measures: Mapping[str, Measure] | None = None,
     evaluate_every: int | None = None,
-    prepare: Prepare | None = None,
-    prepare_target: Prepare | None = None,
-    augment: Augment | None = None,
-    microbatch: int | None = None,
-    average: float | None = None,
-    policy: Policy | None = None,
-    layout: Layout | None = None,
     not_finite: Literal["stop", "skip"] = "stop",
     report_every: int = 50,
     callbacks: Sequence[Callback] = (),
     start: TrainState | None = None,
 ) -> tuple[TrainState, list[Report]]:
-    """Train ``model``; its last train state, and all reports.
+    """Train by ``recipe``; the last train state, and all reports.
 
     Everything is a function of (data, key, start): what is in a step, dropout and augmentation are
     drawn from ``key`` and the step's number, so that a run that goes on from ``start`` ends as one
@@ -126,14 +113,13 @@ def fit(
         epochs, steps: how long, by one of the two; for an iterator by ``steps``, unless it has
             ``per_epoch``, as :class:`jaxcnn.data.Stream` does.
         test: examples to look at every ``evaluate_every`` steps (an epoch, where that is known) and
-            at the end, by ``measures`` (accuracy).
+            at the end, by the recipe's ``measures``; the averaged parameters, where it has an
+            ``average``.
         not_finite: whether a step whose loss or gradient is not finite, which changes nothing, ends
             the run.
         report_every: steps in one compiled program, from one report to the next.
         start: a train state to go on from; its ``step`` says where. Its buffers are reused: take
             the one that is returned.
-        prepare, prepare_target, augment, microbatch, average, policy, layout: see
-            :func:`jaxcnn.train.make_step`. With ``average`` the averaged parameters are tested.
 
     Raises:
         ValueError: a setting is out of range, or x and target differ in length.
@@ -143,77 +129,31 @@ def fit(
     given = {"epochs": epochs, "steps": steps, "evaluate_every": evaluate_every}
     check_counts("fit", **{name: value for name, value in given.items() if value is not None})
     key = threefry("fit", key, several=True)
-    several = key.ndim > 0
-    if several and (isinstance(data, Iterator) or layout is not None):
+    if key.ndim and (isinstance(data, Iterator) or recipe.layout is not None):
         raise ValueError(
             "fit: several runs at once (`key` is an array) need `data` as arrays, and no `layout`"
         )
-    keys = jax.vmap(jax.random.split)(key) if several else jax.random.split(key)
+    keys = jax.vmap(jax.random.split)(key) if key.ndim else jax.random.split(key)
     first, rest = keys[..., 0], keys[..., 1]
+    source: Source
     if isinstance(data, Iterator):
-        source = Batches(data, rest, layout)
+        source = Batches(data, rest, recipe.layout)
     else:
-        source = (Together if several else Shuffled)(data, batch_size, report_every, rest, layout)
+        kind = Together if key.ndim else Shuffled
+        source = kind(data, batch_size, report_every, rest, recipe.layout)
     total, looks = _steps(epochs, steps, source.per_epoch), evaluate_every or source.per_epoch or 0
-    step = make_step(
-        model,
-        loss,
-        optimizer,
-        prepare,
-        prepare_target,
-        augment=augment,
-        microbatch=microbatch,
-        average=average,
-        guard=True,
-        policy=policy,
-        layout=layout,
-    )
-    run = (
-        source.runner(step)
-        if not_finite == "skip"
-        else halting(source, step, (len(key),) if several else ())
-    )
-    inputs = make_inputs(prepare, prepare_target, augment)
-    evaluate = make_evaluate(
-        model,
-        {"accuracy": accuracy} if measures is None else measures,
-        prepare,
-        policy=policy,
-        layout=layout,
-    )
-    if start is None:
-        shape = (
-            source.example.shape
-            if prepare is None
-            else jax.eval_shape(prepare, source.example).shape
-        )
-        new = functools.partial(
-            create,
-            model,
-            optimizer,
-            input_shape=shape[1:],
-            average=average is not None,
-            policy=policy,
-            layout=layout,
-        )
-        start = jax.vmap(new)(first) if several else new(first)
-    state, at, reports = start, int(np.ravel(start.step)[0]), []
+    step, stops = make_step(recipe, guard=True), not_finite == "stop"
+    run, evaluate = source.runner(until_bad(step) if stops else step), make_evaluate(recipe)
+    state = _first_state(recipe, source, first) if start is None else start
+    at, reports = int(np.ravel(state.step)[0]), []
     while at < total:
         count = min(report_every, total - at, looks - at % looks if looks else total)
-        state, metrics = run(state, at, count)
+        carry, metrics = run((state, np.ones(key.shape, bool)) if stops else state, at, count)
+        state = carry[0] if stops else carry
         losses, finite = (np.asarray(metrics[name])[:count] for name in ("loss", "finite"))
-        if not finite.all() and not_finite == "stop":
+        if stops and not finite.all():
             bad, *which = np.argwhere(~finite)[0].tolist()  # and of which run, if there are several
-            own = _of(state, *which)
-            x, target, own_key = inputs(
-                *source.batch(at + bad, *which), source.step_key[*which], at + bad
-            )
-            fixed = 1.0 if policy is None else policy.fixed_scale
-            scale = fixed if own.scale is None else own.scale.value
-            finding = autopsy(
-                model, loss, own.params, own.state, x, target, own_key, policy=policy, scale=scale
-            )
-            raise DivergedError(at + bad, float(losses[bad, *which]), own, finding)
+            raise _diverged(recipe, source, at + bad, which, float(losses[bad, *which]), state)
         at = at + count
         epoch = at / source.per_epoch if source.per_epoch else math.nan
         looked = test is not None and (at == total or (looks and at % looks == 0))
@@ -222,20 +162,41 @@ def fit(
                 at,
                 total,
                 epoch,
-                own,
+                losses[:, *which],
                 _scores(evaluate, _of(state, *which), test) if looked else None,
             )
-            for own, which in (
-                zip(losses.T, np.ndindex(losses.shape[1:]), strict=True)
-                if several
-                else [(losses, ())]
-            )
+            for which in np.ndindex(key.shape)
         ]
-        reports.append(_together(alone) if several else alone[0])
+        reports.append(_together(alone) if key.ndim else alone[0])
         answers = [callback(reports[-1], state) for callback in callbacks]
         if any(isinstance(answer, bool | np.bool) and answer for answer in answers):
             break
     return state, reports
+
+
+def _first_state(recipe: Recipe, source: Source, key: jax.Array) -> TrainState:
+    """A fresh train state for what the source holds; one for each of several keys."""
+    prepare: Any = recipe.prepare or (lambda x: x)
+    shape = jax.eval_shape(prepare, source.example).shape[1:]
+
+    def new(key: jax.Array) -> TrainState:
+        return create(recipe, key, shape)
+
+    return jax.vmap(new)(key) if key.ndim else new(key)
+
+
+def _diverged(
+    recipe: Recipe, source: Source, step: int, which: list[int], loss: float, state: TrainState
+) -> DivergedError:
+    """What to raise for that step, of that run if there are several, whose train state is the one
+    before it."""
+    own, policy = _of(state, *which), recipe.policy
+    x, target, key = recipe.inputs(*source.batch(step, *which), source.step_key[*which], step)
+    fixed = 1.0 if policy is None else policy.fixed_scale
+    scale = fixed if own.scale is None else own.scale.value
+    done = dataclasses.replace(recipe, prepare=None, prepare_target=None)  # as `inputs` did both
+    finding = autopsy(done, own.params, own.state, x, target, key, scale=scale)
+    return DivergedError(step, loss, own, finding)
 
 
 def _of(state: TrainState, *which: int) -> TrainState:

@@ -3,7 +3,7 @@ stands in goes on to its end.
 
 >>> import jax.numpy as jnp
 >>> step = jax.jit(lambda state, x, target, key: (state + x, {"finite": jnp.isfinite(x)}))
->>> state, fine = jnp.float32(0.0), np.array(True)
+>>> state, fine = jnp.float32(0.0), jnp.array(True)
 >>> for x in (1.0, jnp.nan, 4.0):
 ...     (state, fine), _ = until_bad(step)((state, fine), x, None, None)
 >>> float(state)
@@ -14,10 +14,8 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
-from jaxcnn.train._source import Batches, Run, Shuffled, Together
-from jaxcnn.train._step import Metrics, TrainState
+from jaxcnn.train._step import Metrics
 
 
 def until_bad(step: jax.stages.Wrapped) -> jax.stages.Wrapped:
@@ -33,16 +31,3 @@ def until_bad(step: jax.stages.Wrapped) -> jax.stages.Wrapped:
         return (jax.tree.map(lambda a, b: jnp.where(fine, a, b), after, before), fine), metrics
 
     return jax.jit(held, donate_argnums=0)
-
-
-def halting(
-    source: Shuffled | Together | Batches, step: jax.stages.Wrapped, runs: tuple[int, ...]
-) -> Run:
-    """The steps of a source, each run (of the shape ``runs``) until its first bad one."""
-    run = source.runner(until_bad(step))
-
-    def halted(state: TrainState, at: int, count: int) -> tuple[TrainState, Metrics]:
-        (state, _), metrics = run((state, np.ones(runs, bool)), at, count)
-        return state, metrics
-
-    return halted

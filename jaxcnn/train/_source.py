@@ -9,7 +9,7 @@ iterator.
 """
 
 from collections.abc import Callable, Iterator
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -23,6 +23,27 @@ Arrays: TypeAlias = tuple[Any, Any]
 Run: TypeAlias = Callable[[Any, int, int], tuple[Any, Metrics]]
 """(train_state, or what else the step hands on; number of the first step, how many steps) → the new
 train state, and metrics with a value a step (and perhaps some more, which mean nothing)."""
+
+
+@runtime_checkable
+class Source(Protocol):
+    """Where batches come from."""
+
+    step_key: jax.Array
+    example: Any
+
+    @property
+    def per_epoch(self) -> int | None:
+        """Steps in an epoch; None where nobody knows."""
+        ...
+
+    def batch(self, number: int, *which: int) -> Arrays:
+        """What was in the step of that number, of that run if there are several."""
+        ...
+
+    def runner(self, step: jax.stages.Wrapped) -> Run:
+        """All steps of a call."""
+        ...
 
 
 class Shuffled:
@@ -61,7 +82,7 @@ class Shuffled:
             found[number] = self._epoch[1][place]
         return found
 
-    def batch(self, number: int) -> Arrays:
+    def batch(self, number: int, *which: int) -> Arrays:
         """What is in the step of that number."""
         rows = self.rows(number, 1)[0]
         return self.x[rows], self.target[rows]
@@ -69,9 +90,12 @@ class Shuffled:
     def runner(self, step: jax.stages.Wrapped) -> Run:
         """All steps of a call in one compiled program."""
         steps = make_steps(step)
-        return lambda state, at, count: steps(
-            state, self.x, self.target, self.rows(at, count), self.step_key, jnp.int32(count)
-        )
+
+        def run(state: Any, at: int, count: int) -> tuple[Any, Metrics]:
+            rows = self.rows(at, count)
+            return steps(state, self.x, self.target, rows, self.step_key, jnp.int32(count))
+
+        return run
 
 
 class Together:
@@ -91,9 +115,9 @@ class Together:
         self.step_key = jnp.stack([alone.step_key for alone in self._alone])
         self.per_epoch, self.example = self._alone[0].per_epoch, self._alone[0].example
 
-    def batch(self, number: int, run: int) -> Arrays:
+    def batch(self, number: int, *which: int) -> Arrays:
         """What is in the step of that number of that run."""
-        return self._alone[run].batch(number)
+        return self._alone[which[0]].batch(number)
 
     def runner(self, step: jax.stages.Wrapped) -> Run:
         """All steps of all runs in one compiled program; metrics (steps, runs)."""
@@ -133,7 +157,7 @@ class Batches:
                 " fewer steps"
             ) from None
 
-    def batch(self, number: int) -> Arrays:
+    def batch(self, number: int, *which: int) -> Arrays:
         """What was in the step of that number, one of the last call."""
         return self._recent[number]
 

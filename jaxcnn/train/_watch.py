@@ -2,9 +2,9 @@
 
 >>> import jax, jax.numpy as jnp
 >>> from jaxcnn import models, ops
->>> model = models.mlp((3, 2), "tanh")
->>> params, state = model.init(jax.random.key(0), (4,))
->>> measure = make_norms(model, ops.softmax_cross_entropy)
+>>> recipe = Recipe(models.mlp((3, 2), "tanh"), ops.softmax_cross_entropy)
+>>> params, state = recipe.model.init(jax.random.key(0), (4,))
+>>> measure = make_norms(recipe)
 >>> norms = measure(params, state, jnp.ones((5, 4)), jnp.zeros(5, int))
 >>> list(norms), list(norms["delta"])
 (['gradient', 'weight', 'delta'], ['flatten', 'dense1', 'tanh1', 'dense2'])
@@ -15,7 +15,7 @@
 import math
 from collections import OrderedDict  # as JAX sorts the names of a plain dict
 from collections.abc import Iterable, Mapping
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -23,14 +23,14 @@ import numpy as np
 
 from jaxcnn._core.errors import check_counts
 from jaxcnn._core.norms import of_all
-from jaxcnn._core.op import Op
 from jaxcnn._core.upcast import upcast
-from jaxcnn._gradient import check_loss, losses_and_delta
-from jaxcnn.layers import Layer
+from jaxcnn._gradient import losses_and_delta
 from jaxcnn.layers._layer import within
 from jaxcnn.train._fit import Report
 from jaxcnn.train._names import named
-from jaxcnn.train._step import Prepare, TrainState, make_inputs
+from jaxcnn.train._older import or_its_parts
+from jaxcnn.train._recipe import Recipe, needs_loss
+from jaxcnn.train._step import TrainState
 
 Kind = Literal["gradient", "weight", "delta"]
 KINDS: tuple[Kind, ...] = ("gradient", "weight", "delta")
@@ -45,14 +45,17 @@ class Table(NamedTuple):
     values: np.ndarray
 
 
-def make_norms(
-    model: Layer,
-    loss: Op,
-    prepare: Prepare | None = None,
-    prepare_target: Prepare | None = None,
-    *,
-    train: bool = True,
-) -> jax.stages.Wrapped:
+@runtime_checkable
+class MeasureNorms(jax.stages.Wrapped, Protocol):
+    """What :func:`make_norms` gives: a compiled function."""
+
+    def __call__(
+        self, params: Any, state: Any, x: Any, target: Any, key: jax.Array | None = None
+    ) -> dict[str, dict[str, jax.Array]]: ...
+
+
+@or_its_parts("model", "loss", "prepare", "prepare_target")
+def make_norms(recipe: Recipe, *, train: bool = True) -> MeasureNorms:
     """A compiled
     ``norms(params, state, x, target, key=None)`` gives ``{"gradient": {name: ‖·‖}, "weight": {name:
     ‖·‖}, "delta": {layer: ‖δ‖}}``, from one forward and one backward.
@@ -64,16 +67,15 @@ def make_norms(
 
     Names are those of :func:`jaxcnn.deltas`, parameters "conv1/kernel"; the first layer comes
     first. A layer of ``repeat`` has δ of its own for each time, but one row for its stacked
-    parameters. All is computed in float32 at least, whatever the run's policy, so that what
-    vanishes there is seen here.
+    parameters. Images are prepared, but not augmented. All is computed in float32 at least,
+    whatever the recipe's policy, so that what vanishes there is seen here.
 
-    Raises TypeError for a ``loss`` that is no Op.
+    Raises ValueError for a recipe without a loss.
     """
-    check_loss("make_norms", loss)
-    inputs = make_inputs(prepare, prepare_target)
+    model, loss = recipe.model, needs_loss("make_norms", recipe)
 
     def norms(params: Any, state: Any, x: Any, target: Any, key: jax.Array | None = None) -> Any:
-        x, target, _ = inputs(x, target, jax.random.key(0), 0)
+        x, target = recipe.prepared(x, target)
         params, x = jax.tree.map(_wide, (params, x))
         (y, _), residuals = model.forward(params, state, x, key, train=train)
         _, dy = losses_and_delta(loss, y, target)
@@ -100,36 +102,35 @@ class Norms:
     log, by :meth:`restore`.
 
     Args:
-        prepare, prepare_target: as for the run.
+        recipe: the run's.
         key: for dropout, the same every time.
 
     Raises:
-        ValueError: ``every`` is no integer ≥ 1; x and target differ in length, or are empty.
-        TypeError: ``loss`` is no Op.
+        ValueError: ``every`` is no integer ≥ 1; x and target differ in length, or are empty; the
+            recipe has no loss.
 
     >>> import jax, numpy as np, optax
     >>> from jaxcnn import models, ops, train
     >>> x, labels = np.eye(4, dtype=np.float32), np.arange(4) % 2
     >>> model, loss = models.mlp((3, 2), "tanh"), ops.softmax_cross_entropy
-    >>> norms = Norms(model, loss, x, labels, every=2)
+    >>> recipe = train.Recipe(model, loss, optax.sgd(0.1))
+    >>> norms = Norms(recipe, x, labels, every=2)
     >>> _ = train.fit(
-    ...     model, loss, optax.sgd(0.1), (x, labels), key=jax.random.key(0),
+    ...     recipe, (x, labels), key=jax.random.key(0),
     ...     batch_size=2, steps=5, report_every=1, callbacks=[norms],
     ... )
     >>> list(norms.rows), norms.table("delta").values.shape
     ([1, 2, 4, 5], (4, 4))
     """
 
+    @or_its_parts("self", "model", "loss", "x", "target")
     def __init__(
         self,
-        model: Layer,
-        loss: Op,
+        recipe: Recipe,
         x: Any,
         target: Any,
         *,
         every: int = 100,
-        prepare: Prepare | None = None,
-        prepare_target: Prepare | None = None,
         key: jax.Array | None = None,
         train: bool = True,
     ) -> None:
@@ -139,14 +140,9 @@ class Norms:
                 f"Norms: x and target must be as many, and at least one; got {len(x)} and"
                 f" {len(target)}"
             )
-        self._norms, self._every = (
-            make_norms(model, loss, prepare, prepare_target, train=train),
-            every,
-        )
-        self._batch = (
-            *jax.tree.map(jnp.asarray, (x, target)),
-            jax.random.key(0) if key is None else key,
-        )
+        self._norms, self._every = make_norms(recipe, train=train), every
+        self._x, self._target = jax.tree.map(jnp.asarray, (x, target))
+        self._key = jax.random.key(0) if key is None else key
         self.rows: dict[int, dict[str, dict[str, float]]] = {}
 
     def __call__(self, report: Report, state: TrainState) -> None:
@@ -161,9 +157,10 @@ class Norms:
 
     def measure(self, step: int, state: TrainState) -> dict[str, dict[str, float]]:
         """Measure now; step 0 is before the first."""
-        found = jax.device_get(self._norms(state.params, state.state, *self._batch))
+        norms = self._norms(state.params, state.state, self._x, self._target, self._key)
         self.rows[step] = {
-            kind: {name: float(norm) for name, norm in row.items()} for kind, row in found.items()
+            kind: {name: float(norm) for name, norm in row.items()}
+            for kind, row in jax.device_get(norms).items()
         }
         return self.rows[step]
 
