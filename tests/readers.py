@@ -29,7 +29,7 @@ from jaxcnn.data._folder import read_image
 from jaxcnn.data._scale import Standardiser
 from jaxcnn.ops import softmax_cross_entropy
 from jaxcnn.runs import _components as build
-from jaxcnn.runs import _train as work
+from jaxcnn.runs import _continuation as work
 from jaxcnn.runs._config import Config, kept_settings, settings_of
 from jaxcnn.runs._folder import KIND as MANIFEST_KIND
 from jaxcnn.runs._folder import MANIFEST, RunFolder
@@ -229,7 +229,7 @@ def _lines(log: bytes) -> bytes:
 
 def _going_on(path: Path) -> Any:
     """What a run that goes on makes of its log."""
-    lines = work._earlier(path, 4)
+    lines = work.earlier_lines(path, 4)
     losses, scores = history(lines)
     norms = Norms(
         Recipe(MODEL, softmax_cross_entropy),
@@ -242,7 +242,7 @@ def _going_on(path: Path) -> Any:
     assert all(norms.table(kind).values.ndim == 2 for kind in KINDS if norms.rows)
     assert all(
         found.patience == 2
-        for found in work._patience(dataclasses.replace(MLP, patience=2), scores)
+        for found in work.patience_of(dataclasses.replace(MLP, patience=2), scores)
     )
     path.with_suffix(".copy").write_bytes(path.read_bytes())
     JsonLines(path.with_suffix(".copy"), resume_at=4).close()

@@ -158,7 +158,7 @@ def test_the_core_needs_jax_numpy_and_optax_alone():
         "_draw.py": {"matplotlib"},
         "_tensorboard.py": {"tensorboardX"},
         "_progress.py": {"rich"},
-        "runs/_train.py": {"rich"},
+        "runs/_watchers.py": {"rich"},
         "runs/_results.py": {"rich"},
         "runs/_command.py": {"tyro"},
         "runs/_flags.py": {"tyro"},

@@ -16,15 +16,16 @@ import pytest
 from idx_files import NAMES, write_folder, write_idx
 from run_files import others
 
+from experiments.command import MNIST_DIR
 from experiments.files import clear_folder
-from experiments.mnist import pictures, work
+from experiments.mnist import pictures
 from experiments.mnist.__main__ import main
-from experiments.mnist.config import MNIST_DIR
 from experiments.mnist.work import PICTURES
 from jaxcnn._io.drawing import save
 from jaxcnn._io.files import write_file
 from jaxcnn._io.lines import read_lines
 from jaxcnn.data import load_idx_folder
+from jaxcnn.runs import _watchers
 from jaxcnn.train import Report
 from jaxcnn.train._draw import learning_curves
 from jaxcnn.train._progress import Progress
@@ -39,7 +40,7 @@ def stripes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _run(data: Path, out: Path, *more: str) -> int:
-    usual = ["--data-dir", str(data), "--out", str(out), "--model", "mlp", "--batch-size", "8"]
+    usual = ["--data", str(data), "--out", str(out), "--model", "mlp", "--batch-size", "8"]
     return main([*others(usual, more), *more])
 
 
@@ -52,7 +53,7 @@ def _lines(out: Path) -> list[dict[str, Any]]:
 
 
 def _assert_pictures(out: Path) -> None:
-    for name in PICTURES:
+    for name in ("learning_curves.png", *PICTURES):
         height, width, _ = matplotlib.image.imread(out / name).shape
         assert height > 200
         assert width > 400
@@ -64,16 +65,10 @@ def test_a_run_learns_and_leaves_its_results(
     out = tmp_path / "deep" / "folder"
     assert _run(stripes, out, "--epochs", "4", "--seed", "3") == 0
     result = _result(out)
-    known = {
-        "epochs": 4,
-        "seed": 3,
-        "model": "mlp",
-        "batch_size": 8,
-        "data_dir": "stripes",
-        "classes": 4,
-        "interrupted": False,
-    }
+    known = {"data": "stripes", "classes": 4, "interrupted": False}
     assert {name: result[name] for name in known} == known
+    settings = {"epochs": 4, "seed": 3, "model": "mlp", "batch_size": 8, "data": str(stripes)}
+    assert {name: result["settings"][name] for name in settings} == settings
     assert result["test_accuracy"] == result["test_accuracy_by_epoch"][-1] > 0.9
     assert len(result["test_accuracy_by_epoch"]) == 4
     assert 0 < result["seconds_compile"] < result["seconds"]
@@ -83,17 +78,17 @@ def test_a_run_learns_and_leaves_its_results(
     assert [line["scores"]["accuracy"] for line in lines] == result["test_accuracy_by_epoch"]
     assert sum(len(line["losses"]) for line in lines) == result["steps"] == 120
     _assert_pictures(out)
+    left = ["config.json", "checkpoints", "learning_curves.png", "model.safetensors", *PICTURES]
     assert sorted(path.name for path in out.iterdir()) == sorted(
-        ["manifest.json", "result.json", "metrics.jsonl", *PICTURES]
+        ["manifest.json", "result.json", "metrics.jsonl", *left]
     )
     printed = capsys.readouterr()
-    assert "step 120/120  epoch 4  loss " in printed.out
-    assert (
-        f"{result['test_accuracy']:.2%} of the test images are right after 4 epochs" in printed.out
-    )
-    assert f"Results and pictures are in {out}" in printed.out
+    assert "step 120/120  epoch 4  loss " in printed.err
+    right = f"{result['test_accuracy']:.2%} of the 50 test images are right after 4 epochs"
+    assert right in printed.err
+    assert f"Everything is in {out}" in printed.err
+    assert "filters.png and mistakes.png" in printed.out
     assert "Next: " in printed.out
-    assert printed.err == ""
 
 
 @pytest.mark.slow
@@ -118,7 +113,7 @@ REFUSED = {
     "--model lenet --dropout 1": "--dropout must be a number in [0, 1), got 1.0",
     "--dropout 0.2": "--dropout has no effect on --model mlp",
     "--batch-size 241": "--batch-size 241 is more than the 240 training images",
-    "--data-dir missing": "--data-dir missing: there is no such folder",
+    "--data missing": "--data missing: there is no such file or folder",
     "--out {file}": "is a file; give a folder",
     "--out {file}/inside": "cannot be written to (Not a directory); give another folder",
 }
@@ -176,7 +171,7 @@ def test_images_that_are_all_alike_are_refused(
     write_idx(write_folder(tmp_path / "data") / NAMES["train images"], np.full((200, 10, 10), 9))
     assert _run(tmp_path / "data", tmp_path / "out") == 2
     assert (
-        f"--data-dir {tmp_path / 'data'}: all pixels of all training images are 9"
+        f"--data {tmp_path / 'data'}: all pixels of all training images are 9"
         in capsys.readouterr().err
     )
 
@@ -186,40 +181,37 @@ def test_a_loss_that_is_not_finite_stops_the_run(
 ) -> None:
     clear_folder(tmp_path, ["result.json"])
     (tmp_path / "result.json").write_text("of an earlier run")
-    assert _run(stripes, tmp_path, "--learning-rate", "1e38") == 1
-    error = capsys.readouterr().err
+    assert _run(stripes, tmp_path, "--learning-rate", "1e38", "--overwrite") == 1
+    error = capsys.readouterr().err.splitlines()[-1]
     assert error.startswith("error: fit: the loss is nan in step 1 ")
     assert "try a smaller learning rate" in error
-    assert error.count("\n") == 1
+    assert "The train state before that step is in" in error
     assert not (tmp_path / "result.json").exists()
 
 
-@pytest.mark.slow
-def test_an_interrupted_run_keeps_its_whole_epochs(
+def test_an_interrupted_run_keeps_what_it_has_and_goes_on(
     stripes: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    def run_until(last: int) -> Path:
-        class Interrupting(Progress):
-            def __call__(self, report: Report, state: Any = None) -> None:
-                if report.step == last:
-                    os.kill(os.getpid(), signal.SIGINT)
+    class Interrupting(Progress):
+        def __call__(self, report: Report, state: Any = None) -> None:
+            if report.step == 110:
+                os.kill(os.getpid(), signal.SIGINT)
 
-        monkeypatch.setattr(work, "Progress", Interrupting)
-        out = tmp_path / str(last)
-        assert _run(stripes, out, "--batch-size", "4") == 130  # 60 steps an epoch
-        _assert_pictures(out)
-        result = _result(out)
-        assert (result["interrupted"], result["epochs"], result["steps"]) == (True, 1, last)
-        assert [result["test_accuracy"]] == result["test_accuracy_by_epoch"]
-        assert f"Interrupted after {last} steps and 1 whole epoch;" in capsys.readouterr().out
-        return out
-
-    at_its_end, in_the_next = run_until(60), run_until(110)
-    for name in ("filters.png", "mistakes.png"):
-        assert (at_its_end / name).read_bytes() == (in_the_next / name).read_bytes()
+    with monkeypatch.context() as patch:
+        patch.setattr(_watchers, "Progress", Interrupting)
+        assert _run(stripes, tmp_path, "--batch-size", "4") == 130  # 60 steps an epoch
+    _assert_pictures(tmp_path)
+    result, printed = _result(tmp_path), capsys.readouterr()
+    assert (result["interrupted"], result["steps"]) == (True, 110)
+    assert [result["test_accuracy"]] == result["test_accuracy_by_epoch"]
+    assert "Interrupted at step 110 of 360; to go on: python -m jaxcnn train" in printed.err
+    before = (tmp_path / "filters.png").read_bytes()
+    assert main(["--resume", "--out", str(tmp_path)]) == 0
+    assert _result(tmp_path)["steps"] == 360
+    assert (tmp_path / "filters.png").read_bytes() != before
 
 
 def test_a_run_interrupted_in_its_first_epoch_leaves_its_losses(
@@ -230,8 +222,9 @@ def test_a_run_interrupted_in_its_first_epoch_leaves_its_losses(
     )
     assert _run(stripes, tmp_path, "--batch-size", "4") == 130
     result = _result(tmp_path)
-    assert (result["test_accuracy"], result["epochs"], result["steps"]) == (None, 0, 50)
-    assert sorted(path.name for path in tmp_path.glob("*.png")) == ["learning_curves.png"]
+    assert (result["test_accuracy"], result["steps"]) == (None, 50)
+    assert result["test_accuracy_by_epoch"] == []
+    _assert_pictures(tmp_path)
 
 
 def test_ctrl_c_stops_a_real_run(stripes: Path, tmp_path: Path) -> None:
@@ -241,9 +234,7 @@ def test_ctrl_c_stops_a_real_run(stripes: Path, tmp_path: Path) -> None:
         "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
         "from experiments.mnist.__main__ import main; sys.exit(main())"
     )
-    flags = (
-        f"--data-dir {stripes} --out {tmp_path} --model mlp --batch-size 8 --epochs 1000000".split()
-    )
+    flags = f"--data {stripes} --out {tmp_path} --model mlp --batch-size 8 --epochs 1000000".split()
     environment = {**os.environ, "JAX_PLATFORMS": "cpu"}
     pipe = subprocess.PIPE
     with subprocess.Popen(
@@ -264,8 +255,9 @@ def test_ctrl_c_stops_a_real_run(stripes: Path, tmp_path: Path) -> None:
         finally:
             process.kill()
     assert process.returncode == 130, error
-    assert error.strip() == "stopping after these steps, and saving; once more to leave at once"
-    assert "Interrupted after" in out
+    assert "stopping after these steps, and saving; once more to leave at once\n" in error
+    assert "Interrupted at step" in error
+    assert "filters.png and mistakes.png" in out
     assert _result(tmp_path)["interrupted"] is True
 
 

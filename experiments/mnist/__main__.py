@@ -2,32 +2,24 @@
 without a network."""
 
 import sys
-import time
 from collections.abc import Sequence
 
-from experiments.command import parse
-from experiments.mnist.config import Config
-from jaxcnn._io.command import claim_folder, program, run
-from jaxcnn._io.outside import load_jax
-from jaxcnn._io.terminal import unheard
+from experiments.mnist.config import Mnist
+from jaxcnn._io.command import program, run
+from jaxcnn.runs._command import train
+from jaxcnn.runs._config import Config
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The exit status, as :func:`experiments.command.run` has it."""
-    start = time.perf_counter()
+    """The exit status, as :func:`jaxcnn._io.command.run` has it."""
+    given = sys.argv[1:] if arguments is None else arguments
+    return run(lambda: train(Mnist, given, "python -m experiments.mnist", after=_draw))
 
-    def train() -> bool:
-        config = parse(Config, "mnist", arguments)
-        claim_folder("--out", config.out)
-        load_jax(begin=False)
-        # JAX and matplotlib take seconds to import, which --help and a mistyped flag need not wait
-        # for
-        from experiments.mnist import work
 
-        with unheard():
-            return work.run(config, start)
+def _draw(config: Config) -> None:
+    from experiments.mnist.work import draw  # --help and a mistyped flag do not wait for JAX
 
-    return run(train)
+    draw(config)
 
 
 if __name__ == "__main__":

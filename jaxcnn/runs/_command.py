@@ -83,15 +83,22 @@ def main(command: str, arguments: Sequence[str]) -> int:
     it."""
     return run(
         {
-            "train": lambda: _train(arguments),
+            "train": lambda: train(Train, arguments, "python -m jaxcnn train"),
             "eval": lambda: _eval(arguments),
             "predict": lambda: _predict(arguments),
         }[command]
     )
 
 
-def _train(arguments: Sequence[str]) -> bool:
-    order = read_flags(Train, arguments, "python -m jaxcnn train", before=lambda: _given(arguments))
+def train(
+    kind: type[Train],
+    arguments: Sequence[str],
+    prog: str,
+    after: Callable[[Config], None] = lambda config: None,
+) -> bool:
+    """The run that the ``arguments`` of ``prog`` ask for, with the defaults of ``kind``; whether it
+    was interrupted. The first process does what comes ``after`` it while the folder is its own."""
+    order = read_flags(kind, arguments, prog, before=lambda: _given(kind, arguments, prog))
     order.check()
     if order.resume and order.overwrite:
         raise InputError(
@@ -103,7 +110,10 @@ def _train(arguments: Sequence[str]) -> bool:
     try:
         with contextlib.ExitStack() as stack:
             stack.enter_context(unheard())
-            return _begin(order, stack)
+            interrupted, config = _begin(order, stack)
+            if config is not None:
+                after(config)
+            return interrupted
     except KeyboardInterrupt:
         begun = (order.out / CONFIG).exists()
         raise KeyboardInterrupt(
@@ -115,8 +125,9 @@ def _train(arguments: Sequence[str]) -> bool:
                 order.out.rmdir()
 
 
-def _begin(order: Train, stack: contextlib.ExitStack) -> bool:
-    """JAX is loaded when the folder is this run's, and all its processes have met."""
+def _begin(order: Train, stack: contextlib.ExitStack) -> tuple[bool, Config | None]:
+    """Whether the run was interrupted, and, in the first process, its settings. JAX is loaded when
+    the folder is this run's, and all its processes have met."""
     words = {
         name: " ".join(map(str, value)) or "none" if isinstance(value, tuple) else str(value)
         for name, value in vars(order).items()
@@ -166,16 +177,18 @@ def _begin(order: Train, stack: contextlib.ExitStack) -> bool:
         stack.enter_context(claimed(order.out))
     from jaxcnn.runs import _train as training
 
-    return training.run(
-        training.of(order), resume=order.resume, overwrite=order.overwrite, at=at, told=told
+    config = training.of(order)
+    interrupted = training.run(
+        config, resume=order.resume, overwrite=order.overwrite, at=at, told=told
     )
+    return interrupted, config if jax.process_index() == 0 else None
 
 
-def _given(arguments: Sequence[str]) -> list[str]:
+def _given(kind: type[Train], arguments: Sequence[str], prog: str) -> list[str]:
     """The settings of --config, or of the run that is to go on, as flags."""
-    before = Parser("python -m jaxcnn train", add_help=False, allow_abbrev=False)
+    before = Parser(prog, add_help=False, allow_abbrev=False)
     before.add_argument("--config", type=Path)
-    before.add_argument("--out", type=Path, default=Config.out)
+    before.add_argument("--out", type=Path, default=kind.out)
     before.add_argument("--resume", action="store_true")
     chosen, _ = before.parse_known_args(arguments)
     if chosen.config is None and not chosen.resume:

@@ -43,10 +43,11 @@ def leave(
     interrupted: bool,
     began: float,
     before: float,
+    compiling: float,
     shape: tuple[int, ...],
 ) -> list[str]:
     """Weights, result and pictures; what should be known of them. The run ``began`` on this clock,
-    and took ``before`` seconds in earlier sittings."""
+    spent ``compiling`` seconds on that, and took ``before`` seconds in earlier sittings."""
     for number, name in enumerate(model_names(config)):
         own = jax.tree.map(lambda leaf: leaf[number], state) if config.seeds > 1 else state  # noqa: B023
         save_model(
@@ -75,6 +76,7 @@ def leave(
         "steps_not_finite": bad,
         "steps_missing_in_log": len(lost),
         "seconds": seconds,
+        "seconds_compile": compiling,
         "seconds_of_all_sittings": seconds + before,
         "interrupted": interrupted,
         "params_sha256": digest(state.params if state.average is None else state.average),
@@ -97,7 +99,15 @@ def leave(
                 ),
                 config.out / name,
             )
-    known = [f"{bad:,} of {len(losses):,} steps had a loss that was not finite"] if bad else []
+    known = (
+        []
+        if tested is None
+        else [
+            f"{scores[tested]['accuracy']:.2%} of the {len(given.test[1]):,} test images are right"
+            f" after {tested / given.per_epoch:.3g} epochs ({tested:,} steps), {seconds:.0f} s"
+        ]
+    )
+    known += [f"{bad:,} of {len(losses):,} steps had a loss that was not finite"] if bad else []
     if len(lost):
         known.append(
             f"{config.out / METRICS} lacks the losses of {len(lost):,} of {len(losses):,} steps,"

@@ -9,8 +9,10 @@
 30.0
 """
 
+import contextlib
 import math
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -82,3 +84,19 @@ def measure_peak(*, size: int = 2048, seconds: float = 1.0, dtype: Any = jnp.flo
         if passed < seconds / 8:  # so short a time is half dispatch
             count *= 2
     return best
+
+
+@contextlib.contextmanager
+def compilation() -> Iterator[list[float]]:
+    """The seconds that XLA takes for each program that it compiles meanwhile."""
+    found: list[float] = []
+
+    def note(event: str, duration_secs: float, **_: Any) -> None:
+        if event.endswith("backend_compile_duration"):
+            found.append(duration_secs)
+
+    jax.monitoring.register_event_duration_secs_listener(note)
+    try:
+        yield found
+    finally:
+        jax.monitoring.unregister_event_duration_listener(note)
