@@ -35,7 +35,7 @@ LEVELS = [
         "_core.residuals",
         "_core.upcast",
     },
-    {"_io.files", "_io.thin"},
+    {"_io.columns", "_io.files", "_io.thin"},
     {"_core.window", "_core.case", "_core.keys", "_core.norms", "precision"},
     {"_io.html", "_io.lines", "_io.drawing", "_io.terminal", "_io.sealed"},
     {"data"},

@@ -199,7 +199,7 @@ def test_a_graph_with_a_node_used_twice() -> None:
     np.testing.assert_allclose(grads["x"], 2 * 3 + 1 - np.tanh(3) ** 2 + 27, rtol=1e-6)
     np.testing.assert_array_equal(grads["y"], [0, 0])  # nothing leads there
     assert [node.name for node in graph.nodes] == ["x", "y", "multiply", "tanh", "multiply2", "add"]
-    assert "add       = multiply + tanh + multiply2" in str(graph)
+    assert "add        = multiply + tanh + multiply2" in str(graph)
 
 
 def test_a_graph_has_no_name_twice() -> None:

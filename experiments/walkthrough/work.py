@@ -14,6 +14,7 @@ from experiments.walkthrough import page, sample
 from experiments.walkthrough.config import Config
 from experiments.walkthrough.walk import Walk, walk
 from jaxcnn import models, ops, train
+from jaxcnn._io.columns import columns
 from jaxcnn._io.command import InputError
 from jaxcnn._io.files import write_file, write_json
 from jaxcnn.runs._components import check_takes
@@ -106,16 +107,15 @@ def of_model(config: Config) -> tuple[Walk, int]:
 def as_text(told: list[sample.Quantity]) -> str:
     """The sample run as a table, the reasons under it."""
     rows = [(q.name, q.rule, sample.shown(q.value), q.printed) for q in told]
+    reasons: list[str] = []
+    marks = [""]
+    for q in told:
+        if q.why:
+            reasons.append(f"  {len(reasons) + 1}  {q.name}: {q.why}")
+        marks.append(str(len(reasons)) if q.why else "")
     header = ("quantity", "rule", "exact", "the document")
-    widths = [max(len(row[i]) for row in (header, *rows)) for i in range(4)]
-    lines, reasons = [], []
-    for row, why in zip((header, *rows), ("", *(q.why for q in told)), strict=True):
-        mark = ""
-        if why:
-            reasons.append(f"  {len(reasons) + 1}  {row[0]}: {why}")
-            mark = f"  {len(reasons)}"
-        lines.append("  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)) + mark)
-    return "\n".join([*(line.rstrip() for line in lines), "", "Where the two differ:", *reasons])
+    lines = columns([(*row, mark) for row, mark in zip((header, *rows), marks, strict=True)])
+    return "\n".join([*lines, "", "Where the two differ:", *reasons])
 
 
 def in_short(name: str, found: Walk, target: int) -> str:

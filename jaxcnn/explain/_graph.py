@@ -16,7 +16,6 @@ sigmoid  = sigmoid(multiply) 0.1192 1
 """
 
 import dataclasses
-from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -24,6 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxcnn._core.op import Op
+from jaxcnn._io.columns import columns
 
 
 def _sum_forward(*terms: jax.Array) -> tuple[jax.Array, int]:
@@ -138,20 +138,11 @@ class Graph:
         rows = [
             (node.name, node.rule, _short(node.value), _short(node.gradient)) for node in self.nodes
         ]
-        return table(("node", "= rule(inputs)", "value", "gradient"), rows)
+        return "\n".join(columns([("node", "= rule(inputs)", "value", "gradient"), *rows]))
 
     def _keep(self, node: Node) -> Node:
         self.nodes.append(node)
         return node
-
-
-def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Columns under their names."""
-    widths = [max(len(row[i]) for row in (header, *rows)) for i in range(len(header))]
-    return "\n".join(
-        " ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip()
-        for row in (header, *rows)
-    )
 
 
 def _short(value: Any) -> str:

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxcnn._core.residuals import arrays, size, trace
+from jaxcnn._io.columns import columns
 from jaxcnn.layers._layer import Layer, within
 
 
@@ -41,18 +42,7 @@ def table(model: Layer, input_shape: tuple[int, ...], batch: int) -> str:
             )
         )
     rows.append(("total", "", f"{_count(params):,}", f"{total:,}"))
-    widths = [max(len(row[i]) for row in rows) for i in range(4)]
-    lines = [
-        "  ".join(
-            [
-                r[0].ljust(widths[0]),
-                r[1].ljust(widths[1]),
-                r[2].rjust(widths[2]),
-                r[3].rjust(widths[3]),
-            ]
-        )
-        for r in rows
-    ]
+    lines = columns(rows, right={2, 3})
     rule = "-" * len(lines[0])
     return "\n".join([lines[0], rule, *lines[1:-1], rule, lines[-1]])
 

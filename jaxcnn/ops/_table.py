@@ -12,6 +12,7 @@ import jax.numpy as jnp
 
 from jaxcnn._core.op import Op
 from jaxcnn._core.residuals import size, trace
+from jaxcnn._io.columns import columns
 from jaxcnn.ops import OPS
 
 HEADER = ("op", "equation", "kept", "bytes an element, beyond inputs and output")
@@ -35,12 +36,7 @@ def rows() -> list[tuple[str, str, str, str]]:
 
 def text() -> str:
     """Aligned columns."""
-    table = [HEADER, *rows()]
-    widths = [max(len(row[i]) for row in table) for i in range(len(HEADER))]
-    lines = [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in table
-    ]
+    lines = columns([HEADER, *rows()])
     return "\n".join([lines[0], "-" * max(map(len, lines)), *lines[1:]])
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from jaxcnn import data as sets
+from jaxcnn._io.columns import columns
 from jaxcnn._io.command import InputError, claim_file
 from jaxcnn._io.files import write_json
 from jaxcnn._io.outside import printable
@@ -62,13 +63,8 @@ def evaluate(path: Path, data: str | None, out: Path | None) -> str:
             f"  {len(singles)} models together; alone {', '.join(f'{a:.2%}' for a in singles)}"
             f" (mean {np.mean(singles):.2%}, standard deviation {np.std(singles, ddof=1):.2%})"
         ]
-    names = [printable(name) for name in by_class]
-    width = max(map(len, names))
-    lines += [
-        f"  {name:<{width}}  {share:7.2%}"
-        for name, share in zip(names, by_class.values(), strict=True)
-    ]
-    return "\n".join(lines)
+    shares = [(f"  {printable(name)}", f"{share:.2%}") for name, share in by_class.items()]
+    return "\n".join([*lines, *columns(shares, right={1})])
 
 
 def predict(
@@ -92,15 +88,14 @@ def predict(
             bad.append(str(error))
     p = models.probabilities(np.stack([pixels for _, pixels in found])).mean(0) if found else ()
     results: dict[str, Any] = {}
-    width = max((len(printable(image)) for image, _ in found), default=0)
     for (image, _), own in zip(found, p, strict=True):
         best = np.argsort(-own, kind="stable")[:top]
         results[str(image)] = {models.names[number]: float(own[number]) for number in best}
         told = "  ".join(f"{models.names[number]} {own[number]:.1%}" for number in best)
-        rows.append(f"{printable(image):<{width}}  {printable(told)}")
+        rows.append((printable(image), printable(told)))
     if out is not None:
         write_json(out, results)
-    return "\n".join(rows), bad
+    return "\n".join(columns(rows)), bad
 
 
 def _check_shape(models: Trained, shape: tuple[int, ...], name: str, hint: str = "") -> None:

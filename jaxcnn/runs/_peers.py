@@ -18,7 +18,6 @@ import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from jaxcnn._io.command import BAD_INPUT, FAILED, INTERRUPTED, RunError
@@ -72,12 +71,7 @@ class Peers:
         threading.Thread(target=self._tick, daemon=True).start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         unexplained = isinstance(error, Exception) and (
             not isinstance(error, OutsideError | RunError) or _from_jax(error)
         )

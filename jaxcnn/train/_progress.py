@@ -13,7 +13,6 @@
 import math
 import time
 from collections.abc import Callable
-from types import TracebackType
 from typing import Any
 
 from jaxcnn._core.errors import check_counts, setting_error
@@ -147,10 +146,5 @@ class Progress:
         self._bars.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self._bars.stop()

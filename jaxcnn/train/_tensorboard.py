@@ -12,7 +12,6 @@
 
 import os
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from jaxcnn._core.errors import check_integer
@@ -70,10 +69,5 @@ class TensorBoard:
     def __enter__(self) -> "TensorBoard":
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
