@@ -31,7 +31,7 @@ class Images(NamedTuple):
 def load(
     folder: Path, *, train: int | None = None, test: int | None = None, batch: int = 1
 ) -> Images:
-    """The images of four IDX files, the first so many of each half. InputError where there are
+    """The images of four IDX files, the first few of each half. InputError where there are
     none, or fewer than a batch to train on."""
     try:
         data = load_idx_folder(folder)

@@ -19,8 +19,8 @@ T = TypeVar("T")
 
 @contextlib.contextmanager
 def bar(total: int) -> Iterator[Callable[[str, int], None]]:
-    """``advance(what, count)``: so many of ``total`` are done, and this is being done now. On a
-    terminal it moves; elsewhere it says nothing."""
+    """``advance(what, count)``: ``count`` more of ``total`` are done, and ``what`` is being done.
+    It moves on a terminal; elsewhere it says nothing."""
     columns = [
         BarColumn(bar_width=30),
         MofNCompleteColumn(),

@@ -53,7 +53,7 @@ def main(arguments: list[str] | None = None) -> int:
         ),
     )
     plan_command.add_options(plan)
-    # with options of their own, told of by `python -m jaxcnn NAME --help`
+    # with options of their own, listed by `python -m jaxcnn NAME --help`
     for name, what in RUNS.items():
         commands.add_parser(name, help=what, add_help=False)
     arguments = sys.argv[1:] if arguments is None else arguments

@@ -63,7 +63,7 @@ def value_and_grad(
     output, the model's backward carries it down. ``jax.grad`` of the same mean over ``model.apply``
     gives the same numbers.
 
-    With ``microbatch`` the batch is worked through by so many examples at a time, and their
+    With ``microbatch`` the batch is worked through in parts of that many examples, and their
     gradients are summed: the same gradient in less memory, and in less time where that keeps δ in a
     processor's cache. Two things differ: batch norm sees the microbatches (its running statistics
     move once for each), and dropout draws a mask for each. Raises ValueError where a larger batch

@@ -55,7 +55,7 @@ class Contest:
 
 
 class Watch(Protocol):
-    """Who is told how it goes."""
+    """Where progress is reported."""
 
     def doing(self, what: str) -> None: ...
     def advance(self) -> None: ...

@@ -30,7 +30,7 @@ FILES = (
     "sanity.png",
 )
 BATCH = 128
-CHANNELS = {"conv1": 6, "conv2": 6}  # so many of each are looked at
+CHANNELS = {"conv1": 6, "conv2": 6}  # how many of each are looked at
 SANITY = 32  # images
 
 
@@ -81,7 +81,7 @@ def run(config: Config) -> str:
 
 
 def learn(model: Serial, training: Split, epochs: int, batch: int, seed: int) -> Any:
-    """Parameters after so many epochs of Adam."""
+    """Parameters after some epochs of Adam."""
     steps = epochs * (len(training[0]) // batch)
     optimizer = optax.adam(optax.cosine_onecycle_schedule(steps, 2e-3))
     with bar(steps) as advance:

@@ -10,7 +10,7 @@ from experiments.walkthrough import sample
 from experiments.walkthrough.walk import Stage, Walk
 from jaxcnn._io.html import Html, element, heat, page, table, together
 
-FEW = 64  # so many numbers are written out beside their picture
+FEW = 64  # numbers that are written out beside their picture, at most
 
 
 def seesaw(found: Walk, told: list[sample.Quantity]) -> str:

@@ -59,7 +59,7 @@ def by_example(
     /,
     **settings: Any,
 ) -> tuple[Any, ...]:
-    """The plain road, for parameters as small as a channel: ``backward`` of each example alone.
+    """The plain way, for parameters as small as a channel: ``backward`` of each example alone.
 
     ``own`` has the tree of the residuals, and says which of them have a row for each example.
     """

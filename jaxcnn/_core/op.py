@@ -7,8 +7,8 @@ with inputs positional and settings keyword-only and hashable. An :class:`Op` ca
 every transformation of JAX, and its two halves can be called by hand: :meth:`Op.run` then
 :meth:`Op.pull` differentiate without autodiff. Both ways pass through the same checks.
 
-An input that carries no derivative (integers, keys, ``None``) gets the cotangent ``None``; so many
-trailing inputs as ``aux`` says get none at all.
+An input that carries no derivative (integers, keys, ``None``) gets the cotangent ``None``; the last
+``aux`` inputs get none at all.
 
 >>> import jax, jax.numpy as jnp
 >>> square = Op("square", lambda x: (x * x, x), lambda x, dy: (2 * x * dy,))
@@ -63,7 +63,7 @@ class Op(Generic[P, Y, R]):
         norms: ``(residuals, dy, **settings) -> `` for each input ‖its cotangent‖ example by
             example, (n,), or None for one that has no parameters' part; None where examples have no
             gradients of their own.
-        aux: so many trailing inputs are never differentiated (keys, state).
+        aux: how many trailing inputs are never differentiated (keys, state).
         equation, keeps: the row of ``python -m jaxcnn ops``.
         fixed: settings bound by :meth:`using`.
 

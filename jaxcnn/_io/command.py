@@ -195,6 +195,6 @@ def _reason(error: OSError) -> str:
 
 
 def _say(problem: object, status: int) -> int:
-    with contextlib.suppress(OSError):  # who cannot be told has the status
+    with contextlib.suppress(OSError):  # where it cannot be printed, the exit status says it
         print(f"error: {printable(problem)}", file=sys.stderr)
     return status

@@ -23,7 +23,7 @@ from jaxcnn._io.thin import thin
 NEGATIVE, ZERO, POSITIVE = (33, 102, 172), (247, 247, 247), (178, 24, 43)
 NOT_FINITE = (250, 190, 0)
 PIXELS, ROW = 65_536, 1_024  # a picture of more elements is thinned, and a vector of more
-LONGEST = 8  # no grid of tiles is so many times as long as wide
+LONGEST = 8  # times: how much longer than wide a grid of tiles may be
 # the side aimed at, the largest pixel, the smallest side, all in CSS pixels
 SIDE, LARGEST, SMALLEST = 320, 24, 12
 

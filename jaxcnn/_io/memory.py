@@ -1,6 +1,6 @@
 """Large buffers that glibc gives back after every call, and how to keep them.
 
-A compiled program asks for one buffer for all that lies between its steps (54 MB for a LeNet at
+A compiled program asks for one buffer for everything between its steps (54 MB for a LeNet at
 batch 128, 330 for a ResNet-20), and frees it when it is done. glibc serves so large a request with
 fresh pages and returns them at once, so that every call pays again for each page of 4 kB that it
 touches first: a quarter of a training step.
@@ -35,7 +35,7 @@ _asked = False
 
 def keep_memory(keep: bool = True) -> bool:
     """Keep freed memory for the next call or, with False, let glibc and JAX do as they do by
-    themselves. Whether the C library could be told.
+    themselves. Whether the C library took the setting.
 
     To be called before the first array: a RuntimeWarning says where it came too late for JAX.
 

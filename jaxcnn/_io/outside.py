@@ -84,7 +84,7 @@ def opened(
 
     Args:
         grows: it may become longer meanwhile, as a log does.
-        pipes: pipes and devices are taken, by a reader that asks for no more than so many bytes.
+        pipes: pipes and devices are taken, by a reader that asks for a limited number of bytes.
     """
     with reading(path, wanted, kind, missing), open(path, "rb", opener=at_once) as file:
         before = os.fstat(file.fileno())
@@ -124,7 +124,7 @@ def load_jax(*, begin: bool = True) -> Any:
 
 
 def room(packed: int) -> int:
-    """So many bytes may ``packed`` bytes unpack to: 256 MiB, or 200 times as many, or what
+    """How many bytes ``packed`` bytes may unpack to: 256 MiB, or 200 times as many, or what
     $JAXCNN_UNPACKED says, whichever is more.
 
     A few bytes can unpack to more than any memory holds.

@@ -1,11 +1,11 @@
-"""Large arrays made small enough to be shown or sent: every so many-th element along each axis."""
+"""Large arrays made small enough to be shown or sent: every n-th element along each axis."""
 
 import math
 from collections.abc import Sequence
 
 import numpy as np
 
-TILES = 16  # of an array of pictures so many are kept before the pictures themselves are thinned
+TILES = 16  # this many of an array of pictures are kept before the pictures themselves are thinned
 
 
 def thin(

@@ -37,7 +37,7 @@ FORMS: dict[str, tuple[Callable[[Path], bool], Callable[[Path], Dataset]]] = {
 
 
 def load(what: str | os.PathLike[str]) -> Dataset:
-    """The data set of that name (see :func:`jaxcnn.data.load_set`), or that lies there: as IDX
+    """The data set of that name (see :func:`jaxcnn.data.load_set`), or at that place: as IDX
     files, CIFAR-10's binary files, images by class, or an .npz file.
 
     A name comes before a folder of the same name: ``load("./mnist")`` is the folder.

@@ -58,8 +58,8 @@ class Stream(Iterator[tuple[np.ndarray, np.ndarray]]):
         seed: of the order.
         start: the number of the first step, say that of the train state to go on from.
         process_index, process_count: which part to read; by default those of JAX.
-        threads: so many batches are read ahead at a time, each by a thread; 0 reads when asked.
-        workers: so many further Python processes that read, with ``threads`` threads each; 0 reads
+        threads: how many batches are read ahead at a time, each by a thread; 0 reads when asked.
+        workers: how many further Python processes read, with ``threads`` threads each; 0 reads
             in this one. The main program then needs ``if __name__ == "__main__"``.
 
     Raises:
@@ -136,7 +136,7 @@ class Stream(Iterator[tuple[np.ndarray, np.ndarray]]):
             raise
         self.step += 1
         self._read = (self._read + self.step * self._last) % WORD
-        # what comes from another process lies in memory that grain shares with it, and frees
+        # what comes from another process is in memory that grain shares with it, and frees
         return (np.array(x), np.array(target)) if self._workers else (x, target)
 
     def _start(self) -> Any:

@@ -1,4 +1,4 @@
-"""Work on a few images at a time, so that what lies between two steps stays in the cache.
+"""Work on a few images at a time, so that what one step hands to the next stays in the cache.
 
 Every function here is an ordinary JAX loop: it batches, differentiates, and runs inside
 ``shard_map``."""

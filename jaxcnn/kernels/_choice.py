@@ -108,7 +108,7 @@ def _product(
     groups: int,
     implementation: Name | None,
 ) -> jax.Array:
-    """The product by the implementation that is asked for, or by the fastest road."""
+    """The product by the implementation that is asked for, or by the fastest one that suits."""
     sizes = inputs, outputs, groups
     if implementation not in (None, "xla"):
         asked = IMPLEMENTATIONS[implementation].product(kind)

@@ -1,7 +1,7 @@
 """A kernel on a batch that a mesh has cut up: each device works on its own images.
 
 A loop over blocks of images looks to XLA's partitioner like something that needs the whole batch in
-one place. Here it is told that it does not: the batch may stay as it is cut, the weights are the
+one place. Here we say that it does not: the batch may stay as it is cut, the weights are the
 same everywhere, and the weights' gradients are added up, which is the one collective that training
 needs anyway."""
 

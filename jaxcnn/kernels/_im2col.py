@@ -103,15 +103,15 @@ def weight_gradient(
 
 
 def count(x: jax.Array, inputs: int, window: Window, block: int | None = None) -> int:
-    """So many blocks that the columns of one stay in the cache; ``block`` images in each, if that
-    is given. One tap widens nothing."""
+    """How many blocks, so that the columns of one stay in the cache; ``block`` images in each, if
+    that is given. One tap widens nothing."""
     if math.prod(window.taps) == 1 and not block:
         return 1
     return blocks.most(x.shape[0], block or BLOCK_BYTES / columns_bytes(1, inputs, window, x.dtype))
 
 
 def columns_bytes(images: int, inputs: int, window: Window, dtype: Any) -> int:
-    """What the columns of so many images take."""
+    """Bytes of the columns of a number of images."""
     return (
         images
         * math.prod(window.places)

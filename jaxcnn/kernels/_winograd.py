@@ -27,7 +27,7 @@ from jaxcnn.kernels._toom_cook import combine, matrices
 TILES = {3: (4, 2), 5: (2, 2)}
 LEAST_CHANNELS = 32
 SUMMED, MOST_PARTS = 128, 16  # tiles in one sum of the weight gradient, and sums in its program
-# XLA gives a matrix product to several threads only if its result has about so many elements
+# XLA gives a matrix product to several threads only if its result has about this many elements
 PARALLEL = 2**17
 # V and M of a block: the last-level cache holds so much; of the sums of the weight gradient, which
 # are threaded at any size, the cache before it
@@ -46,7 +46,7 @@ def can(window: Window, inputs: int, groups: int) -> bool:
 
 
 def suits(kind: Kind, x: jax.Array, window: Window, inputs: int, outputs: int, groups: int) -> bool:
-    """Whether the product may take this road for ``x``'s batch, and gains by it."""
+    """Whether this kernel suits ``x``'s batch, and is faster there."""
     if not can(window, inputs, groups):
         return False
     # errs twice as much as the direct sum, and gains nothing

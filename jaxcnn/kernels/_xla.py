@@ -49,7 +49,7 @@ def weight_gradient(x: jax.Array, dy: jax.Array, *, window: Window, groups: int)
 
     dy is the kernel, dilated by the stride; the places of the result are the taps, so stride and
     dilation change roles. On a CPU the axes are brought into their ordinary order by hand, and held
-    there: XLA does so in the main program, and inside of a loop or a condition takes a road that is
+    there: XLA does so in the main program, and inside of a loop or a condition takes a path that is
     40 to 100 times as slow."""
     crop = []
     for a, e, s, b, (lo, _) in zip(

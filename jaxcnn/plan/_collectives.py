@@ -24,7 +24,7 @@ ARRAY = re.compile(r"([a-z]\w*)\[([\d,]*)\]")
 
 
 class Collective(NamedTuple):
-    """All collectives of a kind among so many chips: how many there are in the program, and the
+    """All collectives of a kind among a number of chips: how many there are in the program, and the
     bytes of all of them together."""
 
     kind: str
@@ -34,7 +34,7 @@ class Collective(NamedTuple):
 
 
 def collectives(text: str, devices: int) -> list[Collective]:
-    """Those in the text of a program (HLO, compiled) for so many devices. One in a loop counts
+    """Those in the text of a program (HLO, compiled) for a number of devices. One in a loop counts
     once, and a pair of -start and -done is one."""
     found: dict[tuple[str, int], tuple[int, int]] = {}
     for result, kind, start, rest in CALL.findall(text):

@@ -167,7 +167,7 @@ def parse_image(text: str) -> tuple[int, ...]:
 
 
 def parse_mesh(text: str | None, chips: int) -> dict[str, int]:
-    """Axes by name, which must hold so many chips.
+    """Axes by name, whose sizes must multiply to the number of chips.
 
     >>> parse_mesh("host=4,chip=4", 16), parse_mesh(None, 16)
     ({'host': 4, 'chip': 4}, {'data': 16})

@@ -38,7 +38,8 @@ LITTLE: Any = {"exec_time_optimization_effort": -1.0}
 
 
 class Memory(NamedTuple):
-    """Bytes on each device. ``reused`` is the part of the outputs that lies where arguments lay."""
+    """Bytes on each device; ``reused`` are those of the outputs that stand in the arguments'
+    memory."""
 
     arguments: int
     outputs: int
@@ -54,7 +55,7 @@ class Memory(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """A step on each of so many devices. Where the compiler ``refused`` it, its reason, and None
+    """A step on each device of a mesh. Where the compiler ``refused`` it, its reason, and None
     for all that is not known then.
 
     ``flops`` and ``bytes_accessed`` are the compiler's estimates; with ``loops`` in the program,
@@ -75,7 +76,7 @@ class Plan:
 
     @property
     def fits(self) -> bool | None:
-        """Whether a device has so much memory; None where that is not known."""
+        """Whether a device has enough memory; None where that is not known."""
         if self.refused is not None:
             return False
         return None if self.hbm is None or self.memory is None else self.memory.peak <= self.hbm
@@ -197,7 +198,7 @@ def plan(recipe: Recipe, image_shape: tuple[int, ...], batch: int, *, full: bool
 def _arguments(
     recipe: Recipe, layout: Layout, image_shape: tuple[int, ...], batch: int
 ) -> tuple[Any, ...]:
-    """Of the step: shapes, dtypes, and where each part lies."""
+    """Of the step: shapes, dtypes and shardings."""
     key = jax.eval_shape(jax.random.key, 0)
     state = jax.eval_shape(lambda key: create(recipe, key, image_shape), key)
     kept = jax.tree.map(

@@ -33,7 +33,7 @@ def versions() -> dict[str, str]:
 
 
 def difference(first: int, told: Mapping[str, Any], second: int, other: Mapping[str, Any]) -> str:
-    """The first thing that two processes were told differently, in words; nothing if there is none.
+    """The first setting in which two processes differ, in words; nothing if there is none.
 
     >>> difference(0, {"--seed": "0", "--epochs": "3"}, 1, {"--seed": "0", "--epochs": "4"})
     'process 1 has --epochs 4, process 0 has 3; give all processes the same'

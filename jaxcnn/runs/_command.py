@@ -71,7 +71,7 @@ class Predict:
     images: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="IMAGE…")]
     """Image files."""
     top: int = 3
-    """So many classes each."""
+    """How many classes to show for each."""
     resize: bool = False
     """Resize images of another size than those that it was trained on."""
     json: Path | None = None

@@ -38,7 +38,7 @@ def network(config: Config, classes: int) -> layers.Serial:
 def recipe(
     config: Config, model: layers.Layer, classes: int, scale: Any, layout: Any, steps: int
 ) -> train.Recipe:
-    """All that a run of so many steps learns by; ``scale`` prepares its images."""
+    """All that a run of ``steps`` steps learns by; ``scale`` prepares its images."""
     return train.Recipe(
         model,
         ops.softmax_cross_entropy,
@@ -69,7 +69,7 @@ def check_takes(model: layers.Layer, shape: tuple[int, ...], name: str) -> None:
 
 
 def optimizer(config: Config, steps: int) -> optax.GradientTransformation:
-    """That of ``--optimizer``, with its schedule over so many steps."""
+    """That of ``--optimizer``, with its schedule over that many steps."""
     rate: Any = config.learning_rate
     if config.schedule == "onecycle":
         rate = optax.cosine_onecycle_schedule(steps, rate, pct_start=config.warmup)

@@ -85,18 +85,18 @@ class Config:
     average: float | None = None
     """Test and keep a moving average of the parameters with this memory, such as 0.999."""
     microbatch: int | None = None
-    """So many images at a time, their gradients summed: less memory."""
+    """How many images at a time, their gradients summed: less memory."""
     precision: Literal["f32", "bf16", "f16"] = "f32"
     """What the network computes in; parameters stay in float32. f16 has a dynamic loss scale. For
     GPUs and TPUs: a CPU computes in float32 and only rounds."""
     devices: int | None = None
-    """So many devices share each batch; 0 for all, of all processes."""
+    """How many devices share each batch; 0 for all, of all processes."""
     cut: bool = False
     """Cut parameters and optimizer state up among the devices (FSDP)."""
     seed: int = 0
     """Of the initial parameters, the order of the images, dropout and augmentation."""
     seeds: int = 1
-    """So many runs at once, by vmap, with the seeds from --seed on."""
+    """How many runs at once, by vmap, with the seeds from --seed on."""
     image_size: tuple[int, int] | None = None
     """Height and width to which the images of a folder are resized."""
     stream: bool = False
@@ -104,9 +104,9 @@ class Config:
     checkpoint_every: int = 1000
     """Steps from one checkpoint to the next; one is also written at the end."""
     keep: int = 3
-    """So many of the last checkpoints are kept, and the best."""
+    """How many of the last checkpoints are kept, beside the best."""
     patience: int | None = None
-    """Stop after so many looks at the test set (one an epoch) without a better accuracy."""
+    """Stop after this many looks at the test set (one an epoch) without a better accuracy."""
     watch_every: int | None = None
     """Steps between two measurements of the norms of gradients, weights and δ of every layer, drawn
     as heat maps."""

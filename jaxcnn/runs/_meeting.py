@@ -1,5 +1,5 @@
 """How the processes of a run meet: process 0 listens, the others call, and nobody begins before all
-were told the same and see one folder.
+have the same settings and see one folder.
 
 others → 0    {"jaxcnn": 1, "process": 1, "of": 2, "told": {"--seed": "0", …}}
 0 → others    {"look": NAME}, of a file in the run's folder

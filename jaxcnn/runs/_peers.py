@@ -1,7 +1,7 @@
 """The processes of one run, in touch from before JAX is loaded until the run has ended.
 
 Process 0 listens at the address that JAX's coordinator will have, and nowhere else; the others
-call. What they were told to do is compared, and whether all see one folder, before any of them
+call. Their settings are compared, and whether all see one folder, before any of them
 begins. The connections stay: one that breaks tells at once of a process that is no more, and one
 that is silent of a process that is stopped. JAX alone would wait for minutes, and then end the
 process from within.
@@ -40,7 +40,7 @@ class Peers:
         wait: seconds after which nobody is waited for any longer.
 
     Raises:
-        InputError: the address cannot be used, or the processes were told different things.
+        InputError: the address cannot be used, or the settings of the processes differ.
         RunError: another process does not come.
     """
 

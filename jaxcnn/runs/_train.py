@@ -45,12 +45,12 @@ def run(
     interrupted.
 
     Args:
-        at: is told what is being done, for whoever waits for this process.
+        at: is called with what is being done, for whoever waits for this process.
         told: what else must be the same in all processes.
 
     Raises:
         InputError: something that was given cannot be used; nothing was changed then.
-        RunError: the run could not go on; the message says where what there is lies.
+        RunError: the run could not go on; the message says where its files are.
     """
     began, console, first = time.perf_counter(), Plain(stderr=True), jax.process_index() == 0
     at("reading the data")

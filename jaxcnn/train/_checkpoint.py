@@ -2,7 +2,7 @@
 ``jaxcnn[train]``.
 
 A checkpoint is a folder named by its step: the arrays of a train state, each under its own name
-("params.conv1.kernel"), what is told ``about`` them, as JSON, and the SHA-256 of all its files,
+("params.conv1.kernel"), what the run says ``about`` them, as JSON, and the SHA-256 of all files,
 which are compared before anything is read. It is not there before it is whole, nothing in it is
 ever executed or unpickled, and nothing else is ever deleted.
 

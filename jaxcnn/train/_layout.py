@@ -1,5 +1,5 @@
-"""How a run lies on many devices: each has a part of the batch, and all of the parameters, or a
-part of them, too.
+"""How a run is spread over many devices: each has a part of the batch, and all of the parameters
+or a part of them.
 
     Layout(mesh)               data parallel: parameters and optimizer state copied to every device
     Layout(mesh, cut="data")   each device along that mesh axis keeps a part of them, and gathers
@@ -71,11 +71,11 @@ class Layout:
 
     @property
     def batch(self) -> PartitionSpec:
-        """How arrays of examples lie."""
+        """How arrays of examples are sharded."""
         return PartitionSpec(self.mesh.axis_names)
 
     def spec(self, shape: tuple[int, ...]) -> PartitionSpec:
-        """How an array of parameters of that shape lies: cut up along its longest axis that
+        """How an array of parameters of that shape is sharded: cut up along its longest axis that
         divides, the last of equals."""
         if self.cut is None or np.prod(shape) < LEAST:
             return WHOLE
@@ -105,7 +105,7 @@ class Layout:
         return lax.with_sharding_constraint(x, self._sharding(self.batch))
 
     def keep(self, tree: Any) -> Any:
-        """Inside a compiled program: a train state that stays as it lies."""
+        """Inside a compiled program: a train state that keeps its sharding."""
         return lax.with_sharding_constraint(tree, self.shardings(tree))
 
     def gather(self, tree: Any) -> Any:

@@ -29,7 +29,7 @@ from jaxcnn.train._measures import Measure, accuracy
 
 Prepare: TypeAlias = Callable[[jax.Array], jax.Array]
 Augment: TypeAlias = Callable[[jax.Array, jax.Array], jax.Array]
-AUGMENT = 2**31  # folded into the key; no model has so many layers
+AUGMENT = 2**31  # folded into the key; no model has this many layers
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

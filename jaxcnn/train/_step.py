@@ -64,7 +64,7 @@ def create(recipe: Recipe, key: jax.Array, input_shape: tuple[int, ...]) -> Trai
     leaves them), made by one compiled program.
 
     It has what the recipe's steps need: the parameters in the policy's dtype, room for their moving
-    average, a dynamic loss scale; and it lies where the layout says.
+    average, a dynamic loss scale. It is on the devices of the layout.
 
     Raises:
         ValueError, TypeError: the model does not take inputs of that shape; notes on the error name

@@ -47,7 +47,7 @@ class Row(NamedTuple):
         dtype: of the array, as the rule returns it.
         error: relative to the largest number of the array; infinite where a number is lost.
         eps, bound: the error, and what is allowed, in epsilons of that dtype.
-        lost: so many numbers are not finite where float64, rounded to that dtype, is (or the other
+        lost: how many numbers are not finite where float64, rounded to that dtype, is (or the other
             way round).
     """
 

@@ -19,7 +19,7 @@ def flow(jaxpr: Jaxpr, marked: Marked, passes: Callable[[Any], bool] = lambda va
     """``marked`` and every variable, inner programs included, that depends on it by way of
     variables that ``passes``.
 
-    Where an inner program's variables cannot be told apart, all of them count.
+    Where an inner program's variables cannot be distinguished, all of them count.
     """
     before = -1
     while before != len(marked):

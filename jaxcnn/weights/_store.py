@@ -89,13 +89,13 @@ def load_safetensors(path: str | Path, like_params: Any, like_state: Any) -> tup
 
 
 def read_about(path: str | Path) -> dict[str, str]:
-    """What :func:`save_safetensors` was told ``about`` the weights. Raises WeightsError."""
+    """The ``about`` that :func:`save_safetensors` was given. Raises WeightsError."""
     with _opened(path) as (_, header):
         return header.about
 
 
 def read_tensors(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """Every array of a file, whatever it is called, and what is told about them. Raises
+    """Every array of a file, whatever it is called, and the ``about`` beside them. Raises
     WeightsError."""
     with _opened(path) as (file, header):
         unknown = [name for name, entry in header.entries.items() if entry.dtype not in DTYPES]

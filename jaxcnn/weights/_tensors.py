@@ -72,7 +72,7 @@ def pack(arrays: Mapping[str, Any], about: Mapping[str, str]) -> bytes:
         for name, array in found.items()
     }
     entries, at = {}, 0
-    # so that each array lies as its dtype wants
+    # so that each array is aligned as its dtype needs
     order = sorted(found, key=lambda name: (-found[name].itemsize, name))
     for name in order:
         entries[name] = Entry(

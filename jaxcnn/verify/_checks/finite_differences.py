@@ -20,11 +20,12 @@ from jaxcnn.verify._numerics.directional import (
     slope_along,
     slope_at,
 )
+from jaxcnn.verify._numerics.limits import NEGLIGIBLE, OFF, STEEP, SURE, TINY
 from jaxcnn.verify._probe import Broken, Probe, Undecided
 from jaxcnn.verify._report import Failure
 from jaxcnn.verify._subject import Arrays, is_complex, like, pairing, widest
 
-# Up to so many elements are looked at one by one from the start; up to so many once something is
+# How many elements are looked at one by one from the start, and how many once something is
 # wrong
 FEW, MANY = 64, 400
 OUTPUTS = 64
@@ -92,7 +93,7 @@ def _agrees(probe: Probe, number: int, v: np.ndarray) -> bool:
     size = float(np.abs(g * v).sum())
     return math.isfinite(numeric) and abs(numeric - analytic) <= max(
         1e-7, 100 * probe.tolerance.eps
-    ) * size + min(slack, 1e-4 * (size + 1e-300))
+    ) * size + min(slack, 1e-4 * (size + TINY))
 
 
 def _along(probe: Probe, number: int, k: int) -> bool | None:
@@ -106,7 +107,7 @@ def _along(probe: Probe, number: int, k: int) -> bool | None:
     analytic, size = float(np.real(np.sum(g * v))), float(np.abs(g * v).sum())
     s = slope_along(probe, number, v)
     gap = abs(float(s.value) - analytic)
-    if gap <= 10 * s.error + 1e-7 * size:
+    if gap <= OFF * s.error + STEEP * size:
         return True if s.error <= 1e-3 * max(size, abs(float(s.value))) else None
     return False
 
@@ -161,11 +162,11 @@ def _judge(probe: Probe, number: int, suspects: list[int]) -> tuple[list[Failure
     for flat in suspects:
         s = slope_at(probe, number, flat)
         a = g.ravel()[flat]
-        certain = math.isfinite(s.error) and s.error <= 0.02 * max(abs(a), abs(float(s.value)))
+        certain = math.isfinite(s.error) and s.error <= SURE * max(abs(a), abs(float(s.value)))
         if (
             abs(float(s.value) - a)
-            <= 10 * s.error
-            + 1e-6 * abs(a)
+            <= OFF * s.error
+            + NEGLIGIBLE * abs(a)
             + probe.tolerance.caution * probe.noise[1][number].ravel()[flat]
         ):
             if not certain:
@@ -174,10 +175,10 @@ def _judge(probe: Probe, number: int, suspects: list[int]) -> tuple[list[Failure
         if kinks.is_kink(probe, number, flat):
             probe.kinked.setdefault(number, []).append(flat)
         elif certain or (math.isfinite(s.error) and abs(float(s.value) - a) > 30 * s.error):
-            want[flat], slack[flat] = float(s.value), 10 * s.error
+            want[flat], slack[flat] = float(s.value), OFF * s.error
         else:
             unclear.append(flat)
-    tolerance = Tolerance(1e-7, 0.0, probe.tolerance.eps)
+    tolerance = Tolerance(STEEP, 0.0, probe.tolerance.eps)
     return (
         compare(
             "finite differences",
@@ -222,8 +223,11 @@ def _jacobian(probe: Probe) -> list[Failure]:
         for k in range(outputs):
             g = probe.f(probe.subject.arrays, _one_hot(probe.u, k))[1][number]
             analytic, size = pairing([g], [v]), float(np.abs(widest(g) * v).sum())
-            numeric, allowed = float(every.value[k]), 10 * float(every.error[k]) + 1e-6 * size
-            if abs(numeric - analytic) > allowed and float(every.error[k]) <= 0.02 * max(
+            numeric, allowed = (
+                float(every.value[k]),
+                OFF * float(every.error[k]) + NEGLIGIBLE * size,
+            )
+            if abs(numeric - analytic) > allowed and float(every.error[k]) <= SURE * max(
                 abs(numeric), abs(analytic)
             ):
                 cause = (

@@ -11,6 +11,7 @@ import numpy as np
 from jaxcnn.verify._checks import kinks
 from jaxcnn.verify._numerics.comparison import NARROW, Tolerance, compare, error
 from jaxcnn.verify._numerics.directional import contract, relative, size_of_terms
+from jaxcnn.verify._numerics.limits import OFF, STEEP
 from jaxcnn.verify._numerics.slopes import slope
 from jaxcnn.verify._probe import REFUSALS, Probe, Skip, Undecided
 from jaxcnn.verify._report import Failure
@@ -201,7 +202,7 @@ def adjoint(probe: Probe) -> list[Failure]:
         )
         numeric, allowed, how = (
             float(s.value[0]),
-            10 * float(s.error[0]) + 1e-7 * size + slack,
+            OFF * float(s.error[0]) + STEEP * size + slack,
             "by finite differences",
         )
         if not math.isfinite(allowed) or allowed > 0.1 * max(

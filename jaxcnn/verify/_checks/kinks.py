@@ -11,11 +11,12 @@ import math
 import numpy as np
 
 from jaxcnn.verify._numerics.directional import Slope, element, sides, slope_at, step_at
+from jaxcnn.verify._numerics.limits import APART, BENT, NEGLIGIBLE, OFF, SURE, TINY
 from jaxcnn.verify._probe import Broken, Probe
 from jaxcnn.verify._report import Failure, Mismatch
 from jaxcnn.verify._subject import is_complex, like, widest
 
-# So many elements of an input are looked at closely, and so many of them in pairs
+# How many elements of an input are looked at closely, and how many of them in pairs
 LOOK, PAIRS = 24, 8
 
 
@@ -25,7 +26,7 @@ def at_element(probe: Probe, number: int, index: tuple[int, ...]) -> float | Non
     if is_complex(x):
         return None
     s = slope_at(probe, number, int(np.ravel_multi_index(index, np.shape(x))) if index else 0)
-    return s.value if s.error <= 0.02 * abs(s.value) + 1e-12 else None
+    return s.value if s.error <= SURE * abs(s.value) + 1e-12 else None
 
 
 def is_kink(probe: Probe, number: int, flat: int) -> bool:
@@ -37,7 +38,7 @@ def is_kink(probe: Probe, number: int, flat: int) -> bool:
 def _apart(left: Slope, right: Slope) -> bool:
     if not (math.isfinite(left.error) and math.isfinite(right.error)):
         return False
-    return abs(left.value - right.value) > 20 * (left.error + right.error) + 1e-4 * max(
+    return abs(left.value - right.value) > APART * (left.error + right.error) + BENT * max(
         abs(left.value), abs(right.value)
     )
 
@@ -50,7 +51,7 @@ def only_kinks(probe: Probe, number: int, found: Mismatch) -> bool:
         return False
     off = np.flatnonzero(
         np.abs(found.got - found.expected).ravel()
-        > 1e-6 * np.abs(found.expected).max(initial=1e-300)
+        > NEGLIGIBLE * np.abs(found.expected).max(initial=TINY)
     )
     at = [int(i) for i in off[:LOOK] if is_kink(probe, number, int(i))]
     if not at or len(at) < len(off[:LOOK]):
@@ -108,7 +109,7 @@ def _inside(probe: Probe, number: int, elements: list[int]) -> list[Failure]:
 
 def _between(got: float, left: Slope, right: Slope) -> bool:
     low, high = min(left.value, right.value), max(left.value, right.value)
-    slack = 10 * max(left.error, right.error) + 1e-5 * max(abs(low), abs(high))
+    slack = OFF * max(left.error, right.error) + 1e-5 * max(abs(low), abs(high))
     return low - slack <= got <= high + slack
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from jaxcnn.verify._numerics import slopes
 from jaxcnn.verify._numerics.comparison import Tolerance, compare, error
 from jaxcnn.verify._numerics.directional import contract, element, size_of_terms
+from jaxcnn.verify._numerics.limits import APART, BENT, NEGLIGIBLE, OFF, SURE, TINY
 from jaxcnn.verify._probe import REFUSALS, Broken, Probe, Skip
 from jaxcnn.verify._report import Failure, Mismatch
 from jaxcnn.verify._subject import Arrays, like, pairing, quick, random_like, widest
@@ -215,7 +216,7 @@ def _disagreement(
     s = slopes.slope(along, eps=eps, floor=floor)
     value, error = float(s.value), float(s.error)
     gap = abs(value - analytic)
-    if gap <= 10 * error + 1e-6 * size or error > 0.02 * gap:
+    if gap <= OFF * error + NEGLIGIBLE * size or error > SURE * gap:
         return ""
     return (
         ""
@@ -231,7 +232,7 @@ def _jumps(along: slopes.Measure, eps: float, floor: float) -> bool:
     """Whether the slope differs from side to side."""
     left, right = slopes.one_sided(along, eps=eps, floor=floor)
     apart = abs(float(left.value - right.value))
-    return not apart <= 20 * float(left.error + right.error) + 1e-4 * max(
+    return not apart <= APART * float(left.error + right.error) + BENT * max(
         abs(float(left.value)), abs(float(right.value))
     )
 
@@ -242,7 +243,7 @@ def jumps_twice(probe: Probe, number: int, found: Mismatch, v: Arrays) -> bool:
     x = probe.subject.leaves[number]
     off = np.flatnonzero(
         np.abs(found.got - found.expected).ravel()
-        > 1e-6 * np.abs(found.expected).max(initial=1e-300)
+        > NEGLIGIBLE * np.abs(found.expected).max(initial=TINY)
     )[:LOOK]
     base = probe.compiled[1]
     floor = size_of_terms(v, base)

@@ -9,12 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxcnn.verify import _trace as trace
-from jaxcnn.verify._numerics.comparison import Tolerance, compare, error
+from jaxcnn.verify._numerics.comparison import compare, error
+from jaxcnn.verify._numerics.limits import TINY
 from jaxcnn.verify._probe import Probe, Skip
 from jaxcnn.verify._report import Failure
 from jaxcnn.verify._subject import is_array, pairing, random_like, widest
-
-EXACT = Tolerance(0.0, 0.0, float(np.finfo(np.float64).eps))
 
 
 def captured(probe: Probe) -> list[Failure]:
@@ -174,7 +173,7 @@ def _cut_off(probe: Probe) -> list[int]:
                         for c, y in zip(probe.u, up, strict=True)
                     )
                 ),
-                1e-300,
+                TINY,
             )
             wrong = (
                 bool(np.isfinite(change)) and change > max(1e-9, 1e3 * probe.tolerance.eps) * size

@@ -9,12 +9,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxcnn.verify._numerics.comparison import Tolerance, compare, error, same
+from jaxcnn.verify._numerics.comparison import compare, error, same
 from jaxcnn.verify._probe import Probe, finite
 from jaxcnn.verify._report import Failure
 from jaxcnn.verify._subject import Arrays, is_array, quick, widest
-
-EXACT = Tolerance(0.0, 0.0, float(np.finfo(np.float64).eps))
 
 
 def determinism(probe: Probe) -> list[Failure]:

@@ -114,7 +114,7 @@ class Board:
 
 @contextlib.contextmanager
 def shown(board: Board) -> Iterator[Callable[[str], None]]:
-    """A function to be told each row that has changed, while the board is shown."""
+    """A function to call with each row that has changed, while the board is shown."""
     if sys.stdout.isatty() and importlib.util.find_spec("rich") is not None:
         with _live(board) as tell_table:
             yield tell_table

@@ -1,4 +1,4 @@
-"""Workers as their parent sees them: so many processes, each replaced when it dies, all stopped
+"""Workers as their parent sees them: a number of processes, each replaced when it dies, all stopped
 when the parent stops listening."""
 
 import json

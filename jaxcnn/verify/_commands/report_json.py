@@ -11,7 +11,7 @@ import numpy as np
 from jaxcnn._io.thin import thin
 from jaxcnn.verify._report import Failure, Mismatch, Report, Verdict
 
-ELEMENTS = 20_000  # of larger arrays, so many are sent
+ELEMENTS = 20_000  # of larger arrays only this many are sent
 Row = dict[str, Any]
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from jaxcnn.verify._report import Failure, Report, Verdict
 
-# of each op so many cases get every check, since most checks hold or fail for all cases alike
+# how many cases of each op get every check, since most checks hold or fail for all cases alike
 THOROUGH = 2
 QUICK = ("value", "gradient")
 
@@ -19,7 +19,7 @@ class Task:
     Attributes:
         row: the row of the table that it counts in: the name of the op.
         label: which part of the row it is.
-        order: what the worker is told, as JSON.
+        order: what the worker is asked to do, as JSON.
         again: the options that ask for it alone.
     """
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxcnn._io import command
-from jaxcnn._io.command import BAD_INPUT, FAILED, INTERRUPTED, claim_file
+from jaxcnn._io.command import FAILED, INTERRUPTED, claim_file
 from jaxcnn._io.files import to_json, write_file
 from jaxcnn._io.outside import printable_lines
 from jaxcnn.verify import _show as show
@@ -22,7 +22,7 @@ from jaxcnn.verify._commands.arguments import UsageError
 from jaxcnn.verify._commands.board import Board, shown
 from jaxcnn.verify._commands.tasks import Task, plan
 
-HOLDS, BAD_USAGE = 0, BAD_INPUT
+HOLDS = 0
 DEVICES = 8  # simulated ones, for what must hold on several
 MOST_JOBS = 4
 HIGH = 10
@@ -68,7 +68,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         type=int,
         default=min(os.cpu_count() or 1, MOST_JOBS),
         metavar="N",
-        help="so many processes (default: %(default)s)",
+        help="how many processes (default: %(default)s)",
     )
     add(
         "--platform",

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxcnn.verify._numerics import slopes
+from jaxcnn.verify._numerics.limits import TINY
 from jaxcnn.verify._probe import Probe
 from jaxcnn.verify._subject import Arrays, is_complex, widest
 
@@ -66,7 +67,7 @@ def relative(probe: Probe, number: int) -> np.ndarray:
     x = np.abs(widest(probe.subject.leaves[number]))
     v = direction_of(probe, number, 0)
     return np.asarray(
-        np.where(v == 0, 0, v / np.maximum(np.abs(v), 1e-300))
+        np.where(v == 0, 0, v / np.maximum(np.abs(v), TINY))
         * np.where(x == 0, min(1.0, probe.scale(number)), x)
     )
 

@@ -20,6 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxcnn.verify._numerics import locations
+from jaxcnn.verify._numerics.limits import ALIKE, TINY
 from jaxcnn.verify._numerics.locations import NONE, Pattern
 
 
@@ -65,7 +66,7 @@ def exchanged(
     return NONE
 
 
-def _close(a: np.ndarray, b: np.ndarray, rtol: float = 1e-6) -> bool:
+def _close(a: np.ndarray, b: np.ndarray, rtol: float = ALIKE) -> bool:
     if a.shape != b.shape:
         return False
     return bool(np.abs(a - b).max(initial=0.0) <= rtol * np.abs(b).max(initial=0.0))
@@ -117,7 +118,7 @@ def _ratio(got: np.ndarray, want: np.ndarray) -> float | None:
 
 def _factor_cause(factor: float, shape: tuple[int, ...]) -> str:
     size = math.prod(shape)
-    if math.isclose(factor, -1, rel_tol=1e-6):
+    if math.isclose(factor, -1, rel_tol=ALIKE):
         return "a wrong sign?"
     counts = {
         size: "the number of elements",
@@ -129,15 +130,15 @@ def _factor_cause(factor: float, shape: tuple[int, ...]) -> str:
         if j > i + 1
     } | counts
     for count, words in counts.items():
-        if count > 1 and math.isclose(factor, 1 / count, rel_tol=1e-6):
+        if count > 1 and math.isclose(factor, 1 / count, rel_tol=ALIKE):
             return f"1/{count}, {words}: mean taken for sum?"
-        if count > 1 and math.isclose(factor, count, rel_tol=1e-6):
+        if count > 1 and math.isclose(factor, count, rel_tol=ALIKE):
             return f"{words}: sum taken for mean?"
     if factor > 0:
         for n in (2, 3, 4, 5, 6, 7, 8, 9, 10, 16, 25, 32, 64, 100):
-            if math.isclose(factor, 1 / n, rel_tol=1e-6):
+            if math.isclose(factor, 1 / n, rel_tol=ALIKE):
                 return f"a factor {n} is missing, or a mean over {n} is taken twice?"
-            if math.isclose(factor, n, rel_tol=1e-6):
+            if math.isclose(factor, n, rel_tol=ALIKE):
                 return f"a factor {n} too many, or a sum where a mean over {n} is meant?"
     return "a constant factor is wrong or missing"
 
@@ -200,7 +201,7 @@ def _moved(got: np.ndarray, want: np.ndarray, off: np.ndarray) -> Pattern:
 def _rounded(got: np.ndarray, want: np.ndarray, off: np.ndarray) -> Pattern:
     if np.iscomplexobj(want) or off.mean() < 0.3 or off.size < 3:
         return NONE
-    relative = np.abs(got - want)[off] / np.maximum(np.abs(want[off]), 1e-300)
+    relative = np.abs(got - want)[off] / np.maximum(np.abs(want[off]), TINY)
     typical = float(np.median(relative))
     for dtype, low, high in (
         ("bfloat16", 2e-4, 8e-3),
@@ -254,7 +255,7 @@ def _scaled_along(got: np.ndarray, want: np.ndarray, off: np.ndarray) -> Pattern
 def _offset(got: np.ndarray, want: np.ndarray, off: np.ndarray) -> Pattern:
     gap = got - want
     scale = np.abs(gap).max()
-    if want.size > 2 and np.abs(gap - gap.mean()).max() <= 1e-6 * scale:
+    if want.size > 2 and np.abs(gap - gap.mean()).max() <= ALIKE * scale:
         return Pattern(
             f"all elements are too large by {gap.mean():.6g}",
             "the difference is one constant: the mean (or sum) over all elements is missing or"
@@ -263,7 +264,7 @@ def _offset(got: np.ndarray, want: np.ndarray, off: np.ndarray) -> Pattern:
     for axis in range(want.ndim):
         if (
             want.shape[axis] > 2
-            and np.abs(gap - gap.mean(axis, keepdims=True)).max() <= 1e-6 * scale
+            and np.abs(gap - gap.mean(axis, keepdims=True)).max() <= ALIKE * scale
         ):
             return Pattern(
                 f"the difference is constant along axis {axis}",
@@ -273,7 +274,7 @@ def _offset(got: np.ndarray, want: np.ndarray, off: np.ndarray) -> Pattern:
         for axis in range(want.ndim):
             others = tuple(a for a in range(want.ndim) if a != axis)
             if (
-                np.abs(gap - gap.mean(others, keepdims=True)).max() <= 1e-6 * scale
+                np.abs(gap - gap.mean(others, keepdims=True)).max() <= ALIKE * scale
                 and math.prod(want.shape[a] for a in others) > 2
             ):
                 return Pattern(
