@@ -27,7 +27,7 @@ import difflib
 import functools
 import inspect
 from collections.abc import Callable, Hashable, Mapping
-from typing import Any, Generic, ParamSpec, TypeVar, get_args
+from typing import Any, Generic, ParamSpec, TypeAlias, TypeVar, get_args
 
 import jax
 import jax.numpy as jnp
@@ -282,6 +282,7 @@ class Op(Generic[P, Y, R]):
         )
 
 
+AnyOp: TypeAlias = Op[..., Any, Any]
 _MISSING = object()
 
 

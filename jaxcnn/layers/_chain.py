@@ -23,7 +23,7 @@ from jaxcnn import ops
 from jaxcnn._core.cotangent import Static
 from jaxcnn._core.errors import check_counts, check_rank, setting_error
 from jaxcnn._core.keys import threefry
-from jaxcnn._core.op import Op
+from jaxcnn._core.op import AnyOp, Op
 from jaxcnn._core.window import Ints, Padding
 from jaxcnn.layers._layer import Layer, MapOp, Params, Path, State, entry
 
@@ -50,7 +50,7 @@ ONES = initializers.ones
 class Link:
     """One op of a chain, and the names of the parameters that it takes after the running value."""
 
-    op: Op
+    op: AnyOp
     parameters: tuple[str, ...] = ()
 
 
@@ -121,7 +121,7 @@ class Chain(Layer):
         return {name: norms[name] for name in self.parameters}
 
 
-def of(op: Op) -> Chain:
+def of(op: AnyOp) -> Chain:
     """A layer without parameters from an op of one input: ``of(ops.softmax)``,
     ``of(ops.leaky_relu.using(slope=0.2))``."""
     return Chain((Link(op),))
@@ -235,7 +235,7 @@ def global_avg_pool() -> Chain:
     return of(ops.global_avg_pool)
 
 
-def activation(op: Op | str) -> Chain:
+def activation(op: AnyOp | str) -> Chain:
     """An activation, by op or by name: ``activation("tanh")``."""
     if isinstance(op, Op):
         return of(op)
@@ -290,13 +290,13 @@ def _last_backward(residuals: Static[int], dy: jax.Array, /) -> tuple[jax.Array]
 LAST = Op("last", _last_forward, _last_backward, equation="y[c] = x[T,c]", keeps="nothing")
 
 
-def _scale_and_shift(op: Op) -> Chain:
+def _scale_and_shift(op: AnyOp) -> Chain:
     parameters = {"scale": Parameter(_channels, ONES), "shift": Parameter(_channels, ZEROS)}
     return Chain((Link(op, tuple(parameters)),), parameters, rank=1)
 
 
 def _kernel_and_bias(
-    op: Op, kernel: Parameter, features: int, bias: bool, bias_init: Initializer
+    op: AnyOp, kernel: Parameter, features: int, bias: bool, bias_init: Initializer
 ) -> Chain:
     parameters, links = {"kernel": kernel}, [Link(op, ("kernel",))]
     if bias:

@@ -17,7 +17,7 @@
 
 import contextlib
 import dataclasses
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from typing import Any
 
 import jax
@@ -102,7 +102,7 @@ class Serial(Composition):
 def serial(**layers: Layer) -> Serial:
     """Layers one after the other: ``serial(conv1=conv(32), relu1=relu(), …)``."""
     for name, layer in layers.items():
-        if not isinstance(layer, Layer):
+        if not isinstance(layer, Layer):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise TypeError(
                 f"serial: `{name}` must be a Layer, got {type(layer).__name__}; wrap an op as"
                 " layers.of(op)"
@@ -285,7 +285,7 @@ def _show(rounds: Iterable[int], order: list[Path], values: list[Any], tap: Tap 
 
 
 @contextlib.contextmanager
-def naming(name: str, input_shape: tuple[int, ...]) -> Iterator[None]:
+def naming(name: str, input_shape: tuple[int, ...]) -> Generator[None, None, None]:
     """An error from inside says which layer it came from, and so do profiles."""
     try:
         with jax.named_scope(name):

@@ -19,13 +19,13 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxcnn._core.keys import threefry
-from jaxcnn._core.op import Op
+from jaxcnn._core.op import AnyOp, Op
 
 Params = dict[str, Any]
 State = dict[str, Any]
 Path = tuple[str, ...]
 Tap = Callable[[Path, Any], Any]
-MapOp = Callable[[Path, Op], Op]
+MapOp = Callable[[Path, AnyOp], AnyOp]
 
 
 class Layer(abc.ABC):
@@ -111,7 +111,7 @@ class Layer(abc.ABC):
         print(table(self, input_shape, batch))
 
     @functools.cached_property
-    def _op(self) -> Op:
+    def _op(self) -> AnyOp:
         return Op("model", _model_forward, _model_backward, aux=2).using(layer=self)
 
 

@@ -22,7 +22,7 @@ from jaxcnn import ops
 from jaxcnn._core.cotangent import Static, first_example, varying
 from jaxcnn._core.errors import setting_error
 from jaxcnn._core.keys import threefry
-from jaxcnn._core.op import Op
+from jaxcnn._core.op import AnyOp
 from jaxcnn.layers._chain import Initializer
 from jaxcnn.layers._layer import Layer, Params, State, entry
 
@@ -34,8 +34,8 @@ class BatchNorm(Layer):
 
     momentum: float
     across_devices: bool
-    train_op: Op
-    frozen_op: Op
+    train_op: AnyOp
+    frozen_op: AnyOp
 
     def init(self, key: jax.Array, input_shape: tuple[int, ...]) -> tuple[Params, State]:
         shape = input_shape[-1:]
@@ -115,7 +115,7 @@ def batch_norm(
 class Dropout(Layer):
     """Silent outside training."""
 
-    op: Op
+    op: AnyOp
 
     def init(self, key: jax.Array, input_shape: tuple[int, ...]) -> tuple[Params, State]:
         return {}, {}
@@ -164,7 +164,7 @@ class Rnn(Layer):
     features)."""
 
     features: int
-    op: Op
+    op: AnyOp
     recurrent_init: Initializer
 
     def init(self, key: jax.Array, input_shape: tuple[int, ...]) -> tuple[Params, State]:

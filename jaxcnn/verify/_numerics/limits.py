@@ -4,9 +4,7 @@
 True
 """
 
-TINY = (
-    1e-300  # keeps a share of nothing from being a division by 0; below every float64 that counts
-)
+TINY = 1e-300  # keeps a share of nothing from being a division by 0
 OFF = 10  # times a slope's estimated error, which rounding may make too small by a few times
 SURE = 0.02  # an estimate whose error is a larger share of it decides nothing
 NEGLIGIBLE = 1e-6  # share of the gradient's size that slopes by differences do not resolve
