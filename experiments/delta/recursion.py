@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxcnn import deltas, layers, ops
+from jaxcnn._gradient import losses_and_delta
 from jaxcnn.layers import Serial
 
 WIDTHS = (6, 5, 4, 2)
@@ -65,8 +66,7 @@ def by_library(params: Any, x: jax.Array, t: jax.Array) -> tuple[list[jax.Array]
     """δ of every layer, and the gradients, by hand-written rules."""
     model = network()
     (y, _), residuals = model.forward(params, {}, x)
-    losses, saved = LOSS.run(y, t)
-    dy, _ = LOSS.pull(saved, jnp.ones_like(losses))
+    _, dy = losses_and_delta(LOSS, y, t, mean=False)
     found = deltas(model, residuals, dy)
     return [found[f"dense{number}"] for number in range(1, len(WIDTHS) + 1)], model.backward(
         residuals, dy

@@ -11,6 +11,7 @@ from jax import lax
 
 from jaxcnn import deltas, layers, value_and_grad
 from jaxcnn._core.op import Op
+from jaxcnn._gradient import losses_and_delta
 from jaxcnn.layers import Layer, Serial
 
 CLIP = 1.0
@@ -54,8 +55,7 @@ def through_time(
     """‖∂loss/∂h[t]‖ at the output of each recurrent layer but the last, step by step: (t,). The
     layer above carries the error back through time, and hands it down at every step."""
     (y, _), residuals = model.forward(params, {}, x)
-    losses, saved = loss.run(y, target)
-    dy = loss.pull(saved, jnp.full_like(losses, 1 / len(losses)))[0]
+    _, dy = losses_and_delta(loss, y, target)
     found = deltas(model, residuals, dy)
     found["input"] = model.backward(residuals, dy)[1]
     return {

@@ -12,6 +12,7 @@ from jax.nn import initializers
 
 from experiments.images import Images
 from jaxcnn import activations, deltas, layers, ops, value_and_grad
+from jaxcnn._gradient import losses_and_delta
 from jaxcnn.layers import Serial
 
 WIDTH = 64
@@ -67,8 +68,7 @@ def measure(model: Serial, depth: int, params: Any, data: Images) -> Measured:
     params, data = jax.tree.map(_in_float64, (params, data))
     x, labels = (part[: 2 * BATCH] for part in data.train)
     (scores, _), residuals = model.forward(params, {}, x)
-    losses, saved = LOSS.run(scores, labels)
-    dy, _ = LOSS.pull(saved, jnp.full_like(losses, 1 / len(losses)))
+    _, dy = losses_and_delta(LOSS, scores, labels)
     found, outputs = deltas(model, residuals, dy), activations(model, params, {}, x)
     names = ["first", *(f"rest/{number}" for number in range(depth - 1))]
     # ∂loss/∂(what goes into the activation)

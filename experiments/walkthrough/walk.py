@@ -4,10 +4,10 @@ import dataclasses
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 
 from jaxcnn import activations, deltas
 from jaxcnn._core.op import Op
+from jaxcnn._gradient import losses_and_delta
 from jaxcnn.layers import Layer
 from jaxcnn.layers._chain import Chain
 from jaxcnn.layers._examples import leaves
@@ -40,8 +40,7 @@ class Walk:
 def walk(model: Layer, params: Any, state: Any, x: jax.Array, target: jax.Array, loss: Op) -> Walk:
     """One pass forward, in evaluation mode, and one back, by the hand-written rules."""
     (scores, _), residuals = model.forward(params, state, x)
-    losses, saved = loss.run(scores, target)
-    dy, *_ = loss.pull(saved, jnp.full_like(losses, 1 / len(losses)))
+    losses, dy = losses_and_delta(loss, scores, target)
     outputs, errors = activations(model, params, state, x), deltas(model, residuals, dy)
     gradients, dx = model.backward(residuals, dy)
     stages = []
