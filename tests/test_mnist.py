@@ -87,7 +87,7 @@ def test_a_run_learns_and_leaves_its_results(
     right = f"{result['test_accuracy']:.2%} of the 50 test images are right after 4 epochs"
     assert right in printed.err
     assert f"Everything is in {out}" in printed.err
-    assert "filters.png and mistakes.png" in printed.out
+    assert "filters.png, mistakes.png" in printed.out
     assert "Next: " in printed.out
 
 
@@ -257,7 +257,7 @@ def test_ctrl_c_stops_a_real_run(stripes: Path, tmp_path: Path) -> None:
     assert process.returncode == 130, error
     assert "stopping after these steps, and saving; once more to leave at once\n" in error
     assert "Interrupted at step" in error
-    assert "filters.png and mistakes.png" in out
+    assert "filters.png, mistakes.png" in out
     assert _result(tmp_path)["interrupted"] is True
 
 

@@ -43,7 +43,16 @@ def draw(config: Config) -> None:
         reference = {"accuracy": PAPER}
         curves = learning_curves(losses, scores, per_epoch=data.per_epoch, reference=reference)
         save(curves, config.out / CURVES)
-    print(printable_lines("\n".join([f"and {' and '.join(PICTURES)}", _next(config)])))
+    print(
+        printable_lines(
+            "\n".join(
+                [
+                    f"and pictures of the first layer and of the mistakes: {', '.join(PICTURES)}",
+                    _next(config),
+                ]
+            )
+        )
+    )
 
 
 def _names(data: RunData) -> list[str]:
