@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import inspect
 import time
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
@@ -22,8 +23,8 @@ from jaxcnn.verify._checks import (
     values,
 )
 from jaxcnn.verify._probe import Broken, Probe, Skip, Undecided
-from jaxcnn.verify._report import Failure, Report, Verdict
-from jaxcnn.verify._subject import Subject, as_arrays, differentiable
+from jaxcnn.verify._report import Failure, Report, Verdict, in_words
+from jaxcnn.verify._subject import Subject, as_arrays, as_here, differentiable
 
 CHECKS: dict[str, Callable[[Probe], list[Failure]]] = {
     "captured tracers": structure.captured,
@@ -60,6 +61,10 @@ def check(
     dtypes: Sequence[Any] = ("float32",),
     bits: float = 0.0,
     strict_kinks: bool = True,
+    argnums: int | str | Sequence[int | str] | None = None,
+    outputs: int | str | Sequence[int | str] | None = None,
+    rtol: float = 0.0,
+    atol: float = 0.0,
     **settings: Any,
 ) -> Report:
     """Prove the gradient of ``f`` at ``args``: in float64 whatever the process is set to, and then
@@ -78,13 +83,21 @@ def check(
             on a GPU).
         strict_kinks: at a kink the rule must give what the reference gives, not just anything
             between the one-sided slopes.
-        settings: handed to ``f`` and ``reference`` as keywords (``stride=2``).
+        argnums: which inputs are differentiated, by position or by path
+            (``"[0]['kernel']"``); all floating ones, if not given. The others are constants.
+        outputs: which outputs are looked at, in the same way.
+        rtol, atol: for a function that is approximate by design (a solver that stops at 1e-6):
+            value, gradient and slopes may be off by ``rtol`` of the largest element of an array,
+            and by ``atol``, beyond what rounding explains.
+        settings: handed to ``f`` and ``reference`` as keywords (``stride=2``). What both ``f`` and
+            ``check`` know by that name must be bound to ``f`` by ``functools.partial``.
 
     Returns:
         A :class:`~jaxcnn.verify.Report`: ``report.ok``, ``print(report)``, ``report.reason``.
 
     Raises:
         ValueError: if no argument can be differentiated, or a check's name is unknown.
+        TypeError: for a setting that ``f`` and ``check`` both have.
         Exception: whatever ``f`` itself raises at ``args``.
 
     >>> import jax, jax.numpy as jnp
@@ -97,52 +110,71 @@ def check(
     """
     asked = _names(only, seed_of=dtypes)
     left_out = _names(skip, seed_of=dtypes)
+    _refuse_doubt(f, args, {"argnums": argnums, "outputs": outputs, "rtol": rtol, "atol": atol})
     if settings:
         f, reference = (
             functools.partial(f, **settings),
             reference and functools.partial(reference, **settings),
         )
     real = jnp.result_type(float)
+    x64 = real == jnp.float64
     with jax.enable_x64(True):
         for leaf in filter(differentiable, jax.tree.leaves(args)):
             real = jnp.promote_types(
                 real, jnp.finfo(leaf.dtype).dtype
             )  # a Python float beside arrays is as wide as they
-        subject = Subject(f, as_arrays(args, real), reference)
-        if any(isinstance(leaf, float) for leaf in jax.tree.leaves(args)) and not _runs(subject):
-            subject = Subject(
-                f, as_arrays(args, None), reference
-            )  # floats that the function does not take as arrays: settings
+        exact = Subject(
+            f,
+            as_arrays(args, real),
+            reference,
+            argnums=_chosen(argnums),
+            outputs=_chosen(outputs),
+        )
+        if any(isinstance(leaf, float) for leaf in jax.tree.leaves(args)) and not _runs(exact):
+            # floats that the function does not take as arrays: settings
+            exact = dataclasses.replace(exact, args=as_arrays(args, None))
+    with jax.enable_x64(x64):  # as the user's process has them
+        given = dataclasses.replace(exact, args=jax.tree.map(as_here, exact.args))
+    with jax.enable_x64(True):
         return prove(
-            subject,
+            given,
+            exact,
+            x64=x64,
             seed=seed,
             only=asked,
             skip=left_out,
             dtypes=dtypes,
             bits=bits,
             strict_kinks=strict_kinks,
+            rtol=rtol,
+            atol=atol,
         )
 
 
 def prove(
-    subject: Subject,
+    given: Subject,
+    exact: Subject | None = None,
     *,
+    x64: bool = True,
     seed: int = 0,
     only: Collection[str] = (),
     skip: Collection[str] = (),
     dtypes: Sequence[Any] = ("float32",),
     bits: float = 0.0,
     strict_kinks: bool = True,
+    rtol: float = 0.0,
+    atol: float = 0.0,
 ) -> Report:
-    """:func:`check` for a :class:`Subject`, with x64 on."""
-    if not subject.leaves:
+    """:func:`check` for a :class:`Subject`, with x64 on: ``given`` as a process has it whose
+    setting is ``x64``, and the same ``exact``, with all its digits."""
+    if not given.leaves:
+        chosen = "" if given.argnums is None else f" among argnums={given.argnums}"
         raise ValueError(
-            "check: no argument holds a floating-point array, so there is no gradient to prove;"
-            f" got {_shapes(subject)}"
+            f"check: no argument{chosen} holds a floating-point array, so there is no gradient to"
+            f" prove; got {_shapes(given)}"
         )
-    given = subject
-    subject = _widest(given)
-    probe = Probe(subject, given, seed, bits, strict_kinks)
+    subject = _widest(given if exact is None else exact)
+    probe = Probe(subject, given, seed, bits, strict_kinks, x64=x64, rtol=rtol, atol=atol)
     runs = dict(CHECKS)
     for dtype in dict.fromkeys(
         [*dtypes, *(str(leaf.dtype) for leaf in given.leaves if leaf.dtype.itemsize < 4)]
@@ -192,8 +224,7 @@ def _run(probe: Probe, name: str, run: Callable[[Probe], list[Failure]]) -> Verd
     except Undecided as reason:
         return verdict("undecided", note=str(reason))
     except Exception as problem:  # a rule that raises is a wrong rule: say where
-        text = str(problem).strip().split("\n\n")[0][:400]
-        found = [Failure(name, "f", f"raised {type(problem).__name__}: {text}")]
+        found = [Failure(name, "f", f"raised {in_words(problem, 400)}")]
     code = (
         f"verify.check({values.describe(probe.subject.f)},"
         f" *args{', reference=reference' if probe.subject.reference else ''}, seed={probe.seed},"
@@ -211,10 +242,33 @@ def _runs(subject: Subject) -> bool:
     return True
 
 
+def _chosen(which: int | str | Sequence[int | str] | None) -> tuple[int | str, ...] | None:
+    return (which,) if isinstance(which, int | str) else None if which is None else tuple(which)
+
+
+def _refuse_doubt(f: Callable[..., Any], args: tuple[Any, ...], own: dict[str, Any]) -> None:
+    """TypeError for a setting that was given, where ``f`` takes one of that name, too."""
+    try:
+        parameters = inspect.signature(f).parameters
+        taken = inspect.signature(f).bind_partial(*args).arguments
+    except (TypeError, ValueError):  # no signature to be had, or f's own error comes later
+        return
+    for name, value in own.items():
+        if value not in (None, 0.0) and name in parameters and name not in taken:
+            raise TypeError(
+                f"check: `{name}` is a setting of verify.check and of the function; bind the"
+                f" function's with functools.partial(f, {name}=…)"
+            )
+
+
 def _widest(given: Subject) -> Subject:
-    """The subject in float64, or, where it cannot be run in that, in the dtypes that were given."""
+    """The subject in float64, or, where it cannot be run in that, in the dtypes that were given.
+
+    What the function makes inside has 64 bits here, integers too; those that are its arguments are
+    made as wide where it does not run otherwise."""
     raised: Exception | None = None
-    for subject in (given.astype(jnp.float64), given):
+    wide = given.astype(jnp.float64)
+    for subject in (wide, wide.with_long_integers(), given):
         try:
             jax.eval_shape(subject.primal(subject.f), subject.arrays)
             if subject.reference is not None:

@@ -81,7 +81,7 @@ def errors(
         shapes = jax.eval_shape(
             lambda *args, case=case: jax.tree.leaves(op.run(*args, **case.static)[0]), *args
         )
-        rows += measure(op, case, args, random_like(shapes, [seed, 1]))
+        rows += measure(op, case, args, random_like(shapes, seed, 1))
     return rows
 
 

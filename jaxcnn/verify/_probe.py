@@ -13,6 +13,8 @@ import numpy as np
 
 from jaxcnn.verify import _trace as trace
 from jaxcnn.verify._numerics.comparison import NARROW, Tolerance, error
+from jaxcnn.verify._numerics.shaken import shaken
+from jaxcnn.verify._report import in_words
 from jaxcnn.verify._subject import (
     Arrays,
     Pull,
@@ -37,6 +39,7 @@ FIRST_ORDER = {
     "finite differences",
     "kinks",
 }
+DRAWS = 4  # of the signs of rounding
 # How JAX, or a function itself, says that it does not do this: in forward mode, in this dtype
 REFUSALS = TypeError, ValueError, NotImplementedError
 
@@ -62,6 +65,8 @@ class Probe:
         given: the same in the dtypes that the user gave.
         seed: for cotangents and directions.
         bits: the relative difference that two equal calls may show (0: none).
+        x64: whether the user's process has x64 on, where ``given`` is run.
+        rtol, atol: what the user allows beyond rounding, of the largest element and absolute.
         notes: what a reader should know, by check.
         worst: (largest relative error, the one allowed), by check.
         surrogate: whether the reference's gradient turned out not to be the derivative of its value
@@ -75,6 +80,9 @@ class Probe:
     seed: int = 0
     bits: float = 0.0
     strict_kinks: bool = True
+    x64: bool = True
+    rtol: float = 0.0
+    atol: float = 0.0
     reversed_twice: Any = None
     backward_eps: float = 0.0
     surrogate: bool = False
@@ -90,7 +98,7 @@ class Probe:
         """The cotangents of most checks: random, but 0 where the output is not finite, since no
         derivative is to be had there."""
         outputs = self.primal(self.subject.arrays)
-        drawn = random_like(outputs, self.seed + 1)
+        drawn = random_like(outputs, self.seed, 1)
         return [
             like(np.where(np.isfinite(widest(y)), widest(c), 0), c)
             for y, c in zip(outputs, drawn, strict=True)
@@ -105,7 +113,7 @@ class Probe:
             jax.errors.ConcretizationTypeError,
             jax.errors.TracerArrayConversionError,
         ) as problem:
-            return f"{type(problem).__name__}: {str(problem).splitlines()[0]}"
+            return in_words(problem)
         return ""
 
     @property
@@ -173,7 +181,7 @@ class Probe:
         own dtype."""
         own_eps = float(jnp.finfo(self.subject.leaves[0].dtype).eps)
         if not self.traceable:
-            return Tolerance.of(own_eps)
+            return self.allowing(Tolerance.of(own_eps))
         programs = [(self.program, self.smooth)]
         pulls = []
         for f, into in ((self.subject.reference, programs), (self.subject.f, pulls)):
@@ -190,7 +198,16 @@ class Probe:
             if self.backward_eps <= own:
                 eps = self.backward_eps
         terms = max(trace.longest_sum(p.jaxpr) for p, _ in (*programs, *pulls))
-        return Tolerance.of(eps, terms)
+        return self.allowing(Tolerance.of(eps, terms))
+
+    def allowing(self, tolerance: Tolerance) -> Tolerance:
+        """The tolerance, and what the user allows besides."""
+        return dataclasses.replace(
+            tolerance,
+            rtol=max(tolerance.rtol, self.rtol),
+            floor=max(tolerance.floor, self.rtol),
+            tiny=max(tolerance.tiny, self.atol),
+        )
 
     @functools.cached_property
     def noise(self) -> tuple[list[np.ndarray], list[np.ndarray]]:
@@ -201,7 +218,7 @@ class Probe:
         eps = self.tolerance.eps
         values, gradients = ([np.zeros(np.shape(a)) for a in part] for part in answers[0])
         nudge = 2 * eps if eps < NARROW else eps / 2
-        signs = random_like(self.u, [self.seed, 7])
+        signs = random_like(self.u, self.seed, 7)
         nudged = [
             like(widest(c) * (1 + nudge * np.sign(np.real(widest(s)))), c)
             for c, s in zip(self.u, signs, strict=True)
@@ -221,6 +238,43 @@ class Probe:
                                 )
                             )
         return values, gradients
+
+    @functools.cached_property
+    def shaken(self) -> tuple[list[np.ndarray], list[np.ndarray]]:
+        """What the rounding of every step does to each value and gradient, elementwise: of the
+        function, and of its reference."""
+        found = [[np.zeros(np.shape(a)) for a in part] for part in self.compiled]
+        answers = [(self.subject.f, self.compiled)]
+        if self.subject.reference is not None:
+            answers.append((self.subject.reference, self.oracle))
+        if not self.traceable:
+            return found[0], found[1]
+        # where all terms cancel, jumps are told by the size of what goes in
+        size = max(_largest_of(part) for part in (self.u, self.subject.leaves, *self.compiled))
+        for f, answer in answers:
+            moved = shaken_answers(
+                self.subject.pull(f), self.subject.arrays, self.u, eps=self.tolerance.eps / 2
+            )
+            for draw in moved:
+                for into, was, now in zip(found, answer, draw, strict=True):
+                    for i, (a, b) in enumerate(zip(was, now, strict=True)):
+                        if np.shape(a) == np.shape(into[i]):
+                            change = _smooth_change(
+                                widest(a), widest(b), self.tolerance.eps, jump=True, least=size
+                            )
+                            into[i] = np.asarray(np.maximum(into[i], change))
+        return found[0], found[1]
+
+    def within(self, gap: float, allowed: float, along: Mapping[int, np.ndarray]) -> bool:
+        """Whether a gap between two slopes along a direction (in some of the leaves) is what is
+        allowed, and what rounding does to the gradient along it."""
+        return gap <= allowed or any(
+            gap
+            <= allowed
+            + self.tolerance.caution
+            * sum(float((noise(i) * np.abs(v)).sum()) for i, v in along.items())
+            for noise in self.noises_of_gradient
+        )
 
     @functools.cached_property
     def variants(self) -> Arrays:
@@ -285,17 +339,46 @@ class Probe:
         return self.noise[1][i]
 
     @property
+    def noises_of_value(self) -> tuple[Callable[[int], np.ndarray], ...]:
+        """Of an output: by moving the inputs, and by moving every step."""
+        return self.noise_of_value, lambda i: self.shaken[0][i]
+
+    @property
+    def noises_of_gradient(self) -> tuple[Callable[[int], np.ndarray], ...]:
+        """Of a gradient: by moving inputs and cotangents, and by moving every step."""
+        return self.noise_of_gradient, lambda i: self.shaken[1][i]
+
+    @property
     def complex(self) -> bool:
         """Whether any input is complex."""
         return any(is_complex(leaf) for leaf in self.subject.leaves)
 
 
-def _smooth_change(a: np.ndarray, b: np.ndarray, eps: float, *, jump: bool) -> np.ndarray:
+def _largest_of(arrays: Arrays) -> float:
+    sizes = (np.abs(widest(a)) for a in arrays)
+    return max((float(s[np.isfinite(s)].max(initial=0.0)) for s in sizes), default=0.0)
+
+
+def _smooth_change(
+    a: np.ndarray, b: np.ndarray, eps: float, *, jump: bool, least: float = 0.0
+) -> np.ndarray:
     """|a − b|; where x was moved, a change far above rounding is a kink that was left, and no
     noise."""
     change = np.where(np.isfinite(a) & np.isfinite(b), np.abs(a - b), 0.0)
-    largest = float(np.abs(a[np.isfinite(a)]).max(initial=0.0))
+    largest = max(_largest_of([a]), least)
     return np.where(change > max(1e-6, 1e4 * eps) * largest, 0.0, change) if jump else change
+
+
+def shaken_answers(
+    pull: Pull, arrays: Arrays, u: Arrays, *, eps: float
+) -> list[tuple[Arrays, Arrays]]:
+    """Value and gradient with every step moved by its rounding, several times; none where the
+    program cannot be run step by step."""
+    try:
+        noisy = shaken(pull, arrays, u, eps=eps)
+        return [noisy(draw, arrays, u) for draw in range(DRAWS)]
+    except Exception:
+        return []
 
 
 def finite(arrays: Arrays) -> bool:

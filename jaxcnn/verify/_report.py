@@ -11,6 +11,16 @@ import numpy as np
 Status = Literal["holds", "FAILED", "skipped", "undecided"]
 
 
+def in_words(problem: Exception, most: int = 100) -> str:
+    """The kind of an exception and the first lines of its message, if it has one.
+
+    >>> in_words(ValueError("too small\\n\\nsee there")), in_words(NotImplementedError())
+    ('ValueError: too small', 'NotImplementedError')
+    """
+    text = str(problem).strip().split("\n\n")[0][:most]
+    return f"{type(problem).__name__}: {text}" if text else type(problem).__name__
+
+
 @dataclasses.dataclass(frozen=True)
 class Mismatch:
     """Two arrays that should agree and do not, at their worst element.

@@ -2,8 +2,8 @@
 right.
 
 Inputs and outputs may be any pytrees. Arrays are traced; Python integers, strings and whatever else
-is no array stay as they are. Only floating-point (and complex) leaves are differentiated; they are
-named by their path (``args[0]['conv1']['kernel']``)."""
+is no array stay as they are. Only floating-point (and complex) leaves are differentiated, or those
+of them that were chosen; they are named by their path (``args[0]['conv1']['kernel']``)."""
 
 import dataclasses
 import functools
@@ -16,6 +16,9 @@ import numpy as np
 
 Arrays = list[Any]
 Pull = Callable[[Arrays, Arrays], tuple[Arrays, Arrays]]
+Chosen = tuple[int | str, ...]
+# In front of every seed, so that no numbers drawn here are those of a user's default_rng(seed)
+SALT = 0x6A78636E
 # A checker compiles much and runs little: XLA need not optimise
 QUICKLY = {"xla_backend_optimization_level": 0}
 
@@ -23,18 +26,20 @@ QUICKLY = {"xla_backend_optimization_level": 0}
 @dataclasses.dataclass(frozen=True)
 class Subject:
     """``f`` and ``reference`` as functions of ``args``; ``batched`` says which positions have a
-    leading batch axis (None: not known)."""
+    leading batch axis (None: not known), ``argnums`` and ``outputs`` which of the inputs are
+    differentiated and which of the outputs looked at (None: all; positions, or paths)."""
 
     f: Callable[..., Any]
     args: tuple[Any, ...]
     reference: Callable[..., Any] | None = None
     batched: tuple[int, ...] | None = None
+    argnums: Chosen | None = None
+    outputs: Chosen | None = None
 
     @functools.cached_property
     def paths(self) -> list[str]:
         """The path of each array among the inputs."""
-        paths, _ = jax.tree_util.tree_flatten_with_path(self.args)
-        return [f"args{jax.tree_util.keystr(path)}" for path, leaf in paths if is_array(leaf)]
+        return [f"args{path}" for path, leaf in paths_of(self.args) if is_array(leaf)]
 
     @functools.cached_property
     def arrays(self) -> Arrays:
@@ -44,7 +49,11 @@ class Subject:
     @functools.cached_property
     def places(self) -> list[int]:
         """Which of the arrays are differentiated."""
-        return [i for i, leaf in enumerate(self.arrays) if differentiable(leaf)]
+        return [
+            i
+            for i, (path, leaf) in enumerate(zip(self.paths, self.arrays, strict=True))
+            if differentiable(leaf) and is_among(path.removeprefix("args"), self.argnums)
+        ]
 
     @property
     def names(self) -> list[str]:
@@ -72,7 +81,13 @@ class Subject:
     def primal(self, f: Callable[..., Any]) -> Callable[[Arrays], Arrays]:
         """``f`` as a function from all arrays of its inputs to the differentiable ones of its
         output."""
-        return lambda arrays: floating(f(*self.rebuild(arrays)))
+        return lambda arrays: [
+            leaf for leaf in self.looked_at(f(*self.rebuild(arrays))) if differentiable(leaf)
+        ]
+
+    def looked_at(self, value: Any) -> Arrays:
+        """The leaves of an output that were chosen."""
+        return [leaf for path, leaf in paths_of(value) if is_among(path, self.outputs)]
 
     def pull(self, f: Callable[..., Any]) -> Pull:
         """(arrays, cotangents) ↦ (value, gradient) of ``f`` by ``jax.vjp``."""
@@ -86,21 +101,32 @@ class Subject:
 
         return value_and_pull
 
-    def cotangents(self, seed: int) -> Arrays:
+    def cotangents(self, *seed: int) -> Arrays:
         """Random cotangents, shaped like the outputs."""
         primal = self.primal(self.f)
         try:
             shapes = jax.eval_shape(primal, self.arrays)
         except jax.errors.ConcretizationTypeError:  # Python control flow: only running it tells
             shapes = primal(self.arrays)
-        return random_like(shapes, seed)
+        return random_like(shapes, *seed)
 
     def astype(self, dtype: Any) -> "Subject":
         """The same subject with its floating inputs cast (complex ones to the complex dtype of that
-        precision)."""
-        return dataclasses.replace(
-            self, args=self.rebuild(self.put([cast(x, dtype) for x in self.leaves]))
-        )
+        precision), those that are not differentiated, too."""
+        moved = [cast(x, dtype) if differentiable(x) else x for x in self.arrays]
+        return dataclasses.replace(self, args=self.rebuild(moved))
+
+    def with_long_integers(self) -> "Subject":
+        """The same subject with its 32-bit integers in 64 bits."""
+        moved = [x.astype(jnp.int64) if x.dtype == jnp.int32 else x for x in self.arrays]
+        return dataclasses.replace(self, args=self.rebuild(moved))
+
+
+def as_here(leaf: Any) -> Any:
+    """An array in the dtype that this process, with its setting of x64, has for it."""
+    if not is_array(leaf) or jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        return leaf
+    return jnp.asarray(np.asarray(leaf), jax.dtypes.canonicalize_dtype(leaf.dtype))
 
 
 def quick(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -123,9 +149,22 @@ def is_complex(leaf: Any) -> bool:
     return jnp.issubdtype(leaf.dtype, jnp.complexfloating)
 
 
-def floating(value: Any) -> Arrays:
-    """The differentiable leaves of ``value``."""
-    return [leaf for leaf in jax.tree.leaves(value) if differentiable(leaf)]
+def paths_of(tree: Any) -> list[tuple[str, Any]]:
+    """Every leaf with its path: ``[0]['conv1']``, "" for a leaf alone."""
+    found, _ = jax.tree_util.tree_flatten_with_path(tree)
+    return [(jax.tree_util.keystr(path), leaf) for path, leaf in found]
+
+
+def is_among(path: str, chosen: Chosen | None) -> bool:
+    """Whether a leaf is among those that were chosen by position or by (the beginning of) a path.
+
+    >>> is_among("[1]['w']", (1,)), is_among("[1]['w']", ("[1]['w']", 0)), is_among("[10]", (1,))
+    (True, True, False)
+    """
+    return chosen is None or any(
+        path.startswith(f"[{one}]" if isinstance(one, int) else one.removeprefix("args"))
+        for one in chosen
+    )
 
 
 def cast(x: Any, dtype: Any) -> Any:
@@ -149,9 +188,14 @@ def as_arrays(args: tuple[Any, ...], real: Any) -> tuple[Any, ...]:
     return jax.tree.map(convert, args)
 
 
-def random_like(shapes: Sequence[Any], seed: Any) -> Arrays:
+def generator(*seed: int) -> np.random.Generator:
+    """Random numbers of the checker's own."""
+    return np.random.default_rng([SALT, *seed])
+
+
+def random_like(shapes: Sequence[Any], *seed: int) -> Arrays:
     """Normal numbers of the given shapes and dtypes."""
-    rng = np.random.default_rng(seed)
+    rng = generator(*seed)
 
     def draw(s: Any) -> Any:
         real = rng.standard_normal(s.shape)

@@ -25,13 +25,12 @@ def linear(probe: Probe) -> list[Failure]:
     alone."""
     names, u = probe.subject.names, probe.u
     v = [
-        widest(c) * (widest(a) != 0) for c, a in zip(random_like(u, probe.seed + 2), u, strict=True)
+        widest(c) * (widest(a) != 0) for c, a in zip(random_like(u, probe.seed, 2), u, strict=True)
     ]
 
     def pull(cotangents: Arrays) -> Arrays:
-        return probe.f(
-            probe.subject.arrays, [like(c, a) for c, a in zip(cotangents, u, strict=True)]
-        )[1]
+        cast = [like(c, a) for c, a in zip(cotangents, u, strict=True)]
+        return probe.f(probe.subject.arrays, cast)[1]
 
     zero = [like(np.zeros(c.shape), c) for c in u]
     at_u, at_v, at_zero = probe.compiled[1], pull(v), pull(zero)
@@ -47,13 +46,21 @@ def linear(probe: Probe) -> list[Failure]:
         for name, g in zip(names, at_zero, strict=True)
         if np.nan_to_num(widest(g)).any() and not np.isnan(widest(g)).any()
     ]
+    # infinite slopes have no sums
+    wanted = [
+        np.where(np.isfinite(widest(a)) & np.isfinite(widest(b)), w, widest(got))
+        for a, b, w, got in zip(at_u, at_v, wanted, at_mixed, strict=True)
+    ]
     failures += compare(
         "linear in dy",
         names,
         at_mixed,
         wanted,
         _backward_tolerance(probe),
-        lambda i: _sum_noise(probe, at_u[i], at_v[i], wanted[i]),
+        [
+            lambda i: _sum_noise(probe, at_u[i], at_v[i], wanted[i]),
+            lambda i: 5 * probe.shaken[1][i],
+        ],
         cause="backward is not linear in dy: it clips, normalises, rounds or squares the cotangent",
     )
     if not failures:  # clipping shows at large cotangents, underflow at small ones
@@ -66,7 +73,7 @@ def linear(probe: Probe) -> list[Failure]:
                 scaled,
                 at_u,
                 _backward_tolerance(probe),
-                lambda i: _sum_noise(probe, at_u[i]),
+                [lambda i: _sum_noise(probe, at_u[i]), lambda i: 2 * probe.shaken[1][i]],
                 cause=(
                     f"backward is not linear in dy: {factor:g} × dy does not give {factor:g} × the"
                     " gradient (clipping, overflow, underflow)"
@@ -84,7 +91,10 @@ def linear(probe: Probe) -> list[Failure]:
             summed,
             at_u,
             probe.tolerance,
-            lambda i: _sum_noise(probe, *(part[i] for part in parts), at_u[i]),
+            [
+                lambda i: _sum_noise(probe, *(part[i] for part in parts), at_u[i]),
+                lambda i: len(parts) * probe.shaken[1][i],
+            ],
             cause="one output's cotangent at a time does not add up to all at once",
         )
     return failures
@@ -125,7 +135,7 @@ def gradient(probe: Probe) -> list[Failure]:
         got,
         judged,
         probe.tolerance,
-        probe.noise_of_gradient,
+        probe.noises_of_gradient,
         leaves,
         exchange=True,
         numeric=lambda number, index: kinks.at_element(probe, number, index),
@@ -174,9 +184,6 @@ def adjoint(probe: Probe) -> list[Failure]:
         float(np.abs(widest(g) * widest(d)).sum())
         for g, d in zip(probe.compiled[1], v, strict=True)
     )
-    slack = probe.tolerance.caution * sum(
-        float((n * np.abs(widest(d))).sum()) for n, d in zip(probe.noise[1], v, strict=True)
-    )
     if not math.isfinite(analytic):
         raise Undecided("the gradient is not finite")
     if (reference := subject.reference) is not None:
@@ -191,7 +198,7 @@ def adjoint(probe: Probe) -> list[Failure]:
             raise Skip("the reference refuses forward mode") from None
         numeric, allowed = (
             pairing(probe.u, tangents),
-            max(probe.tolerance.rtol, 1e-9) * size + slack,
+            max(probe.tolerance.rtol, 1e-9) * size + probe.atol,
         )
         how = "by forward mode through the reference"
     else:
@@ -202,7 +209,7 @@ def adjoint(probe: Probe) -> list[Failure]:
         )
         numeric, allowed, how = (
             float(s.value[0]),
-            OFF * float(s.error[0]) + STEEP * size + slack,
+            OFF * float(s.error[0]) + max(STEEP, probe.rtol) * size + probe.atol,
             "by finite differences",
         )
         if not math.isfinite(allowed) or allowed > 0.1 * max(
@@ -214,7 +221,8 @@ def adjoint(probe: Probe) -> list[Failure]:
     probe.record(
         "adjoint", abs(numeric - analytic) / size if size else 0.0, allowed / size if size else 0.0
     )
-    if abs(numeric - analytic) <= allowed or probe.kinked:
+    along = {i: widest(d) for i, d in enumerate(v)}
+    if probe.kinked or probe.within(abs(numeric - analytic), allowed, along):
         return []
     return [
         Failure(
@@ -242,7 +250,7 @@ def forward_mode(probe: Probe) -> list[Failure]:
     must)."""
     probe.need_first_order()
     subject = probe.subject
-    v = random_like(subject.leaves, probe.seed + 11)
+    v = random_like(subject.leaves, probe.seed, 11)
     try:
         tangents = quick(
             lambda leaves, v: jax.jvp(
@@ -256,10 +264,11 @@ def forward_mode(probe: Probe) -> list[Failure]:
         float(np.abs(widest(g) * widest(d)).sum())
         for g, d in zip(probe.compiled[1], v, strict=True)
     )
-    slack = probe.tolerance.caution * sum(
-        float((n * np.abs(widest(d))).sum()) for n, d in zip(probe.noise[1], v, strict=True)
+    along, allowed = (
+        {i: widest(d) for i, d in enumerate(v)},
+        probe.tolerance.rtol * size + probe.atol,
     )
-    if not math.isfinite(got) or abs(got - want) <= probe.tolerance.rtol * size + slack:
+    if not math.isfinite(got) or probe.within(abs(got - want), allowed, along):
         return []
     return [
         Failure(

@@ -1,16 +1,19 @@
 """Does the rule round well? Value and gradient in float32 (bfloat16, …) against the float64 answer
 at the same inputs, in units in the last place."""
 
+import dataclasses
+import functools
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxcnn.verify import _trace as trace
 from jaxcnn.verify._numerics.comparison import Tolerance, compare, error
-from jaxcnn.verify._probe import REFUSALS, Probe, Skip
-from jaxcnn.verify._report import Failure
-from jaxcnn.verify._subject import Arrays, like, quick, widest
+from jaxcnn.verify._probe import REFUSALS, Probe, Skip, shaken_answers
+from jaxcnn.verify._report import Failure, in_words
+from jaxcnn.verify._subject import Arrays, Subject, differentiable, generator, like, quick, widest
 
 
 def in_dtype(probe: Probe, dtype: Any) -> list[Failure]:
@@ -23,28 +26,31 @@ def in_dtype(probe: Probe, dtype: Any) -> list[Failure]:
     eps = float(jnp.finfo(dtype).eps)
     if float(jnp.finfo(probe.subject.leaves[0].dtype).eps) >= eps:
         raise Skip("the answer to compare with is no more precise")
-    narrow = probe.subject.astype(dtype)
-    # the same rounded numbers, in full precision
-    exact_at = narrow.astype(probe.subject.leaves[0].dtype)
+    if _draws(probe):
+        raise Skip("the function draws random numbers, which are others in another dtype")
     try:
-        shapes = jax.eval_shape(narrow.primal(narrow.f), narrow.arrays)
-        u = [like(c, s) for c, s in zip(probe.u, shapes, strict=True)]
-        value, gradient = quick(narrow.pull(narrow.f))(narrow.arrays, u)
+        with jax.enable_x64(probe.x64):  # as the user's process is
+            narrow = probe.given.astype(dtype)
+            shapes = jax.eval_shape(narrow.primal(narrow.f), narrow.arrays)
+            u = [like(c, s) for c, s in zip(probe.u, shapes, strict=True)]
+            value, gradient = quick(narrow.pull(narrow.f))(narrow.arrays, u)
     except REFUSALS as problem:
         if any(leaf.dtype == jnp.dtype(dtype) for leaf in probe.given.leaves):
-            return [Failure(name, "f", f"raised {type(problem).__name__}: {str(problem)[:300]}")]
+            return [Failure(name, "f", f"raised {in_words(problem, 300)}")]
         raise Skip(f"the function refuses {name}: {type(problem).__name__}") from None
+    # the same rounded numbers, in full precision
+    exact_at = _widened(probe, narrow)
     wide_u = [like(c, o) for c, o in zip(u, probe.u, strict=True)]
     judge = probe.reference if probe.subject.reference is not None else probe.f
     true_value, true_gradient = judge(exact_at.arrays, wide_u)
     limit = float(jnp.finfo(dtype).max)
-    tolerance = Tolerance.of(max(eps, probe.tolerance.eps), probe.tolerance.terms)
+    tolerance = probe.allowing(Tolerance.of(max(eps, probe.tolerance.eps), probe.tolerance.terms))
     noise = _unavoidable(
         probe, narrow, exact_at, u, wide_u, (true_value, true_gradient), eps, tolerance.caution
     )
-    tolerance = Tolerance(
-        tolerance.floor, tolerance.floor, eps, tiny=float(jnp.finfo(dtype).tiny) * 64
-    )
+    tiny = max(float(jnp.finfo(dtype).tiny) * 64, probe.atol)
+    tolerance = Tolerance(tolerance.floor, tolerance.floor, eps, tiny=tiny)
+    deep = functools.cache(lambda: _of_every_step(probe, exact_at, wide_u, eps))
     outputs = [f"output[{i}]" for i in range(len(value))]
     failures = []
     for names, got, want, slack in (
@@ -63,10 +69,50 @@ def in_dtype(probe: Probe, dtype: Any) -> list[Failure]:
             reachable[number].flat[elements] = widest(got[number]).flat[elements]
         for g, w in zip(got, reachable, strict=True):
             probe.record(name, error(g, w), tolerance.floor)
+        side = 0 if want is true_value else 1
         failures += compare(
-            name, names, got, reachable, tolerance, lambda i, slack=slack: np.nan_to_num(slack[i])
+            name,
+            names,
+            got,
+            reachable,
+            tolerance,
+            [
+                lambda i, slack=slack: np.nan_to_num(slack[i]),
+                lambda i, side=side: deep()[side][i],
+            ],
         )
     return [_explained(f, name) for f in failures]
+
+
+def _draws(probe: Probe) -> bool:
+    """Whether the function draws random numbers."""
+    names = {eqn.primitive.name for eqn, _ in trace.equations(probe.program.jaxpr)}
+    return any(name.startswith(("random_bits", "random_gamma", "threefry2x32")) for name in names)
+
+
+def _widened(probe: Probe, narrow: Subject) -> Subject:
+    """The point of ``narrow``, with the floats of the probe's precision."""
+    moved = [
+        like(widest(few), wide) if differentiable(wide) else wide
+        for few, wide in zip(narrow.arrays, probe.subject.arrays, strict=True)
+    ]
+    return dataclasses.replace(probe.subject, args=probe.subject.rebuild(moved))
+
+
+def _of_every_step(
+    probe: Probe, at: Subject, u: Arrays, eps: float
+) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """What rounding every step to ``eps`` does where terms cancel: of the reference, or of the
+    function where there is none."""
+    judge = probe.subject.reference or probe.subject.f
+    still = probe.f(at.arrays, u) if judge is probe.subject.f else probe.reference(at.arrays, u)
+    found = [[np.zeros(np.shape(a)) for a in part] for part in still]
+    for draw in shaken_answers(at.pull(judge), at.arrays, u, eps=eps / 2):
+        for into, was, now in zip(found, still, draw, strict=True):
+            for i, (a, b) in enumerate(zip(was, now, strict=True)):
+                change = np.nan_to_num(np.abs(widest(a) - widest(b)), posinf=0.0)
+                into[i] = np.asarray(np.maximum(into[i], change))
+    return found[0], found[1]
 
 
 def _explained(failure: Failure, name: str) -> Failure:
@@ -99,7 +145,7 @@ def _unavoidable(
     factors = [(1 + eps, 1.0), (1 - eps, 1.0), (1.0, 1 + eps)]
     judge = probe.reference if probe.subject.reference is not None else probe.f
     spread = [[np.zeros(np.shape(a)) for a in part] for part in truth]
-    rng = np.random.default_rng([probe.seed, 31])
+    rng = generator(probe.seed, 31)
     for on_x, on_u in factors:
         leaves = [
             like(widest(x) * (1 + (on_x - 1) * rng.choice([-1.0, 1.0], np.shape(x))), x)

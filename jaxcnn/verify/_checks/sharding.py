@@ -13,7 +13,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from jaxcnn.verify import _trace as trace
 from jaxcnn.verify._numerics.comparison import compare
 from jaxcnn.verify._probe import Broken, Probe, Skip
-from jaxcnn.verify._report import Failure
+from jaxcnn.verify._report import Failure, in_words
 from jaxcnn.verify._subject import (
     Arrays,
     Subject,
@@ -165,10 +165,7 @@ def _tried(probe: Probe, run: Any, plainly: Any) -> Any:
         return run()
     except Exception as problem:
         if probe.subject.batched is None:
-            raise Skip(
-                f"refused by JAX with {type(problem).__name__}:"
-                f" {str(problem).splitlines()[0][:100]}"
-            ) from None
+            raise Skip(f"refused with {in_words(problem)}") from None
         if plainly:
             try:
                 plainly()

@@ -1,6 +1,7 @@
 """Is the answer one at all? Captured arrays, the structure of the cotangents, and residuals
 that are read when they are stale."""
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -11,9 +12,12 @@ import numpy as np
 from jaxcnn.verify import _trace as trace
 from jaxcnn.verify._numerics.comparison import compare, error
 from jaxcnn.verify._numerics.limits import TINY
-from jaxcnn.verify._probe import Probe, Skip
-from jaxcnn.verify._report import Failure
+from jaxcnn.verify._probe import Broken, Probe, Skip
+from jaxcnn.verify._report import Failure, in_words
 from jaxcnn.verify._subject import is_array, pairing, random_like, widest
+
+REFUSING = "differentiation", "not implemented", "not differentiable", "not supported"
+STEP = 1e-3  # of an input's size, by which it is moved to see whether the output moves with it
 
 
 def captured(probe: Probe) -> list[Failure]:
@@ -37,15 +41,16 @@ def captured(probe: Probe) -> list[Failure]:
 def structure(probe: Probe) -> list[Failure]:
     """One cotangent an input, of its shape and dtype, none silently ``None``; checked in the user's
     own dtypes."""
-    given = probe.given
-    u = given.cotangents(probe.seed + 1)
+    given, run = probe.given, jax.eval_shape if probe.traceable else _call
     try:
-        _, gradient = (jax.eval_shape if probe.traceable else _call)(
-            given.pull(given.f), given.arrays, u
-        )
+        with jax.enable_x64(probe.x64):
+            u = given.cotangents(probe.seed, 1)
+            _, gradient = run(given.pull(given.f), given.arrays, u)
         _ = probe.compiled
+    except Broken:
+        raise
     except Exception as problem:
-        return [_raised(problem)]
+        return [_refused(probe, problem) or _raised(problem)]
     failures = []
     for name, x, g in zip(given.names, given.leaves, gradient, strict=True):
         if g.dtype != x.dtype or g.shape != x.shape:
@@ -91,14 +96,44 @@ def _call(function: Callable[..., Any], *args: Any) -> Any:
     return function(*args)
 
 
+def _refused(probe: Probe, problem: Exception) -> Failure | None:
+    """The inputs in which the function cannot be differentiated, where it can in the others."""
+    subject, alone = probe.subject, []
+    for place in subject.places:
+        one = dataclasses.replace(subject, argnums=(subject.paths[place],))
+        try:
+            jax.eval_shape(one.pull(one.f), one.arrays, probe.u)
+        except Exception:
+            alone.append(subject.paths[place])
+    if not alone:
+        return None
+    others = [path for path in subject.names if path not in alone]
+    text = str(problem).lower()
+    says_so = isinstance(problem, NotImplementedError) or any(word in text for word in REFUSING)
+    if not others and not says_so:  # a backward that fails, more likely
+        return None
+    hint = (
+        f"leave {'it' if len(alone) == 1 else 'them'} out with"
+        f" argnums={[path.removeprefix('args') for path in others]}"
+        if others
+        else "there is no gradient to prove"
+    )
+    return Failure(
+        "structure",
+        ", ".join(alone),
+        f"refuses to be differentiated here: {in_words(problem, 300)}",
+        f"the function has no derivative in {', '.join(alone)}, and says so: {hint}",
+    )
+
+
 def _raised(problem: Exception) -> Failure:
     text = str(problem).strip()
-    first = text.split("\n\n")[0][:600]
+    words = in_words(problem, 600)
     if isinstance(problem, jax.errors.UnexpectedTracerError) or "reads the traced array" in text:
         return Failure(
             "captured tracers",
             "backward",
-            f"{type(problem).__name__}: {first}",
+            words,
             "the rule reads a traced array that is not among its residuals, or keeps one from"
             " another call",
         )
@@ -106,7 +141,7 @@ def _raised(problem: Exception) -> Failure:
     return Failure(
         "structure",
         "backward",
-        f"raised {type(problem).__name__}: {first}",
+        f"raised {words}",
         (
             "backward returns None for an input that has a derivative"
             if none
@@ -151,7 +186,7 @@ def _cut_off(probe: Probe) -> list[int]:
                 probe.compiled[0][:1],
                 probe.oracle[0][:1],
                 probe.tolerance,
-                probe.noise_of_value,
+                probe.noises_of_value,
             )
             wrong = (
                 wrong
@@ -161,11 +196,13 @@ def _cut_off(probe: Probe) -> list[int]:
             )
         else:
             direction = widest(
-                random_like([probe.subject.leaves[number]], [probe.seed, 5, number])[0]
+                random_like([probe.subject.leaves[number]], probe.seed, 5, number)[0]
             ) * probe.scale(number)
             at = probe.moved({number: direction})
-            up, down = at(1e-3), at(-1e-3)
+            up, down = at(STEP), at(-STEP)
             change = abs(pairing(probe.u, up) - pairing(probe.u, down))
+            # of a gradient that is 0 at the point alone, the slope goes to 0 with the step
+            near = abs(pairing(probe.u, at(STEP / 8)) - pairing(probe.u, at(-STEP / 8)))
             size = max(
                 np.sqrt(
                     sum(
@@ -176,7 +213,9 @@ def _cut_off(probe: Probe) -> list[int]:
                 TINY,
             )
             wrong = (
-                bool(np.isfinite(change)) and change > max(1e-9, 1e3 * probe.tolerance.eps) * size
+                bool(np.isfinite(change))
+                and change > max(1e-9, 1e3 * probe.tolerance.eps) * size
+                and 8 * near > change / 2
             )
         if wrong:
             found.append(number)
@@ -217,6 +256,6 @@ def stale(probe: Probe) -> list[Failure]:
         first,
         probe.eager[1],
         probe.tolerance,
-        probe.noise_of_gradient,
+        probe.noises_of_gradient,
         cause=cause,
     )

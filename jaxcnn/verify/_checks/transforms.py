@@ -12,7 +12,7 @@ from jax import lax
 from jaxcnn.verify import _trace as trace
 from jaxcnn.verify._numerics.comparison import compare, error
 from jaxcnn.verify._probe import Broken, Probe, Skip
-from jaxcnn.verify._report import Failure
+from jaxcnn.verify._report import Failure, in_words
 from jaxcnn.verify._subject import Arrays, Subject, like, quick, stack, variant, widest
 
 SIZE = 3
@@ -41,9 +41,16 @@ def scan(probe: Probe) -> list[Failure]:
 
 def checkpoint(probe: Probe) -> list[Failure]:
     """Recomputed by ``jax.checkpoint``."""
-    again = jax.checkpoint(probe.subject.f, static_argnums=_static(probe))
+    subject = probe.subject
+    again = jax.checkpoint(subject.primal(subject.f))
+
+    def pull(arrays: Arrays, cotangents: Arrays) -> tuple[Arrays, Arrays]:
+        leaves = [arrays[i] for i in subject.places]
+        value, back = jax.vjp(lambda leaves: again(subject.put(leaves, arrays)), leaves)
+        return value, back(cotangents)[0]
+
     try:
-        recomputed = _run(probe, probe.subject.pull(again), probe.subject.arrays, probe.u)
+        recomputed = _run(probe, pull, subject.arrays, probe.u)
     except jax.errors.UnexpectedTracerError:
         # Captured arrays that depend on the inputs have been found by now: what is left are
         # constants made inside the function, where JAX refuses aloud
@@ -52,15 +59,6 @@ def checkpoint(probe: Probe) -> list[Failure]:
             " outside, or hand it through the residuals"
         ) from None
     return _same("checkpoint", probe, recomputed, probe.compiled)
-
-
-def _static(probe: Probe) -> tuple[int, ...]:
-    """Positions whose arguments hold no arrays at all."""
-    return tuple(
-        i
-        for i, arg in enumerate(probe.subject.args)
-        if not any(hasattr(leaf, "dtype") for leaf in jax.tree.leaves(arg))
-    )
 
 
 def vmap(probe: Probe, *, every: bool = False) -> list[Failure]:
@@ -92,7 +90,11 @@ def vmap(probe: Probe, *, every: bool = False) -> list[Failure]:
             )
         return answers
 
-    answers = _run(probe, all_choices, stacked, cotangents)
+    try:
+        answers = _run(probe, all_choices, stacked, cotangents)
+    except Exception:
+        _skip_where_the_plain_cannot(probe, choices, stacked)
+        raise
 
     def loop(chosen: tuple[int, ...], weights: list[bool]) -> tuple[Arrays, Arrays]:
         at = [
@@ -130,6 +132,24 @@ def vmap(probe: Probe, *, every: bool = False) -> list[Failure]:
         if failures:
             return failures
     return []
+
+
+def _skip_where_the_plain_cannot(
+    probe: Probe, choices: list[tuple[int, ...]], stacked: Arrays
+) -> None:
+    """What the function cannot do without its rule either (arguments that are more than their
+    arrays, such as sparse matrices) is no fault of the rule."""
+    plain = probe.subject.primal(probe.subject.reference or probe.subject.f)
+    for chosen in choices:
+        axes = [0 if i in chosen else None for i in range(len(stacked))]
+        arrays = [
+            s if i in chosen else a
+            for i, (s, a) in enumerate(zip(stacked, probe.subject.arrays, strict=True))
+        ]
+        try:
+            jax.eval_shape(jax.vmap(plain, in_axes=(axes,)), arrays)
+        except Exception as problem:
+            raise Skip(f"the plain function cannot be mapped either: {in_words(problem)}") from None
 
 
 def _key_for_all(leaf: Any) -> bool:
@@ -180,7 +200,7 @@ def _run(probe: Probe, function: Callable[..., Any], *args: Any) -> Any:
     try:
         return quick(function)(*args)
     except NotImplementedError as problem:
-        raise Skip(f"refused by JAX: {str(problem).splitlines()[0][:120]}") from None
+        raise Skip(f"refused with {in_words(problem)}") from None
 
 
 def _same(check: str, probe: Probe, got: Any, want: Any, prefix: str = "") -> list[Failure]:

@@ -93,7 +93,7 @@ def value(probe: Probe) -> list[Failure]:
         probe.compiled[0],
         outside,
         probe.tolerance,
-        probe.noise_of_value,
+        probe.noises_of_value,
         cause=(
             "under differentiation the forward of the rule returns another value than the function"
             " does outside"
@@ -120,7 +120,7 @@ def value(probe: Probe) -> list[Failure]:
                 [a],
                 [b],
                 probe.tolerance,
-                lambda _, k=number: probe.noise_of_value(k),
+                [lambda _, k=number, n=n: n(k) for n in probe.noises_of_value],
             )
             number += 1
         elif a.shape != b.shape or not bool((a == b).all()):
@@ -167,7 +167,7 @@ def jit(probe: Probe) -> list[Failure]:
             probe.compiled[0],
             probe.eager[0],
             probe.tolerance,
-            probe.noise_of_value,
+            probe.noises_of_value,
             cause=cause,
         ),
         *compare(
@@ -176,7 +176,7 @@ def jit(probe: Probe) -> list[Failure]:
             probe.compiled[1],
             probe.eager[1],
             probe.tolerance,
-            probe.noise_of_gradient,
+            probe.noises_of_gradient,
             cause=cause,
         ),
     ]

@@ -121,15 +121,15 @@ def compare(
     got: Sequence[Any],
     want: Sequence[Any],
     tolerance: Tolerance,
-    noise: Callable[[int], Any] | None = None,
+    noise: Callable[[int], Any] | Sequence[Callable[[int], Any]] = (),
     inputs: Sequence[Any] | None = None,
     cause: str = "",
     exchange: bool = False,
     numeric: Callable[[int, tuple[int, ...]], float | None] | None = None,
 ) -> list[Failure]:
-    """A failure for each array that is off, beyond ``noise`` of the array of that number. ``cause``
-    overrides the guess; ``exchange`` looks for swapped arrays; ``numeric`` asks finite differences
-    at the worst element."""
+    """A failure for each array that is off, beyond ``noise`` of the array of that number (the
+    largest of several). ``cause`` overrides the guess; ``exchange`` looks for swapped arrays;
+    ``numeric`` asks finite differences at the worst element."""
     if len(got) != len(want):
         return [Failure(check, "tree", f"{len(got)} arrays for {len(want)}")]
     failures = []
@@ -140,10 +140,12 @@ def compare(
             )
             continue
         x = None if inputs is None else inputs[i]
-        where_off = mismatch(a, b, tolerance, 0.0, x)
-        # what rounding does is measured only where it is needed
-        if where_off is not None and noise is not None:
-            where_off = mismatch(a, b, tolerance, noise(i), x)
+        where_off, largest = mismatch(a, b, tolerance, 0.0, x), np.zeros(())
+        # what rounding does is measured only where it is needed, the cheapest measure first
+        for measure in (noise,) if callable(noise) else noise:
+            if where_off is not None:
+                largest = np.maximum(largest, measure(i))
+                where_off = mismatch(a, b, tolerance, largest, x)
         if where_off is None:
             continue
         found, guess = where_off

@@ -10,7 +10,7 @@ import numpy as np
 from jaxcnn.verify._numerics import slopes
 from jaxcnn.verify._numerics.limits import TINY
 from jaxcnn.verify._probe import Probe
-from jaxcnn.verify._subject import Arrays, is_complex, widest
+from jaxcnn.verify._subject import Arrays, generator, is_complex, widest
 
 
 class Slope(NamedTuple):
@@ -54,7 +54,7 @@ def direction_of(probe: Probe, number: int, k: int) -> np.ndarray:
     """Random directions: two that move all elements alike, two that move each by its own size
     (these stay within the domain of a logarithm)."""
     x = probe.subject.leaves[number]
-    rng = np.random.default_rng([probe.seed, number, k])
+    rng = generator(probe.seed, 41, number, k)
     v = rng.uniform(0.2, 1, np.shape(x)) * rng.choice([-1.0, 1.0], np.shape(x))
     if is_complex(x):
         v = v * np.exp(2j * math.pi * rng.uniform(size=np.shape(x)))

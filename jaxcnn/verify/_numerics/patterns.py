@@ -23,6 +23,8 @@ from jaxcnn.verify._numerics import locations
 from jaxcnn.verify._numerics.limits import ALIKE, TINY
 from jaxcnn.verify._numerics.locations import NONE, Pattern
 
+NEAR_ONE = 1e-3  # a factor that is nearer to 1 is no factor that somebody forgot
+
 
 def recognise(
     got: np.ndarray, want: np.ndarray, off: np.ndarray, x: np.ndarray | None = None
@@ -98,6 +100,12 @@ def _scaled(got: np.ndarray, want: np.ndarray, off: np.ndarray) -> Pattern:
     factor = _ratio(got, want)
     if factor is None:
         return NONE
+    if abs(factor - 1) < NEAR_ONE:
+        return Pattern(
+            f"all elements are {factor:.10g} × expected",
+            f"right to {abs(factor - 1):.2g}: every element is {factor:.10g} × expected; a constant"
+            " of too few digits, or a step in lower precision?",
+        )
     return Pattern(
         f"all elements are {factor:.6g} × expected",
         f"every element is {factor:.6g} × expected: {_factor_cause(factor, got.shape)}",
