@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxcnn.verify._checks import (
+    elsewhere,
     finite_differences,
     first_order,
     kinks,
@@ -39,6 +40,7 @@ CHECKS: dict[str, Callable[[Probe], list[Failure]]] = {
     "kinks": kinks.kinks,
     "adjoint": first_order.adjoint,
     "stale residuals": structure.stale,
+    "another point": elsewhere.elsewhere,
     "vmap": transforms.vmap,
     "scan": transforms.scan,
     "checkpoint": transforms.checkpoint,
@@ -65,6 +67,8 @@ def check(
     outputs: int | str | Sequence[int | str] | None = None,
     rtol: float = 0.0,
     atol: float = 0.0,
+    surrogate: Callable[..., Any] | None = None,
+    linear: bool = True,
     **settings: Any,
 ) -> Report:
     """Prove the gradient of ``f`` at ``args``: in float64 whatever the process is set to, and then
@@ -89,6 +93,10 @@ def check(
         rtol, atol: for a function that is approximate by design (a solver that stops at 1e-6):
             value, gradient and slopes may be off by ``rtol`` of the largest element of an array,
             and by ``atol``, beyond what rounding explains.
+        surrogate: the function whose derivative the rule is meant to have, where that is not
+            ``f``'s own on purpose (straight-through estimators, spikes).
+        linear: False for a backward that is not linear on purpose (gradient clipping); it is then
+            judged at cotangents 2⁻¹⁰ as large.
         settings: handed to ``f`` and ``reference`` as keywords (``stride=2``). What both ``f`` and
             ``check`` know by that name must be bound to ``f`` by ``functools.partial``.
 
@@ -110,12 +118,16 @@ def check(
     """
     asked = _names(only, seed_of=dtypes)
     left_out = _names(skip, seed_of=dtypes)
-    _refuse_doubt(f, args, {"argnums": argnums, "outputs": outputs, "rtol": rtol, "atol": atol})
+    own = {"argnums": argnums, "outputs": outputs, "rtol": rtol, "atol": atol}
+    _refuse_doubt(f, args, {**own, "surrogate": surrogate, "linear": None if linear else "no"})
     if settings:
-        f, reference = (
-            functools.partial(f, **settings),
-            reference and functools.partial(reference, **settings),
-        )
+        f = functools.partial(f, **settings)
+        reference = reference and functools.partial(reference, **settings)
+        surrogate = surrogate and functools.partial(surrogate, **settings)
+    if surrogate is not None:
+        reference = _straight_through(reference or f, surrogate)
+    if not linear:
+        left_out = (*left_out, "linear in dy")
     real = jnp.result_type(float)
     x64 = real == jnp.float64
     with jax.enable_x64(True):
@@ -148,6 +160,7 @@ def check(
             strict_kinks=strict_kinks,
             rtol=rtol,
             atol=atol,
+            small=not linear,
         )
 
 
@@ -164,6 +177,7 @@ def prove(
     strict_kinks: bool = True,
     rtol: float = 0.0,
     atol: float = 0.0,
+    small: bool = False,
 ) -> Report:
     """:func:`check` for a :class:`Subject`, with x64 on: ``given`` as a process has it whose
     setting is ``x64``, and the same ``exact``, with all its digits."""
@@ -174,7 +188,9 @@ def prove(
             f" prove; got {_shapes(given)}"
         )
     subject = _widest(given if exact is None else exact)
-    probe = Probe(subject, given, seed, bits, strict_kinks, x64=x64, rtol=rtol, atol=atol)
+    probe = Probe(
+        subject, given, seed, bits, strict_kinks, x64=x64, rtol=rtol, atol=atol, small=small
+    )
     runs = dict(CHECKS)
     for dtype in dict.fromkeys(
         [*dtypes, *(str(leaf.dtype) for leaf in given.leaves if leaf.dtype.itemsize < 4)]
@@ -244,6 +260,20 @@ def _runs(subject: Subject) -> bool:
 
 def _chosen(which: int | str | Sequence[int | str] | None) -> tuple[int | str, ...] | None:
     return (which,) if isinstance(which, int | str) else None if which is None else tuple(which)
+
+
+def _straight_through(f: Callable[..., Any], surrogate: Callable[..., Any]) -> Callable[..., Any]:
+    """The values of ``f`` with the derivatives of ``surrogate``."""
+
+    def both(*args: Any) -> Any:
+        def joined(y: Any, s: Any) -> Any:
+            if not differentiable(y):
+                return y
+            return jax.lax.stop_gradient(y) + s - jax.lax.stop_gradient(s)
+
+        return jax.tree.map(joined, f(*args), surrogate(*args))
+
+    return both
 
 
 def _refuse_doubt(f: Callable[..., Any], args: tuple[Any, ...], own: dict[str, Any]) -> None:

@@ -39,6 +39,7 @@ FIRST_ORDER = {
     "finite differences",
     "kinks",
 }
+SMALL = 2.0**-10  # cotangents at which nobody clips
 DRAWS = 4  # of the signs of rounding
 # How JAX, or a function itself, says that it does not do this: in forward mode, in this dtype
 REFUSALS = TypeError, ValueError, NotImplementedError
@@ -66,6 +67,7 @@ class Probe:
         seed: for cotangents and directions.
         bits: the relative difference that two equal calls may show (0: none).
         x64: whether the user's process has x64 on, where ``given`` is run.
+        small: whether the backward is judged at small cotangents.
         rtol, atol: what the user allows beyond rounding, of the largest element and absolute.
         notes: what a reader should know, by check.
         worst: (largest relative error, the one allowed), by check.
@@ -83,6 +85,7 @@ class Probe:
     x64: bool = True
     rtol: float = 0.0
     atol: float = 0.0
+    small: bool = False
     reversed_twice: Any = None
     backward_eps: float = 0.0
     surrogate: bool = False
@@ -98,9 +101,9 @@ class Probe:
         """The cotangents of most checks: random, but 0 where the output is not finite, since no
         derivative is to be had there."""
         outputs = self.primal(self.subject.arrays)
-        drawn = random_like(outputs, self.seed, 1)
+        drawn, size = random_like(outputs, self.seed, 1), SMALL if self.small else 1.0
         return [
-            like(np.where(np.isfinite(widest(y)), widest(c), 0), c)
+            like(np.where(np.isfinite(widest(y)), size * widest(c), 0), c)
             for y, c in zip(outputs, drawn, strict=True)
         ]
 

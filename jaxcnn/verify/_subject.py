@@ -97,7 +97,7 @@ class Subject:
                 lambda leaves: self.primal(f)(self.put(leaves, arrays)),
                 [arrays[i] for i in self.places],
             )
-            return value, pull(cotangents)[0]
+            return value, pull(_as_outputs(cotangents, value))[0]
 
         return value_and_pull
 
@@ -147,6 +147,17 @@ def differentiable(leaf: Any) -> bool:
 def is_complex(leaf: Any) -> bool:
     """Whether ``leaf`` is a complex array."""
     return jnp.issubdtype(leaf.dtype, jnp.complexfloating)
+
+
+def _as_outputs(cotangents: Arrays, value: Arrays) -> Arrays:
+    """The cotangents in the dtypes of a function's outputs, which need not be those of its
+    reference."""
+    if len(cotangents) != len(value):
+        return cotangents
+    return [
+        c.astype(y.dtype) if c.dtype != y.dtype and is_complex(c) == is_complex(y) else c
+        for c, y in zip(cotangents, value, strict=True)
+    ]
 
 
 def paths_of(tree: Any) -> list[tuple[str, Any]]:

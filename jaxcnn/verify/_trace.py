@@ -26,7 +26,8 @@ def flow(jaxpr: Jaxpr, marked: Marked, passes: Callable[[Any], bool] = lambda va
         before = len(marked)
         for eqn in jaxpr.eqns:
             touched = [id(v) in marked for v in eqn.invars]
-            if not any(touched):
+            stopped = passes is carries_derivative and eqn.primitive.name == "stop_gradient"
+            if stopped or not any(touched):
                 continue
             outer = [True] * len(eqn.outvars)
             for inner in inner_programs(eqn):
@@ -142,11 +143,10 @@ def captures(closed: ClosedJaxpr, dependent: Marked, smooth: Marked) -> list[tup
     """(rule, variable, shape) for every array that a hand-written rule reads past its residuals.
 
     A backward may read nothing that depends on the inputs; a forward nothing through which a
-    derivative would have to flow."""
+    derivative would have to flow. Rules inside of another rule's forward have no say: their
+    backward never runs."""
     found = []
-    for eqn, _ in equations(closed.jaxpr):
-        if eqn.primitive.name != "custom_vjp_call":
-            continue
+    for eqn in _rules(closed.jaxpr):
         rule = _name(eqn)
         held = _held(getattr(eqn.params.get("bwd"), "f", None), dependent)
         if not held and any(id(v) in smooth for v in eqn.invars[: eqn.params.get("num_consts", 0)]):
@@ -157,6 +157,24 @@ def captures(closed: ClosedJaxpr, dependent: Marked, smooth: Marked) -> list[tup
             }
         found += [(rule, f"`{name}`", shape) for name, shape in held.items()]
     return found
+
+
+def backwards(closed: ClosedJaxpr) -> Iterator[Any]:
+    """The backward of each hand-written rule, as it was given to JAX."""
+    for eqn in _rules(closed.jaxpr):
+        function = getattr(eqn.params.get("bwd"), "f", None)
+        if function is not None:
+            yield function
+
+
+def _rules(jaxpr: Jaxpr) -> Iterator[Any]:
+    """The calls of hand-written rules, without those inside of another's forward."""
+    for eqn in jaxpr.eqns:
+        if eqn.primitive.name == "custom_vjp_call":
+            yield eqn
+        else:
+            for inner in inner_programs(eqn):
+                yield from _rules(inner)
 
 
 def _held(function: Any, among: Marked) -> dict[str, str]:

@@ -179,6 +179,13 @@ def _judge(probe: Probe, number: int, suspects: list[int]) -> tuple[list[Failure
         else:
             unclear.append(flat)
     tolerance = Tolerance(STEEP, 0.0, probe.tolerance.eps)
+    cause = probe.downcast(g, want.reshape(g.shape))
+    if suspects and not want[suspects].any() and g.ravel()[suspects].all():
+        cause = (
+            "the output does not change with this input, yet the gradient is not 0. If on purpose"
+            " (straight-through, a surrogate of a step): check(…, surrogate=g), with the function g"
+            " whose derivative it is meant to have"
+        )
     return (
         compare(
             "finite differences",
@@ -186,7 +193,7 @@ def _judge(probe: Probe, number: int, suspects: list[int]) -> tuple[list[Failure
             [g],
             [want.reshape(g.shape)],
             tolerance,
-            cause=probe.downcast(g, want.reshape(g.shape)),
+            cause=cause,
             noise=lambda _: slack.reshape(g.shape) / tolerance.caution,
             inputs=[widest(x)],
             numeric=lambda _, index: float(want.reshape(g.shape)[index]),

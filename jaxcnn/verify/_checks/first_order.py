@@ -17,6 +17,10 @@ from jaxcnn.verify._probe import REFUSALS, Probe, Skip, Undecided
 from jaxcnn.verify._report import Failure
 from jaxcnn.verify._subject import Arrays, like, pairing, quick, random_like, widest
 
+ON_PURPOSE = (
+    "If on purpose, as where gradients are clipped: check(…, linear=False) judges it at small"
+    " cotangents"
+)
 FLOAT16 = float(np.finfo(np.float16).eps)  # overflows soon
 
 
@@ -61,7 +65,10 @@ def linear(probe: Probe) -> list[Failure]:
             lambda i: _sum_noise(probe, at_u[i], at_v[i], wanted[i]),
             lambda i: 5 * probe.shaken[1][i],
         ],
-        cause="backward is not linear in dy: it clips, normalises, rounds or squares the cotangent",
+        cause=(
+            "backward is not linear in dy: it clips, normalises, rounds or squares the cotangent."
+            f" {ON_PURPOSE}"
+        ),
     )
     if not failures:  # clipping shows at large cotangents, underflow at small ones
         most = 16.0 if max(probe.tolerance.eps, probe.backward_eps) == FLOAT16 else 1024.0
@@ -76,7 +83,7 @@ def linear(probe: Probe) -> list[Failure]:
                 [lambda i: _sum_noise(probe, at_u[i]), lambda i: 2 * probe.shaken[1][i]],
                 cause=(
                     f"backward is not linear in dy: {factor:g} × dy does not give {factor:g} × the"
-                    " gradient (clipping, overflow, underflow)"
+                    f" gradient (clipping, overflow, underflow). {ON_PURPOSE}"
                 ),
             )
     if len(u) > 1 and not failures:

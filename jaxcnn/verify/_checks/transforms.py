@@ -92,7 +92,11 @@ def vmap(probe: Probe, *, every: bool = False) -> list[Failure]:
 
     try:
         answers = _run(probe, all_choices, stacked, cotangents)
-    except Exception:
+    except Exception as problem:
+        if not any(True for _ in trace.backwards(probe.program)):
+            raise Skip(
+                f"JAX's own derivative of it cannot be mapped: {in_words(problem)}"
+            ) from None
         _skip_where_the_plain_cannot(probe, choices, stacked)
         raise
 
@@ -147,7 +151,7 @@ def _skip_where_the_plain_cannot(
             for i, (s, a) in enumerate(zip(stacked, probe.subject.arrays, strict=True))
         ]
         try:
-            jax.eval_shape(jax.vmap(plain, in_axes=(axes,)), arrays)
+            quick(jax.vmap(plain, in_axes=(axes,)))(arrays)
         except Exception as problem:
             raise Skip(f"the plain function cannot be mapped either: {in_words(problem)}") from None
 
