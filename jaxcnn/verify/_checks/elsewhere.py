@@ -50,10 +50,7 @@ def elsewhere(probe: Probe) -> list[Failure]:
 
 
 def _points(probe: Probe) -> list[Arrays]:
-    rolled = [
-        like(np.roll(widest(x), [1] * np.ndim(x), range(np.ndim(x))), x) if differentiable(x) else x
-        for x in probe.subject.arrays
-    ]
+    rolled = [like(_rolled(widest(x)), x) if differentiable(x) else x for x in probe.subject.arrays]
     others = (rolled, probe.subject.put([probe.variants[i] for i in probe.subject.places]))
     return [
         arrays
@@ -63,6 +60,10 @@ def _points(probe: Probe) -> list[Arrays]:
             for i in probe.subject.places
         )
     ]
+
+
+def _rolled(x: np.ndarray) -> np.ndarray:
+    return np.roll(x, [1] * x.ndim, list(range(x.ndim))) if x.ndim else x
 
 
 def _wrong_at(probe: Probe, arrays: Arrays) -> list[Failure]:

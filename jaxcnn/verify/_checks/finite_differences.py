@@ -178,7 +178,7 @@ def _judge(probe: Probe, number: int, suspects: list[int]) -> tuple[list[Failure
             want[flat], slack[flat] = float(s.value), OFF * s.error
         else:
             unclear.append(flat)
-    tolerance = Tolerance(STEEP, 0.0, probe.tolerance.eps)
+    tolerance = probe.allowing(Tolerance(STEEP, 0.0, probe.tolerance.eps))
     cause = probe.downcast(g, want.reshape(g.shape))
     if suspects and not want[suspects].any() and g.ravel()[suspects].all():
         cause = (
@@ -232,7 +232,7 @@ def _jacobian(probe: Probe) -> list[Failure]:
             analytic, size = pairing([g], [v]), float(np.abs(widest(g) * v).sum())
             numeric, allowed = (
                 float(every.value[k]),
-                OFF * float(every.error[k]) + NEGLIGIBLE * size,
+                OFF * float(every.error[k]) + max(NEGLIGIBLE, probe.rtol) * size + probe.atol,
             )
             sure = float(every.error[k]) <= SURE * max(abs(numeric), abs(analytic))
             if sure and not probe.within(abs(numeric - analytic), allowed, {number: v}):

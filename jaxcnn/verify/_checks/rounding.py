@@ -13,7 +13,16 @@ from jaxcnn.verify import _trace as trace
 from jaxcnn.verify._numerics.comparison import Tolerance, compare, error
 from jaxcnn.verify._probe import REFUSALS, Probe, Skip, shaken_answers
 from jaxcnn.verify._report import Failure, in_words
-from jaxcnn.verify._subject import Arrays, Subject, differentiable, generator, like, quick, widest
+from jaxcnn.verify._subject import (
+    Arrays,
+    Pull,
+    Subject,
+    differentiable,
+    generator,
+    like,
+    quick,
+    widest,
+)
 
 
 def in_dtype(probe: Probe, dtype: Any) -> list[Failure]:
@@ -102,17 +111,31 @@ def _widened(probe: Probe, narrow: Subject) -> Subject:
 def _of_every_step(
     probe: Probe, at: Subject, u: Arrays, eps: float
 ) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """What rounding every step to ``eps`` does where terms cancel: of the reference, or of the
-    function where there is none."""
-    judge = probe.subject.reference or probe.subject.f
-    still = probe.f(at.arrays, u) if judge is probe.subject.f else probe.reference(at.arrays, u)
+    """What rounding every step to ``eps`` does where terms cancel: of the reference; of the
+    function where there is none, and for arrays of which nothing is left but rounding."""
+    own = _moved(at.pull(at.f), probe.f(at.arrays, u), at, u, eps)
+    if probe.subject.reference is None:
+        return own[0], own[1]
+    still = probe.reference(at.arrays, u)
+    found = _moved(at.pull(probe.subject.reference), still, at, u, eps)
+    for side in (0, 1):
+        for i, (mine, true) in enumerate(zip(own[side], still[side], strict=True)):
+            size = np.abs(np.nan_to_num(widest(true))).max(initial=0.0)
+            if np.shape(mine) == np.shape(true) and size <= mine.max(initial=0.0):
+                found[side][i] = np.maximum(found[side][i], mine)
+    return found[0], found[1]
+
+
+def _moved(
+    pull: Pull, still: tuple[Arrays, Arrays], at: Subject, u: Arrays, eps: float
+) -> list[list[np.ndarray]]:
     found = [[np.zeros(np.shape(a)) for a in part] for part in still]
-    for draw in shaken_answers(at.pull(judge), at.arrays, u, eps=eps / 2):
+    for draw in shaken_answers(pull, at.arrays, u, eps=eps / 2):
         for into, was, now in zip(found, still, draw, strict=True):
             for i, (a, b) in enumerate(zip(was, now, strict=True)):
                 change = np.nan_to_num(np.abs(widest(a) - widest(b)), posinf=0.0)
                 into[i] = np.asarray(np.maximum(into[i], change))
-    return found[0], found[1]
+    return found
 
 
 def _explained(failure: Failure, name: str) -> Failure:

@@ -247,7 +247,10 @@ def stale(probe: Probe) -> list[Failure]:
         other,
         there,
         probe.tolerance,
-        lambda i: 4 * probe.noise[1][i].max(initial=0.0),
+        [
+            lambda i, source=source: 4 * source(i).max(initial=0.0)
+            for source in probe.noises_of_gradient
+        ],
         cause=cause,
     )
     return failures or compare(

@@ -92,6 +92,8 @@ def vmap(probe: Probe, *, every: bool = False) -> list[Failure]:
 
     try:
         answers = _run(probe, all_choices, stacked, cotangents)
+    except (Skip, Broken):
+        raise
     except Exception as problem:
         if not any(True for _ in trace.backwards(probe.program)):
             raise Skip(
@@ -231,16 +233,21 @@ def _same(check: str, probe: Probe, got: Any, want: Any, prefix: str = "") -> li
             got[side],
             want[side],
             probe.tolerance,
-            lambda i, side=side: _share(probe, side, i, want[side][i]),
+            [
+                lambda i, side=side, measured=measured: _share(
+                    measured()[side][i], probe.compiled[side][i], want[side][i]
+                )
+                for measured in (lambda: probe.noise, lambda: probe.shaken)
+            ],
             cause=cause,
         )
     return failures
 
 
-def _share(probe: Probe, side: int, i: int, want: Any) -> float:
-    noise = float(probe.noise[side][i].max(initial=0.0))
-    plain = np.abs(np.nan_to_num(widest(probe.compiled[side][i]), posinf=0, neginf=0)).max(
-        initial=0.0
-    )
-    here = np.abs(np.nan_to_num(widest(want), posinf=0, neginf=0)).max(initial=0.0)
-    return noise * max(1.0, float(here / plain)) if plain > 0 else noise
+def _share(noise: np.ndarray, here: Any, there: Any) -> float:
+    """The largest noise at the point, grown as the numbers elsewhere are larger."""
+    largest = float(noise.max(initial=0.0))
+    sizes = [
+        np.abs(np.nan_to_num(widest(a), posinf=0, neginf=0)).max(initial=0.0) for a in (here, there)
+    ]
+    return largest * max(1.0, float(sizes[1] / sizes[0])) if sizes[0] > 0 else largest
