@@ -20,6 +20,7 @@ Chosen = tuple[int | str, ...]
 # In front of every seed, so that no numbers drawn here are those of a user's default_rng(seed)
 SALT = 0x6A78636E
 # A checker compiles much and runs little: XLA need not optimise
+LARGE = 10_000  # numbers
 QUICKLY = {"xla_backend_optimization_level": 0}
 
 
@@ -130,8 +131,18 @@ def as_here(leaf: Any) -> Any:
 
 
 def quick(function: Callable[..., Any]) -> Callable[..., Any]:
-    """``function`` compiled in a hurry."""
-    return jax.jit(function, compiler_options=QUICKLY if jax.default_backend() == "cpu" else None)
+    """``function`` compiled in a hurry, but for large arrays, of which running it costs more."""
+    cpu = jax.default_backend() == "cpu"
+    hurried, careful = (
+        jax.jit(function, compiler_options=QUICKLY if cpu else None),
+        jax.jit(function),
+    )
+
+    def run(*args: Any) -> Any:
+        numbers = sum(np.size(leaf) for leaf in jax.tree.leaves(args) if is_array(leaf))
+        return (careful if numbers > LARGE else hurried)(*args)
+
+    return run
 
 
 def is_array(leaf: Any) -> bool:

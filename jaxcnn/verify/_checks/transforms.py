@@ -19,6 +19,7 @@ SIZE = 3
 # All choices of mapped inputs up to this many; beyond, each of the first alone, all but one, and
 # all
 EVERY = 3
+HUGE = 1_000_000  # numbers, from which on the last input alone and all of them are mapped
 
 
 def scan(probe: Probe) -> list[Failure]:
@@ -71,7 +72,10 @@ def vmap(probe: Probe, *, every: bool = False) -> list[Failure]:
             f"not over {', '.join(subject.paths[i] for i in shared)}: JAX draws from the first of"
             " such keys for all"
         )
-    choices = [chosen for chosen in _choices(len(arrays), every) if not set(shared) & set(chosen)]
+    many = _choices(len(arrays), every)
+    if not every and sum(np.size(leaf) for leaf in arrays) > HUGE:
+        many = [(len(arrays) - 1,), tuple(range(len(arrays)))]
+    choices = [chosen for chosen in many if not set(shared) & set(chosen)]
     stacked = [stack([variant(leaf, k) for k in range(SIZE)]) for leaf in arrays]
     cotangents = [stack([like(widest(c) * (1 + k), c) for k in range(SIZE)]) for c in probe.u]
     plain = subject.pull(subject.f)
