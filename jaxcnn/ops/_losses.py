@@ -130,8 +130,9 @@ def sigmoid_cross_entropy_backward(
 ) -> tuple[Scores, Targets | None]:
     logits, labels = residuals
     z, d = upcast(logits), upcast(dy)[..., None]
-    # dz = σ(z) − t,  dt = −z
-    dlogits = (lax.logistic(z) - labels.astype(z.dtype)) * d
+    # dz = σ(z) − t = (1 − t) σ(z) − t σ(−z), which loses nothing where σ is near t;  dt = −z
+    t = labels.astype(z.dtype)
+    dlogits = ((1 - t) * lax.logistic(z) - t * lax.logistic(-z)) * d
     return dlogits.astype(logits.dtype), (
         (-z * d).astype(labels.dtype) if _is_floating(labels) else None
     )

@@ -4,7 +4,13 @@
     log_softmax:  y[k] = x[k] − ln Σ_j e^{x[j]}         dx[k] = dy[k] − e^{y[k]} Σ_j dy[j]
 
 k, j run along ``axis``; the first rule is the product with diag(y) − y yᵀ. The largest entry is
-subtracted first, so scores of any finite size are safe; −∞ masks a score out. +∞, scores that are
+subtracted first, so scores of any finite size are safe; −∞ masks a score out. Small components
+beside large ones keep their digits: what is lost in x − max x is put back, and δ is taken from that
+of the largest y, m, which Σ y = 1 allows:
+
+    dx[k] = y[k] ((dy[k] − dy[m]) − Σ_j y[j] (dy[j] − dy[m]))
+
+as 1 − y[m], which has none of them left, is then a sum of the others. +∞, scores that are
 all −∞, and NaN give NaN, as in ``jax.nn``. Shapes: any, the same out as in. Kept: y. No kinks. Sums
 in float32 for 16-bit inputs. Raise ValueError for an axis that is not there, TypeError for
 integers. Source, in experiments/README.md: S0.5, S3.4, S4.5.
@@ -36,10 +42,22 @@ def _shifted(op: str, x: Array, axis: int) -> Array:
     return x - lax.stop_gradient(x.max(axis, keepdims=True))
 
 
+def _rest_of_shift(x: Array, shifted: Array, axis: int) -> Array:
+    """(x − max x) − ``shifted``, exactly (Knuth's two-sum); no derivative flows through it."""
+    if not x.shape[axis]:
+        return jnp.zeros_like(x)
+    x, shifted = lax.stop_gradient((x, shifted))
+    largest = x.max(axis, keepdims=True)
+    back = shifted - x
+    rest = (x - (shifted - back)) - (largest + back)
+    return jnp.where(jnp.isfinite(shifted), rest, 0)
+
+
 def softmax_forward(
     x: Float[Array, "*n"], *, axis: int = -1
 ) -> tuple[Float[Array, "*n"], Float[Array, "*n"]]:
-    weights = jnp.exp(_shifted("softmax", x, axis))
+    shifted = _shifted("softmax", x, axis)
+    weights = jnp.exp(shifted) * (1 + _rest_of_shift(upcast(x), shifted, axis))
     y = (weights / weights.sum(axis, keepdims=True)).astype(x.dtype)
     return y, y
 
@@ -47,8 +65,10 @@ def softmax_forward(
 def softmax_backward(
     y: Float[Array, "*n"], dy: Float[Array, "*n"], /, *, axis: int = -1
 ) -> tuple[Float[Array, "*n"]]:
-    # dx[k] = y[k] (dy[k] − Σ_j y[j] dy[j])
+    # dx[k] = y[k] (dy[k] − Σ_j y[j] dy[j]), with dy[m] taken from every dy
     dtype, y, dy = y.dtype, upcast(y), upcast(dy)
+    if y.shape[axis]:
+        dy -= jnp.take_along_axis(dy, y.argmax(axis, keepdims=True), axis)
     return ((y * (dy - (y * dy).sum(axis, keepdims=True))).astype(dtype),)
 
 

@@ -127,7 +127,8 @@ def as_here(leaf: Any) -> Any:
     """An array in the dtype that this process, with its setting of x64, has for it."""
     if not is_array(leaf) or jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
         return leaf
-    return jnp.asarray(np.asarray(leaf), jax.dtypes.canonicalize_dtype(leaf.dtype))
+    dtype = jax.dtypes.canonicalize_dtype(leaf.dtype)
+    return leaf if leaf.dtype == dtype else jnp.asarray(np.asarray(leaf), dtype)
 
 
 def quick(function: Callable[..., Any]) -> Callable[..., Any]:

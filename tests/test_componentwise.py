@@ -1,0 +1,67 @@
+"""Small components beside large ones keep their digits: softmax and the sigmoid's cross entropy
+against sixty decimal digits, in units in the last place of each component."""
+
+import decimal
+from decimal import Decimal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxcnn import ops
+
+decimal.getcontext().prec = 60
+ROWS = [
+    [37.43, 0.0],
+    [40.0, -40.0, 39.0, 0.1],
+    [0.3, -1.2, 2.0],
+    [-700.0, 0.0, -300.3],
+    [1e-3, 1.1e-3, 35.7, 35.6],
+]
+
+
+def exactly(row):
+    """Softmax of the numbers as they are."""
+    largest = max(row)
+    weights = [(Decimal(float(z)) - Decimal(float(largest))).exp() for z in row]
+    return [w / sum(weights) for w in weights]
+
+
+def ulps(got, want, dtype):
+    """The largest error of a component whose true value is a normal number."""
+    tiny, worst = Decimal(float(np.finfo(dtype).tiny)), 0.0
+    for g, w in zip(np.asarray(got).tolist(), want, strict=True):
+        if abs(w) >= tiny:
+            unit = Decimal(float(np.spacing(np.asarray(abs(float(w)), dtype))))
+            worst = max(worst, float(abs(Decimal(g) - w) / unit))
+    return worst
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("row", ROWS, ids=str)
+def test_softmax_keeps_small_components(row, dtype):
+    with jax.enable_x64(True):
+        z = jnp.asarray(row, dtype)
+        p = exactly(np.asarray(z))
+        y, pull = jax.vjp(ops.softmax, z)
+        assert ulps(y, p, dtype) <= 8
+        for k in range(len(row)):
+            (dz,) = pull(jnp.zeros(len(row), dtype).at[k].set(1))
+            rest = sum(p[j] for j in range(len(row)) if j != k)
+            want = [p[k] * rest if i == k else -p[k] * p[i] for i in range(len(row))]
+            assert ulps(dz, want, dtype) <= 8, (k, dz, [float(w) for w in want])
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_sigmoid_cross_entropys_gradient_keeps_small_components(dtype):
+    with jax.enable_x64(True):
+        z = jnp.asarray([37.43, -37.43, 40.0, -40.0, 0.3, 80.0], dtype)
+        t = jnp.asarray([1.0, 0.0, 1.0, 1.0, 0.0, 1.0], dtype)
+        got = jax.grad(lambda z: ops.sigmoid_cross_entropy(z, t))(z)
+        want = []
+        for score, target in zip(np.asarray(z).tolist(), np.asarray(t).tolist(), strict=True):
+            right = 1 / (1 + (-Decimal(score)).exp())
+            left = 1 / (1 + Decimal(score).exp())
+            want.append((1 - Decimal(target)) * right - Decimal(target) * left)
+        assert ulps(got, want, dtype) <= 8
