@@ -232,28 +232,31 @@ def prove(
 def _inside_a_domain(
     probe: Probe, run: Callable[[Probe], list[Failure]], found: Verdict
 ) -> Verdict:
-    """The verdict, undecided where the failure vanishes as the inputs are kept in a domain that
-    they lie in: the rule may be meant for that alone."""
+    """The verdict, undecided where the failure vanishes at the nearest point of a domain that the
+    inputs lie in (as float32 has them, rows that sum to 1 do so to 1e-8 only), or, of symmetric
+    matrices, as all steps keep them symmetric: the rule may be meant for that alone."""
     subject = probe.subject
-    for domain in PROJECTIONS:
+    for domain, project in PROJECTIONS.items():
         if not any(domain in fits(leaf) for leaf in subject.leaves):
             continue
-        f, reference = (
-            function and inside(function, domain, subject.args)  # type: ignore[arg-type]
-            for function in (subject.f, subject.reference)
-        )
-        kept = dataclasses.replace(subject, f=f, reference=reference)
-        other = dataclasses.replace(
-            Probe(kept, kept, probe.seed, probe.bits, probe.strict_kinks), rtol=probe.rtol
-        )
-        if _run(other, found.name, run).status == "holds" and any(
-            widest(g).any() for g in other.compiled[1]
-        ):
-            note = (
-                f"right where the inputs stay {domain}, and not elsewhere:"
-                f" check(…, domain={domain!r}) judges it there"
+        nearest = [project(leaf) if domain in fits(leaf) else leaf for leaf in subject.leaves]
+        tries = [dataclasses.replace(subject, args=subject.rebuild(subject.put(nearest)))]
+        if domain == "symmetric":
+            f, reference = (
+                function and inside(function, domain, subject.args)
+                for function in (subject.f, subject.reference)
             )
-            return dataclasses.replace(found, status="undecided", failures=(), note=note)
+            tries.append(dataclasses.replace(subject, f=f, reference=reference))  # type: ignore[arg-type]
+        for kept in tries:
+            other = Probe(kept, kept, probe.seed, probe.bits, probe.strict_kinks, rtol=probe.rtol)
+            if _run(other, found.name, run).status == "holds" and any(
+                widest(g).any() for g in other.compiled[1]
+            ):
+                note = (
+                    f"right where the inputs stay {domain}, and not elsewhere:"
+                    f" check(…, domain={domain!r}) judges it there"
+                )
+                return dataclasses.replace(found, status="undecided", failures=(), note=note)
     return found
 
 

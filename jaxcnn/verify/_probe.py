@@ -271,9 +271,9 @@ class Probe:
     def within(self, gap: float, allowed: float, along: Mapping[int, np.ndarray]) -> bool:
         """Whether a gap between two slopes along a direction (in some of the leaves) is what is
         allowed, and what rounding does to the gradient along it."""
-        return gap <= allowed or any(
-            gap
-            <= allowed
+        return not gap > allowed or any(  # nan decides nothing
+            not gap
+            > allowed
             + self.tolerance.caution
             * sum(float((noise(i) * np.abs(v)).sum()) for i, v in along.items())
             for noise in self.noises_of_gradient

@@ -102,7 +102,7 @@ MEAN = normal(266, 4)
 
 
 TAKEN = [
-    Rule("taken: a mask of the input itself", rule(lambda x: (jnp.where(x > 0, x, 0.1 * x), None), lambda _, dy: (jnp.where(POINT > 0, dy, 0.1 * dy),)), (POINT,), lambda x: jnp.where(x > 0, x, 0.1 * x), ELSEWHERE, ""),
+    Rule("taken: a mask of the input itself", rule(lambda x: (jnp.where(x > 0, x, 0.1 * x), None), lambda _, dy: (jnp.where(POINT > 0, dy, 0.1 * dy),)), (POINT,), lambda x: jnp.where(x > 0, x, 0.1 * x), ELSEWHERE, "", "reference"),
     Rule("taken: half of a product's rule", rule(lambda x, y: (x * y, y), lambda y, dy: (y * dy, POINT * dy)), (POINT, MEAN), jnp.multiply, ELSEWHERE, ""),
     Rule("taken: softmax of the input itself", rule(lambda x: (jax.nn.softmax(x), None), lambda _, dy: (jax.vjp(jax.nn.softmax, jnp.asarray(AS_NUMPY, dy.dtype))[1](dy)[0],)), (POINT,), jax.nn.softmax, ELSEWHERE, "outside"),
 ]  # fmt: skip
