@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from run_files import SHORT, arrays, content, interrupted, train, write_npz
+from run_files import SHORT, arrays, content, interrupted, others, train, write_npz
 from safetensors.numpy import load_file
 
 from jaxcnn.__main__ import main
@@ -256,7 +256,7 @@ def test_a_run_does_not_go_on_with_other_data(
     assert content(tmp_path / "run") == before
 
 
-LONG = (*SHORT, "--epochs", "40", "--average", "0.9")
+LONG = (*others(SHORT, ("--epochs",)), "--epochs", "40", "--average", "0.9")
 
 
 @pytest.fixture(scope="module")
