@@ -25,6 +25,7 @@ from jaxcnn.runs._preparation import DEAD, STATES, in_all, names, prepare
 from jaxcnn.runs._results import METRICS, RESULT, leave, model_names, say
 from jaxcnn.runs._stopping import Stop
 from jaxcnn.runs._watchers import norms_of, watchers
+from jaxcnn.train._agree import each_says
 from jaxcnn.train._checkpoint import Checkpoints
 from jaxcnn.train._draw import history
 from jaxcnn.train._progress import Plain
@@ -58,8 +59,10 @@ def run(
     data, recipe, steps = own.data, own.recipe, own.steps
     if overwrite and first:
         own.folder.clear()
-    if first:
-        own.folder.will_write(*names(config))
+    if overwrite:
+        each_says("")  # no other process writes there before the first has cleared it
+    if first:  # that nothing else has these names was seen before the processes met
+        own.folder.wrote(*names(config))
     if first and not resume:
         write_file(config.out / CONFIG, config.text())
     with contextlib.ExitStack() as stack:
