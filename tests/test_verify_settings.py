@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from jaxcnn import verify
-from jaxcnn.verify._domains import fits, inside
+from jaxcnn.verify._numerics.domains import fits, inside
 from jaxcnn.verify._numerics.shaken import shaken
 from jaxcnn.verify._subject import generator
 

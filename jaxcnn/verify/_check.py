@@ -23,7 +23,7 @@ from jaxcnn.verify._checks import (
     transforms,
     values,
 )
-from jaxcnn.verify._domains import PROJECTIONS, Domain, fits, inside
+from jaxcnn.verify._numerics.domains import PROJECTIONS, Domain, fits, inside
 from jaxcnn.verify._probe import Broken, Probe, Skip, Undecided
 from jaxcnn.verify._report import Failure, Report, Verdict, in_words
 from jaxcnn.verify._subject import Subject, as_arrays, as_here, differentiable, widest
