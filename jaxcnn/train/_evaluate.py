@@ -18,6 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxcnn._core.compiler import guarded
 from jaxcnn._core.errors import check_counts
 from jaxcnn._core.upcast import upcast
 from jaxcnn.layers._layer import Params, State
@@ -49,6 +50,7 @@ def make_evaluate(recipe: Recipe, *, batch_size: int = 500) -> Evaluate:
     predict, measures = make_predict(recipe), recipe.measures
     devices = 1 if recipe.layout is None else recipe.layout.devices
 
+    @guarded
     @jax.jit
     def sums(
         params: Params, state: State, x: Any, target: Any, count: jax.Array

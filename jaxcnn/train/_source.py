@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxcnn._core.compiler import guarded
 from jaxcnn.train._epoch import make_steps, shuffled
 from jaxcnn.train._layout import Layout
 from jaxcnn.train._step import Metrics
@@ -89,7 +90,7 @@ class Shuffled:
 
     def runner(self, step: jax.stages.Wrapped) -> Run:
         """All steps of a call in one compiled program."""
-        steps = make_steps(step)
+        steps = guarded(make_steps(step))
 
         def run(state: Any, at: int, count: int) -> tuple[Any, Metrics]:
             rows = self.rows(at, count)
@@ -122,8 +123,10 @@ class Together:
     def runner(self, step: jax.stages.Wrapped) -> Run:
         """All steps of all runs in one compiled program; metrics (steps, runs)."""
         x, target = self._alone[0].x, self._alone[0].target
-        steps = jax.jit(
-            jax.vmap(make_steps(step), in_axes=(0, None, None, 0, 0, None)), donate_argnums=0
+        steps = guarded(
+            jax.jit(
+                jax.vmap(make_steps(step), in_axes=(0, None, None, 0, 0, None)), donate_argnums=0
+            )
         )
 
         def run(state: Any, at: int, count: int) -> tuple[Any, Metrics]:
@@ -163,6 +166,7 @@ class Batches:
 
     def runner(self, step: jax.stages.Wrapped) -> Run:
         """A call of the compiled step for each batch."""
+        step_safely = guarded(step)
 
         def run(state: Any, at: int, count: int) -> tuple[Any, Metrics]:
             found, self._recent = [], {}
@@ -171,7 +175,7 @@ class Batches:
                     self._next(number) if self._first is None else self._first
                 )
                 self._first = None
-                state, metrics = step(state, x, target, self.step_key)
+                state, metrics = step_safely(state, x, target, self.step_key)
                 found.append(metrics)
             return state, {
                 name: jnp.stack([metrics[name] for metrics in found]) for name in found[0]

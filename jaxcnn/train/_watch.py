@@ -21,6 +21,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxcnn._core.compiler import guarded
 from jaxcnn._core.errors import check_counts
 from jaxcnn._core.norms import of_all
 from jaxcnn._core.upcast import upcast
@@ -140,7 +141,7 @@ class Norms:
                 f"Norms: x and target must be as many, and at least one; got {len(x)} and"
                 f" {len(target)}"
             )
-        self._norms, self._every = make_norms(recipe, train=train), every
+        self._norms, self._every = guarded(make_norms(recipe, train=train)), every
         self._x, self._target = jax.tree.map(jnp.asarray, (x, target))
         self._key = jax.random.key(0) if key is None else key
         self.rows: dict[int, dict[str, dict[str, float]]] = {}

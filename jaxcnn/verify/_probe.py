@@ -130,6 +130,12 @@ class Probe:
         plain = self.subject.pull(self.subject.f)
         return quick(plain) if self.traceable else plain
 
+    @property
+    def faults(self) -> list[str]:
+        """What this version of XLA may compute wrongly in the function's program."""
+        met = getattr(getattr(self.f, "careful", None), "met", {})
+        return list(dict.fromkeys(fault.name for faults in met.values() for fault in faults))
+
     @functools.cached_property
     def reference(self) -> Pull:
         """The same of the reference."""

@@ -14,6 +14,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxcnn._core.compiler import guarded
+
 Arrays = list[Any]
 Pull = Callable[[Arrays, Arrays], tuple[Arrays, Arrays]]
 Chosen = tuple[int | str, ...]
@@ -136,13 +138,14 @@ def quick(function: Callable[..., Any]) -> Callable[..., Any]:
     cpu = jax.default_backend() == "cpu"
     hurried, careful = (
         jax.jit(function, compiler_options=QUICKLY if cpu else None),
-        jax.jit(function),
+        guarded(jax.jit(function)),
     )
 
     def run(*args: Any) -> Any:
         numbers = sum(np.size(leaf) for leaf in jax.tree.leaves(args) if is_array(leaf))
         return (careful if numbers > LARGE else hurried)(*args)
 
+    run.careful = careful  # type: ignore[attr-defined]
     return run
 
 

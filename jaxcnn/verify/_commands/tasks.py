@@ -57,6 +57,26 @@ def plan(ops: Iterable[Any], *, seed: int, dtypes: Sequence[str], full: bool) ->
     return tasks
 
 
+def compiler_tasks(ops: Sequence[Any], *, guard: bool, alone: bool) -> list[Task]:
+    """One task for each size of each small program and each op: does XLA compute them rightly?"""
+    from jaxcnn.verify._checks.compiler import SIZES, programs
+
+    orders = [
+        *(("programs", {"program": name}) for name in (() if alone else programs())),
+        *((op.name, {"op": op.name}) for op in ops if op.cases),
+    ]
+    return [
+        Task(
+            row,
+            f"{order.get('program', 'first case')}, {rows} rows",
+            {"do": "compiler", **order, "rows": rows, "guard": guard},
+            f"--compiler{' --guard' * guard}",
+        )
+        for row, order in orders
+        for rows in SIZES
+    ]
+
+
 def broken(task: str, message: str, again: str) -> Report:
     """The report on a task that did not come to its end."""
     failure = Failure("run", task, message, code=again)

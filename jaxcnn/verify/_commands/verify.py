@@ -20,7 +20,7 @@ from jaxcnn.verify import _show as show
 from jaxcnn.verify._commands import arguments, pool, report_json
 from jaxcnn.verify._commands.arguments import UsageError
 from jaxcnn.verify._commands.board import Board, shown
-from jaxcnn.verify._commands.tasks import Task, plan
+from jaxcnn.verify._commands.tasks import Task, compiler_tasks, plan
 
 HOLDS = 0
 DEVICES = 8  # simulated ones, for what must hold on several
@@ -76,6 +76,19 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         default="cpu",
         help=f"cpu: {DEVICES} simulated devices (the default); default: what JAX would choose",
     )
+    add(
+        "--compiler",
+        action="store_true",
+        help=(
+            "ask the compiler instead of the rules: every op and small programs, compiled against"
+            " themselves op by op, up to 65,536 rows"
+        ),
+    )
+    add(
+        "--guard",
+        action="store_true",
+        help="with --compiler: compile as the library compiles its own programs, faults cured",
+    )
     own = parser.add_argument_group("a function of your own")
     own.add_argument(
         "--module", metavar="PACKAGE.MODULE:FUNCTION", help="prove this function instead of the ops"
@@ -112,7 +125,7 @@ def run(chosen: argparse.Namespace, ops: Sequence[Any], where: str) -> int:
 
 def _prove(chosen: argparse.Namespace, ops: Sequence[Any], where: str) -> int:
     start = time.perf_counter()
-    tasks = _function(chosen) if chosen.module is not None else _ops(chosen, ops)
+    tasks = _tasks(chosen, ops)
     check_files(json=chosen.json, html=chosen.html)
     if chosen.jobs < 1:
         raise UsageError(f"--jobs {chosen.jobs}: expected 1 or more")
@@ -120,7 +133,12 @@ def _prove(chosen: argparse.Namespace, ops: Sequence[Any], where: str) -> int:
         raise UsageError(
             f"--seed {chosen.seed}: expected an integer in [0, {command.LARGEST_SEED}]"
         )
-    setup = {"ops": "" if chosen.module else where, "platform": chosen.platform, "devices": DEVICES}
+    setup = {
+        "ops": "" if chosen.module else where,
+        "platform": chosen.platform,
+        "devices": 1 if chosen.compiler else DEVICES,
+        "hurried": not chosen.compiler,
+    }
     done, stopped = _work(tasks, setup, min(chosen.jobs, len(tasks)))
     rows = [row for _, row in done]
     reports = [report_json.unpack(row) for row in rows]
@@ -166,6 +184,17 @@ def _work(
     except (KeyboardInterrupt, OSError) as reason:  # Ctrl-C, or an output that takes no more
         stopped = reason
     return [(task, rows[id(task)]) for task in tasks if id(task) in rows], stopped
+
+
+def _tasks(chosen: argparse.Namespace, ops: Sequence[Any]) -> list[Task]:
+    if chosen.guard and not chosen.compiler:
+        raise UsageError("--guard goes with --compiler")
+    if not chosen.compiler:
+        return _function(chosen) if chosen.module is not None else _ops(chosen, ops)
+    for option in ("module", "full", "dtype"):
+        if getattr(chosen, option):
+            raise UsageError(f"--{option} and --compiler exclude each other")
+    return compiler_tasks(pick(chosen.op, ops), guard=chosen.guard, alone=bool(chosen.op))
 
 
 def _ops(chosen: argparse.Namespace, ops: Sequence[Any]) -> list[Task]:
@@ -254,6 +283,10 @@ def _summary(
             f"again{', with pictures' if pictures else ''}: {ME}"
             f" {shlex.join(_again(chosen, failed) + pictures)}"
         )
+    elif len(done) == len(tasks) and chosen.compiler:
+        lines.append(
+            f"the compiler is right on all {len(tasks)} programs and sizes, {seconds:.0f} s"
+        )
     elif len(done) == len(tasks):
         what = chosen.module or f"{count} op{'s' * (count != 1)}, {len(done)} reports"
         lines.append(f"all checks hold: {what}, {seconds:.0f} s")
@@ -273,5 +306,6 @@ def _again(chosen: argparse.Namespace, failed: list[str]) -> list[str]:
         words += [word for setting in chosen.setting for word in ("--setting", setting)]
     else:
         words = [word for name in failed for word in ("--op", name)] + ["--full"] * chosen.full
+    words = ["--compiler", *["--guard"] * chosen.guard] if chosen.compiler else words
     words += [word for dtype in chosen.dtype or () for word in ("--dtype", dtype)]
     return words + (["--seed", str(chosen.seed)] if chosen.seed else [])

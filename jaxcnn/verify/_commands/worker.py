@@ -12,13 +12,14 @@ import importlib
 import json
 import os
 import sys
+import time
 import traceback
 from collections.abc import Iterator
 from typing import Any, TextIO
 
 from jaxcnn.verify._commands import arguments, report_json
 from jaxcnn.verify._commands.tasks import broken
-from jaxcnn.verify._report import Report
+from jaxcnn.verify._report import Report, Verdict
 
 SHOWN = 12  # lines of a traceback
 
@@ -66,6 +67,8 @@ def perform(order: dict[str, Any], ops: Any) -> Report:
         return _function(order)
     from jaxcnn.verify import _prove as proof
 
+    if order["do"] == "compiler":
+        return _compiler(order, ops)
     op = next(op for op in ops if op.name == order["op"])
     if order["do"] == "kinks":
         return proof.prove_kinks(op, seed=order["seed"])
@@ -73,6 +76,34 @@ def perform(order: dict[str, Any], ops: Any) -> Report:
     return proof.prove_case(
         op, case, seed=order["seed"], dtypes=tuple(order["dtypes"]), only=tuple(order["only"])
     )
+
+
+def _compiler(order: dict[str, Any], ops: Any) -> Report:
+    """A small program, or an op's first case, compiled against itself op by op."""
+    from jaxcnn.verify._checks import compiler
+
+    start, rows = time.perf_counter(), order["rows"]
+    if "program" in order:
+        found = [(order["program"], compiler.programs()[order["program"]](rows))]
+    else:
+        op = next(op for op in ops if op.name == order["op"])
+        found = list(compiler.of_op(op, op.cases[0], rows))
+    small = [(name, made) for name, made in found if compiler.numbers(made) <= compiler.LARGEST]
+    failures = [
+        failure
+        for name, made in small
+        for failure in compiler.against_steps(f"{name}, {rows}", made, guard=order["guard"])
+    ]
+    status = "FAILED" if failures else "holds" if small else "skipped"
+    verdict = Verdict(
+        f"{rows} rows",
+        "compiled is what op by op is, and equal calls give equal bits",
+        status,
+        tuple(failures),
+        "" if small else f"more than {compiler.LARGEST} numbers",
+        seconds=time.perf_counter() - start,
+    )
+    return Report(order.get("op", "programs"), {}, "float32", (verdict,))
 
 
 def find(name: str) -> Any:
@@ -119,7 +150,7 @@ def _own_streams() -> tuple[TextIO, TextIO]:
 
 def _prepare(setup: dict[str, Any]) -> Any:
     """Set JAX up before anything touches a backend, then load the ops, where there are any."""
-    if setup["platform"] == "cpu":  # much is compiled here and little is run
+    if setup["platform"] == "cpu" and setup["hurried"]:  # much is compiled here and little is run
         os.environ["XLA_FLAGS"] = (
             f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=0"
         )

@@ -14,6 +14,7 @@ moving all that is computed on the way does.
 True
 """
 
+import functools
 import itertools
 from collections.abc import Callable
 from typing import Any
@@ -39,18 +40,33 @@ def shaken(function: Callable[..., Any], *args: Any, eps: float) -> Callable[...
     """``noisy(draw, *args)``: ``function(*args)`` with every float that is computed on the way
     multiplied by 1 ± ``eps``, with other signs for another ``draw``. What a loop computes is moved
     at its end only."""
+    return quick(functools.partial(_shaken, *_traced(function, args), eps))
+
+
+def step_by_step(function: Callable[..., Any], *args: Any, eps: float = 0.0, draw: int = 0) -> Any:
+    """``function(*args)``, each step compiled and run alone, so that none is fused with another;
+    moved as in :func:`shaken` where ``eps`` is not 0.
+
+    >>> step_by_step(jax.nn.softmax, jnp.array([1.0, 1.0]))
+    Array([0.5, 0.5], dtype=float32)
+    """
+    return _shaken(*_traced(function, args), eps, draw, *args)
+
+
+def _traced(function: Callable[..., Any], args: tuple[Any, ...]) -> tuple[Any, Any]:
     program, shapes = jax.make_jaxpr(function, return_shape=True)(*args)
-    tree = jax.tree.structure(shapes)
-
-    def noisy(draw: Any, *args: Any) -> Any:
-        found = _run(program.jaxpr, program.consts, jax.tree.leaves(args), draw, eps)
-        return jax.tree.unflatten(tree, found)
-
-    return quick(noisy)
+    return program, jax.tree.structure(shapes)
 
 
-def _run(jaxpr: Jaxpr, consts: list[Any], args: list[Any], draw: Any, eps: float) -> list[Any]:
+def _shaken(program: Any, tree: Any, eps: float, draw: Any, *args: Any) -> Any:
     counter = itertools.count(1)
+    move = lambda y: _shake(y, draw, next(counter), eps) if eps else y  # noqa: E731
+    found = _run(program.jaxpr, program.consts, jax.tree.leaves(args), move)
+    return jax.tree.unflatten(tree, found)
+
+
+def _run(jaxpr: Jaxpr, consts: list[Any], args: list[Any], move: Callable[[Any], Any]) -> list[Any]:
+    """The program, step by step; ``move`` changes what a step that rounds has computed."""
 
     def run(jaxpr: Jaxpr, consts: Any, args: list[Any]) -> list[Any]:
         values: dict[Any, Any] = dict(
@@ -70,7 +86,7 @@ def _run(jaxpr: Jaxpr, consts: list[Any], args: list[Any], draw: Any, eps: float
                 outputs = _bind(eqn, inputs)
                 outputs = outputs if eqn.primitive.multiple_results else [outputs]
                 if name not in EXACT:
-                    outputs = [_shake(y, draw, next(counter), eps) for y in outputs]
+                    outputs = [move(y) for y in outputs]
             values.update(zip(eqn.outvars, outputs, strict=True))
         return [read(v) for v in jaxpr.outvars]
 
