@@ -111,6 +111,13 @@ def test_a_fault_is_found_in_the_text_of_its_fusion_alone():
     assert [fault.name for fault in suspects(wide + ynn)] == [FAULTS[1].name]
 
 
+def test_a_guarded_program_takes_keys_and_trees():
+    draw = guarded(jax.jit(lambda key, tree: jax.random.normal(key, tree["x"].shape) + tree["s"]))
+    key, tree = jax.random.key(3), {"x": np.ones(4), "s": 2.0}
+    np.testing.assert_array_equal(draw(key, tree), draw.plain(key, tree))
+    assert list(draw.met.values()) == [()] * bool(here())
+
+
 def test_a_guarded_program_is_the_jitted_one_inside_of_others():
     inner = guarded(jax.jit(lambda x: jnp.sum(x**2)))
     assert jax.grad(inner)(3.0) == 6.0

@@ -127,5 +127,5 @@ class guarded:  # noqa: N801 (used like jax.jit)
 def _kind(leaf: Any) -> Any:
     """What a program is compiled for."""
     if isinstance(leaf, jax.Array):
-        return leaf.shape, leaf.dtype, leaf.weak_type, leaf.sharding
+        return leaf.shape, leaf.dtype, getattr(leaf, "weak_type", False), leaf.sharding
     return getattr(leaf, "shape", None), getattr(leaf, "dtype", type(leaf))
