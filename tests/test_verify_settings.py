@@ -139,6 +139,53 @@ def test_a_clipped_gradient_is_judged_at_small_cotangents():
     assert not verify.check(halved, 3 * SIGNED, linear=False).ok
 
 
+def _with_cosine(lean):
+    """sin, summed, with the right gradient, whose own derivative has ``lean`` besides."""
+
+    @jax.custom_jvp
+    def cosine(x):
+        return jnp.cos(x)
+
+    cosine.defjvp(lambda x, t: (jnp.cos(x[0]), -jnp.sin(x[0]) * t[0] + lean(t[0])))
+    return wired(lambda x: (jnp.sin(x).sum(), x), lambda x, dy: (dy * cosine(x),))
+
+
+def test_a_second_derivative_is_symmetric():
+    only = ("structure", "symmetry")
+    assert verify.check(_with_cosine(jnp.zeros_like), X, only=only).ok
+    lean = jnp.zeros((3, 3)).at[0, 1].set(1.0)
+    (failure,) = verify.check(_with_cosine(lambda t: lean @ t), X, only=only).failures
+    assert failure.check == "symmetry"
+    stopped = wired(
+        lambda x: (jnp.prod(x), x),
+        lambda x, dy: (
+            dy * jnp.stack([x[1] * jax.lax.stop_gradient(x[2]), x[0] * x[2], x[0] * x[1]]),
+        ),
+    )
+    (verdict,) = verify.check(stopped, X, only="symmetry").verdicts
+    assert verdict.status == "holds"
+    assert "not symmetric, as stop_gradient or a callback may want" in verdict.note
+
+
+def test_a_budget_leaves_out_what_tells_least(monkeypatch):
+    clock = iter(range(10_000))
+    monkeypatch.setattr("time.perf_counter", lambda: float(next(clock)))
+    report = verify.check(jnp.sin, X, reference=jnp.sin, budget=30.0)
+    monkeypatch.undo()
+    status = {v.name: v.status for v in report.verdicts}
+    assert status["gradient"] == status["finite differences"] == "holds"
+    assert status["vmap"] == status["reverse over reverse"] == "skipped"
+    assert "budget: 30 s are used up" in str(report)
+    assert [*status] == [v.name for v in verify.check(jnp.sin, X, reference=jnp.sin).verdicts]
+    assert report.verdicts[-1].why == verify.check(jnp.sin, X, only="in float32").verdicts[0].why
+
+
+@pytest.mark.parametrize("budget", [0, -1.0, float("inf"), float("nan")])
+def test_a_budget_is_a_number_of_seconds(budget):
+    with pytest.raises(ValueError, match="`budget` must be a positive number of seconds"):
+        verify.check(jnp.sin, X, budget=budget)
+
+
 def test_a_setting_of_both_is_refused():
     def f(x, *, rtol=1.0):
         return x * rtol

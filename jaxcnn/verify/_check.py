@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import inspect
+import math
 import time
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
@@ -30,6 +31,11 @@ from jaxcnn.verify._subject import Subject, as_arrays, as_here, differentiable, 
 
 # What a rule that is right on a domain alone may fail, as their steps leave it
 OFF_DOMAIN = {"gradient", "finite differences", "adjoint", "another point", "reverse over reverse"}
+# What is checked first where time is short: it tells most a second
+TELLING = {
+    "captured tracers", "structure", "NaN and infinity", "value", "linear in dy", "gradient",
+    "finite differences", "kinks", "adjoint", "another point", "in float32",
+}  # fmt: skip
 CHECKS: dict[str, Callable[[Probe], list[Failure]]] = {
     "captured tracers": structure.captured,
     "structure": structure.structure,
@@ -53,6 +59,7 @@ CHECKS: dict[str, Callable[[Probe], list[Failure]]] = {
     "forward mode": first_order.forward_mode,
     "reverse over reverse": second_order.reverse_over_reverse,
     "forward over reverse": second_order.forward_over_reverse,
+    "symmetry": second_order.symmetry,
 }
 
 
@@ -73,6 +80,7 @@ def check(
     domain: Domain | None = None,
     surrogate: Callable[..., Any] | None = None,
     linear: bool = True,
+    budget: float | None = None,
     **settings: Any,
 ) -> Report:
     """Prove the gradient of ``f`` at ``args``: in float64 whatever the process is set to, and then
@@ -104,6 +112,8 @@ def check(
             ``f``'s own on purpose (straight-through estimators, spikes).
         linear: False for a backward that is not linear on purpose (gradient clipping); it is then
             judged at cotangents 2⁻¹⁰ as large.
+        budget: seconds. Checks that tell most a second are made first; those that no time is
+            left for are skipped, and say so. A check that has begun comes to its end.
         settings: handed to ``f`` and ``reference`` as keywords (``stride=2``). What both ``f`` and
             ``check`` know by that name must be bound to ``f`` by ``functools.partial``.
 
@@ -111,7 +121,8 @@ def check(
         A :class:`~jaxcnn.verify.Report`: ``report.ok``, ``print(report)``, ``report.reason``.
 
     Raises:
-        ValueError: if no argument can be differentiated, or a check's name is unknown.
+        ValueError: if no argument can be differentiated, a check's name is unknown, or the budget
+            is no positive number.
         TypeError: for a setting that ``f`` and ``check`` both have.
         Exception: whatever ``f`` itself raises at ``args``.
 
@@ -126,11 +137,10 @@ def check(
     asked = _names(only, seed_of=dtypes)
     left_out = _names(skip, seed_of=dtypes)
     own = {"argnums": argnums, "outputs": outputs, "rtol": rtol, "atol": atol}
-    _refuse_doubt(
-        f,
-        args,
-        {**own, "domain": domain, "surrogate": surrogate, "linear": None if linear else "no"},
-    )
+    own |= {"domain": domain, "surrogate": surrogate, "budget": budget}
+    _refuse_doubt(f, args, {**own, "linear": None if linear else "no"})
+    if budget is not None and not 0 < budget < math.inf:
+        raise ValueError(f"check: `budget` must be a positive number of seconds, got {budget!r}")
     if settings:
         f = functools.partial(f, **settings)
         reference = reference and functools.partial(reference, **settings)
@@ -176,6 +186,7 @@ def check(
             rtol=rtol,
             atol=atol,
             small=not linear,
+            budget=budget,
         )
 
 
@@ -193,6 +204,7 @@ def prove(
     rtol: float = 0.0,
     atol: float = 0.0,
     small: bool = False,
+    budget: float | None = None,
 ) -> Report:
     """:func:`check` for a :class:`Subject`, with x64 on: ``given`` as a process has it whose
     setting is ``x64``, and the same ``exact``, with all its digits."""
@@ -211,22 +223,37 @@ def prove(
         [*dtypes, *(str(leaf.dtype) for leaf in given.leaves if leaf.dtype.itemsize < 4)]
     ):
         runs[f"in {jnp.dtype(dtype).name}"] = functools.partial(rounding.in_dtype, dtype=dtype)
-    verdicts = []
-    for name, run in runs.items():
-        if (
-            (only and name not in only)
-            or name in skip
-            or (subject.reference is None and name == "gradient")
-        ):
-            continue
+    wanted = [
+        name
+        for name in runs
+        if (name in only or not only)
+        and name not in skip
+        and (subject.reference is not None or name != "gradient")
+    ]
+    verdicts: dict[str, Verdict] = {}
+    end = math.inf if budget is None else time.perf_counter() + budget
+    for name in wanted if budget is None else sorted(wanted, key=lambda n: n not in TELLING):
+        run = runs[name]
+        if time.perf_counter() > end:
+            run = functools.partial(_no_time, run, f"budget: {budget:g} s are used up")
         verdict = _run(probe, name, run)
         if verdict.status == "FAILED" and name in OFF_DOMAIN:
             verdict = _inside_a_domain(probe, run, verdict)
         if verdict.status == "FAILED":
             probe.failed.add(name)
-        verdicts.append(verdict)
+        verdicts[name] = verdict
     described = values.describe(subject.f)
-    return Report(described, _shapes(given), str(subject.leaves[0].dtype), tuple(verdicts), seed)
+    return Report(
+        described,
+        _shapes(given),
+        str(subject.leaves[0].dtype),
+        tuple(verdicts[n] for n in wanted),
+        seed,
+    )
+
+
+def _no_time(check: Callable[[Probe], list[Failure]], reason: str, probe: Probe) -> list[Failure]:
+    raise Skip(reason)
 
 
 def _inside_a_domain(
@@ -262,7 +289,9 @@ def _inside_a_domain(
 
 def _run(probe: Probe, name: str, run: Callable[[Probe], list[Failure]]) -> Verdict:
     start = time.perf_counter()
-    base = run.func if isinstance(run, functools.partial) else run
+    base: Any = run
+    while isinstance(base, functools.partial):
+        base = base.args[0] if base.func is _no_time else base.func
     why = (base.__doc__ or "").splitlines()[0]
 
     def verdict(status: Any, failures: Sequence[Failure] = (), note: str = "") -> Verdict:

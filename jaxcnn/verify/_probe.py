@@ -87,6 +87,7 @@ class Probe:
     atol: float = 0.0
     small: bool = False
     reversed_twice: Any = None
+    twice: Any = None
     backward_eps: float = 0.0
     surrogate: bool = False
     disputed: list[Any] = dataclasses.field(default_factory=list)

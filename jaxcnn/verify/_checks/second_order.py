@@ -2,6 +2,7 @@
 reference's, or against finite differences of the backward."""
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -11,10 +12,12 @@ import numpy as np
 from jaxcnn.verify._numerics import slopes
 from jaxcnn.verify._numerics.comparison import Tolerance, compare, error
 from jaxcnn.verify._numerics.directional import contract, element, size_of_terms
+from jaxcnn.verify._numerics.domains import fits
 from jaxcnn.verify._numerics.limits import APART, BENT, NEGLIGIBLE, OFF, STEEP, SURE, TINY
-from jaxcnn.verify._probe import REFUSALS, Broken, Probe, Skip
+from jaxcnn.verify._probe import REFUSALS, Broken, Probe, Skip, Undecided
 from jaxcnn.verify._report import Failure, Mismatch, in_words
 from jaxcnn.verify._subject import Arrays, generator, like, pairing, quick, random_like, widest
+from jaxcnn.verify._trace import equations
 
 LOOK = 16
 CUT_OFF = (
@@ -23,22 +26,27 @@ CUT_OFF = (
 )
 
 
-def _contracted(probe: Probe, f: object) -> tuple[Any, Arrays]:
-    """⟨backward(x, u), v⟩ as a function of the point [x…, u…], and v."""
+def _contracted(probe: Probe, f: object) -> Callable[[Arrays, Arrays], Any]:
+    """⟨backward(x, u), v⟩ as a function of the point [x…, u…] and v."""
     subject, count = probe.subject, len(probe.subject.leaves)
-    v = random_like(subject.leaves, probe.seed, 3)
     pull = subject.pull(f)  # type: ignore[arg-type]
 
-    def contracted(point: Arrays) -> Any:
+    def contracted(point: Arrays, v: Arrays) -> Any:
         _, gradient = pull(subject.put(point[:count]), point[count:])
         return sum(jnp.sum(a * b) for a, b in zip(gradient, v, strict=True))
 
-    return contracted, v
+    return contracted
 
 
-def _twice(probe: Probe, f: object) -> Arrays:
-    """Reverse over reverse: the gradient of ⟨backward(x, u), v⟩ in x and u."""
-    return quick(jax.grad(_contracted(probe, f)[0]))([*probe.subject.leaves, *probe.u])
+def _direction(probe: Probe, number: int = 3) -> Arrays:
+    """What the gradient is contracted with."""
+    return random_like(probe.subject.leaves, probe.seed, number)
+
+
+def _twice(probe: Probe, f: object) -> Callable[[Arrays], Arrays]:
+    """Reverse over reverse: v ↦ the gradient of ⟨backward(x, u), v⟩ in x and u."""
+    compiled = quick(jax.grad(_contracted(probe, f)))
+    return lambda v: compiled([*probe.subject.leaves, *probe.u], v)
 
 
 def _second(probe: Probe) -> Arrays:
@@ -57,7 +65,8 @@ def _second(probe: Probe) -> Arrays:
         raise Skip("the function cannot be traced")
     if probe.reversed_twice is None:
         try:
-            probe.reversed_twice = _twice(probe, probe.subject.f)
+            probe.twice = _twice(probe, probe.subject.f)
+            probe.reversed_twice = probe.twice(_direction(probe))
         except Exception as problem:
             raise Skip(f"refused with {in_words(problem)}") from None
     return probe.reversed_twice
@@ -70,11 +79,13 @@ def reverse_over_reverse(probe: Probe) -> list[Failure]:
     names = [*probe.subject.names, *(f"cotangent of output[{i}]" for i in range(len(probe.u)))]
     try:
         want = (
-            _twice(probe, probe.subject.reference) if probe.subject.reference is not None else None
+            _twice(probe, probe.subject.reference)(_direction(probe))
+            if probe.subject.reference is not None
+            else None
         )
     except Exception:  # a reference that cannot be differentiated twice is no judge
         want = None
-    v = _contracted(probe, probe.subject.f)[1]
+    v = _direction(probe)
     if want is None:
         return second_by_differences(probe, names, reverse, v)
     largest = _largest(want)
@@ -116,11 +127,13 @@ def forward_over_reverse(probe: Probe) -> list[Failure]:
     reverse = _second(probe)
     if "reverse over reverse" in probe.failed:
         raise Broken
-    contracted, v = _contracted(probe, probe.subject.f)
+    contracted, v = _contracted(probe, probe.subject.f), _direction(probe)
     point = [*probe.subject.leaves, *probe.u]
     tangents = random_like(point, probe.seed, 4)
     try:
-        got = float(quick(lambda p: jax.jvp(contracted, (p,), (tangents,))[1])(point))
+        got = float(
+            quick(lambda p: jax.jvp(lambda p: contracted(p, v), (p,), (tangents,))[1])(point)
+        )
     except REFUSALS as problem:
         raise Skip(
             f"refused by JAX with {type(problem).__name__}: the backward itself calls a"
@@ -145,6 +158,43 @@ def forward_over_reverse(probe: Probe) -> list[Failure]:
             f"got {got:.10g}, reverse over reverse says {want:.10g}",
         )
     ]
+
+
+def symmetry(probe: Probe) -> list[Failure]:
+    """⟨H v, w⟩ = ⟨v, H w⟩ for the second derivative H, as for that of any function."""
+    of_v = _second(probe)
+    if {"reverse over reverse", "forward over reverse"} & probe.failed:
+        raise Broken
+    if probe.kinked or probe.small:
+        raise Skip("at a kink, or a backward that is not linear on purpose")
+    count = len(probe.subject.leaves)
+    v, w = _direction(probe), _direction(probe, 5)
+    of_w = probe.twice(w)
+    left, right = pairing(of_v[:count], w), pairing(of_w[:count], v)
+    spread = sum(
+        float(np.abs(widest(h) * widest(d)).sum())
+        for part, along in ((of_v, w), (of_w, v))
+        for h, d in zip(part[:count], along, strict=True)
+    )
+    noise = 64 * probe.tolerance.eps * _largest(probe.u) * _largest(v) * _largest(w)
+    allowed = (max(BENT, 10 * probe.tolerance.rtol) + 8 * _relative_noise(probe)) * spread + noise
+    gap = abs(left - right)
+    if not gap > allowed:  # nan decides nothing
+        return []
+    if domains := {domain for leaf in probe.subject.leaves for domain in fits(leaf)}:
+        raise Undecided(
+            f"the inputs are {', '.join(sorted(domains))}: off that, the gradient need not be one"
+        )
+    found = f"along two random directions {left:.10g} and {right:.10g}"
+    program = jax.make_jaxpr(probe.subject.pull(probe.subject.f))(probe.subject.arrays, probe.u)
+    if any(
+        eqn.primitive.name == "stop_gradient" or "callback" in eqn.primitive.name
+        for eqn, _ in equations(program.jaxpr)
+    ):
+        probe.notes["symmetry"] = f"not symmetric, as stop_gradient or a callback may want: {found}"
+        return []
+    cause = "the first derivative is right and its own derivative is that of no function"
+    return [Failure("symmetry", "all inputs", f"the second derivative is not: {found}", cause)]
 
 
 def _relative_noise(probe: Probe) -> float:
