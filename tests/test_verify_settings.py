@@ -1,7 +1,10 @@
 """What a user may say of a function that is checked: which inputs and outputs, how exactly, where
 it is right, and what its derivative is meant to be."""
 
+import contextlib
 import functools
+import gc
+import weakref
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +14,8 @@ import pytest
 from jaxcnn import verify
 from jaxcnn.verify._numerics.domains import fits, inside
 from jaxcnn.verify._numerics.shaken import shaken
-from jaxcnn.verify._subject import generator
+from jaxcnn.verify._probe import Probe, Skip
+from jaxcnn.verify._subject import Subject, generator
 
 X = jnp.array([0.3, 0.5, 0.8])
 
@@ -165,6 +169,23 @@ def test_a_second_derivative_is_symmetric():
     (verdict,) = verify.check(stopped, X, only="symmetry").verdicts
     assert verdict.status == "holds"
     assert "not symmetric, as stop_gradient or a callback may want" in verdict.note
+
+
+def test_nothing_of_a_check_outlives_its_report():
+
+    f = wired(lambda x: (jnp.sin(x), x), lambda x, dy: (dy * jnp.cos(x),))
+    kept = []
+    gc.disable()
+    try:
+        probe = Probe(Subject(f, (X,)), Subject(f, (X,)))
+        kept.append(weakref.ref(probe))
+        for check in verify.CHECKS.values():
+            with contextlib.suppress(Skip):
+                check(probe)
+        del probe
+        assert kept[0]() is None
+    finally:
+        gc.enable()
 
 
 def test_a_budget_leaves_out_what_tells_least(monkeypatch):

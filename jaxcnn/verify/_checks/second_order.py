@@ -1,6 +1,7 @@
 """Is the second derivative right? The backward is differentiated in its turn: against the
 reference's, or against finite differences of the backward."""
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -46,7 +47,9 @@ def _direction(probe: Probe, number: int = 3) -> Arrays:
 def _twice(probe: Probe, f: object) -> Callable[[Arrays], Arrays]:
     """Reverse over reverse: v ↦ the gradient of ⟨backward(x, u), v⟩ in x and u."""
     compiled = quick(jax.grad(_contracted(probe, f)))
-    return lambda v: compiled([*probe.subject.leaves, *probe.u], v)
+    # The probe keeps this: with a way back to the probe, neither would be freed with the report,
+    # and what JAX cached for them in float64 would be met by the user's float32
+    return functools.partial(compiled, [*probe.subject.leaves, *probe.u])
 
 
 def _second(probe: Probe) -> Arrays:
