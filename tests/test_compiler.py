@@ -13,7 +13,7 @@ from jaxlib.version import __version__ as VERSION  # noqa: N812
 from jaxcnn import layers, ops, train, verify
 from jaxcnn._core import compiler
 from jaxcnn._core.compiler import FAULTS, guarded, here, suspects
-from jaxcnn.verify._checks.compiler import against_steps, programs
+from jaxcnn.verify._commands.compiler import against_steps, programs
 
 ROWS = 33_001
 # Each prints whether the plain program, and the guarded one, are right

@@ -201,7 +201,7 @@ def test_a_budget_leaves_out_what_tells_least(monkeypatch):
     assert report.verdicts[-1].why == verify.check(jnp.sin, X, only="in float32").verdicts[0].why
 
 
-@pytest.mark.parametrize("budget", [0, -1.0, float("inf"), float("nan")])
+@pytest.mark.parametrize("budget", [0, -1.0, float("inf"), float("nan"), "10"])
 def test_a_budget_is_a_number_of_seconds(budget):
     with pytest.raises(ValueError, match="`budget` must be a positive number of seconds"):
         verify.check(jnp.sin, X, budget=budget)

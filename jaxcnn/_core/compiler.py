@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from jax.core import Tracer
 from jaxlib.version import __version__
 
@@ -25,7 +26,7 @@ FUSED = re.compile(r" fusion\(.*?calls=%([\w.\-]+).*?__ynn_fusion")
 SHAPE = re.compile(r"\w\[([\d,]+)\]")
 # Programs are handed to YNNPACK by fusions; without them XLA compiles all by itself
 CURE: dict[str, str | bool] = {"xla_cpu_experimental_ynn_fusion_type": ""}
-FLAG = "XLA_FLAGS=--xla_cpu_experimental_ynn_fusion_type="
+FLAG = "XLA_FLAGS=" + " ".join(f"--{name}={value}" for name, value in CURE.items())
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,7 +116,11 @@ class guarded:  # noqa: N801 (used like jax.jit)
         leaves, tree = jax.tree.flatten(args)
         if any(isinstance(leaf, Tracer) for leaf in leaves):
             return self.plain(*args)
-        key = tree, tuple(map(_kind, leaves)), jax.config.jax_enable_x64  # type: ignore[attr-defined]
+        key = (
+            tree,
+            tuple(map(_kind, leaves)),
+            jnp.result_type(float),
+        )  # which says whether x64 is on
         if key not in self.met:
             lowered = self.plain.lower(*args)
             self.met[key] = suspects(lowered.compile().as_text() or "", faults)

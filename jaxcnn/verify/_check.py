@@ -139,7 +139,7 @@ def check(
     own = {"argnums": argnums, "outputs": outputs, "rtol": rtol, "atol": atol}
     own |= {"domain": domain, "surrogate": surrogate, "budget": budget}
     _refuse_doubt(f, args, {**own, "linear": None if linear else "no"})
-    if budget is not None and not 0 < budget < math.inf:
+    if budget is not None and not (isinstance(budget, int | float) and 0 < budget < math.inf):
         raise ValueError(f"check: `budget` must be a positive number of seconds, got {budget!r}")
     if settings:
         f = functools.partial(f, **settings)
@@ -235,7 +235,9 @@ def prove(
     for name in wanted if budget is None else sorted(wanted, key=lambda n: n not in TELLING):
         run = runs[name]
         if time.perf_counter() > end:
-            run = functools.partial(_no_time, run, f"budget: {budget:g} s are used up")
+            note = f"budget: {budget:g} s are used up"
+            verdicts[name] = Verdict(name, _why(run), "skipped", note=note)
+            continue
         verdict = _run(probe, name, run)
         if verdict.status == "FAILED" and name in OFF_DOMAIN:
             verdict = _inside_a_domain(probe, run, verdict)
@@ -252,8 +254,10 @@ def prove(
     )
 
 
-def _no_time(check: Callable[[Probe], list[Failure]], reason: str, probe: Probe) -> list[Failure]:
-    raise Skip(reason)
+def _why(run: Callable[[Probe], list[Failure]]) -> str:
+    """What a check proves, in a line."""
+    base = run.func if isinstance(run, functools.partial) else run
+    return (base.__doc__ or "").splitlines()[0]
 
 
 def _inside_a_domain(
@@ -289,10 +293,7 @@ def _inside_a_domain(
 
 def _run(probe: Probe, name: str, run: Callable[[Probe], list[Failure]]) -> Verdict:
     start = time.perf_counter()
-    base: Any = run
-    while isinstance(base, functools.partial):
-        base = base.args[0] if base.func is _no_time else base.func
-    why = (base.__doc__ or "").splitlines()[0]
+    why = _why(run)
 
     def verdict(status: Any, failures: Sequence[Failure] = (), note: str = "") -> Verdict:
         worst, allowed = probe.worst.get(name, (float("nan"), float("nan")))

@@ -59,7 +59,7 @@ def plan(ops: Iterable[Any], *, seed: int, dtypes: Sequence[str], full: bool) ->
 
 def compiler_tasks(ops: Sequence[Any], *, guard: bool, alone: bool) -> list[Task]:
     """One task for each size of each small program and each op: does XLA compute them rightly?"""
-    from jaxcnn.verify._checks.compiler import SIZES, programs
+    from jaxcnn.verify._commands.compiler import SIZES, programs
 
     orders = [
         *(("programs", {"program": name}) for name in (() if alone else programs())),
@@ -70,7 +70,7 @@ def compiler_tasks(ops: Sequence[Any], *, guard: bool, alone: bool) -> list[Task
             row,
             f"{order.get('program', 'first case')}, {rows} rows",
             {"do": "compiler", **order, "rows": rows, "guard": guard},
-            f"--compiler{' --guard' * guard}",
+            f"--compiler{' --guard' * guard}{f' --op {row}' if 'op' in order else ''}",
         )
         for row, order in orders
         for rows in SIZES

@@ -191,7 +191,7 @@ def _tasks(chosen: argparse.Namespace, ops: Sequence[Any]) -> list[Task]:
         raise UsageError("--guard goes with --compiler")
     if not chosen.compiler:
         return _function(chosen) if chosen.module is not None else _ops(chosen, ops)
-    for option in ("module", "full", "dtype"):
+    for option in ("module", "shapes", "reference", "setting", "full", "dtype", "seed"):
         if getattr(chosen, option):
             raise UsageError(f"--{option} and --compiler exclude each other")
     return compiler_tasks(pick(chosen.op, ops), guard=chosen.guard, alone=bool(chosen.op))
@@ -306,6 +306,8 @@ def _again(chosen: argparse.Namespace, failed: list[str]) -> list[str]:
         words += [word for setting in chosen.setting for word in ("--setting", setting)]
     else:
         words = [word for name in failed for word in ("--op", name)] + ["--full"] * chosen.full
-    words = ["--compiler", *["--guard"] * chosen.guard] if chosen.compiler else words
+    if chosen.compiler:  # the small programs have no option of their own
+        words = [] if "programs" in failed else words
+        words = ["--compiler", *["--guard"] * chosen.guard, *words]
     words += [word for dtype in chosen.dtype or () for word in ("--dtype", dtype)]
     return words + (["--seed", str(chosen.seed)] if chosen.seed else [])

@@ -80,7 +80,7 @@ def perform(order: dict[str, Any], ops: Any) -> Report:
 
 def _compiler(order: dict[str, Any], ops: Any) -> Report:
     """A small program, or an op's first case, compiled against itself op by op."""
-    from jaxcnn.verify._checks import compiler
+    from jaxcnn.verify._commands import compiler
 
     start, rows = time.perf_counter(), order["rows"]
     if "program" in order:
