@@ -9,6 +9,7 @@ from jaxcnn._io.command import BAD_INPUT, INTERRUPTED, Parser, program, run
 from jaxcnn._io.outside import load_jax, printable
 from jaxcnn._io.terminal import wide_enough
 from jaxcnn.plan import _command as plan_command
+from jaxcnn.verify._commands import asked
 from jaxcnn.verify._commands import precision as precision_command
 from jaxcnn.verify._commands import verify as command
 
@@ -36,7 +37,7 @@ def main(arguments: list[str] | None = None) -> int:
             " checks hold"
         ),
     )
-    command.add_options(verify)
+    asked.add_options(verify)
     precision = commands.add_parser(
         "precision",
         help=(

@@ -41,7 +41,7 @@ LEVELS = [
     {"_io.html", "_io.lines", "_io.drawing", "_io.terminal", "_io.sealed"},
     {"data"},
     {"_io.command"},
-    {"_core.cotangent", "_core.captures"},
+    {"_core.cotangent", "_core.captures", "_core.space"},
     {"_core.op"},
     {"verify"},
     {"kernels"},

@@ -13,9 +13,11 @@ from jax import lax
 
 from every import reference
 from jaxcnn import ops
+from jaxcnn._core import space
 from jaxcnn._core.case import distinct, normal
 from jaxcnn._core.window import add_taps, resolve, taps_of
 from jaxcnn.verify._check import prove
+from jaxcnn.verify._fuzz.examples import Drawn
 from jaxcnn.verify._prove import ORACLE
 from jaxcnn.verify._subject import Subject
 
@@ -27,36 +29,15 @@ MANY = settings(max_examples=150, **COMMON)
 @st.composite
 def windows(draw, *, dilations=True):
     """(cells, settings): a spatial shape, and a window that fits it."""
-    rank = draw(st.integers(1, 3))
-    taps = [draw(st.integers(1, 3)) for _ in range(rank)]
-    dilation = [draw(st.integers(1, 2)) if dilations else 1 for _ in range(rank)]
-    stride = [draw(st.integers(1, 3)) for _ in range(rank)]
-    kind = draw(st.sampled_from(["SAME", "VALID", "one", "pairs"]))
-    pairs = [(draw(st.integers(0, 2)), draw(st.integers(0, 2))) for _ in range(rank)]
-    padding = {"one": 1, "pairs": tuple(pairs)}.get(kind, kind)
-    least = [(k - 1) * d + 1 for k, d in zip(taps, dilation, strict=True)]
-    cells = [draw(st.integers(e, e + 4)) for e in least]
-    return cells, {
-        "window": tuple(taps),
-        "stride": tuple(stride),
-        "padding": padding,
-        "dilation": tuple(dilation),
-    }
+    cells, taps, static = space.windows(Drawn(draw), dilations=dilations)
+    return cells, {"window": taps, **static}
 
 
 @st.composite
 def convolutions(draw):
     """(shape of x, shape of w, settings)."""
-    cells, geometry = draw(windows())
-    groups = draw(st.integers(1, 3))
-    inputs, outputs, batch = (
-        groups * draw(st.integers(1, 2)),
-        groups * draw(st.integers(1, 2)),
-        draw(st.integers(1, 3)),
-    )
-    x = batch, *cells, inputs
-    w = *geometry.pop("window"), inputs // groups, outputs
-    return x, w, {**geometry, "groups": groups, "flip": draw(st.booleans())}
+    case = ops.conv.space(Drawn(draw))
+    return *(recipe.shape for recipe in case.inputs), dict(case.static)
 
 
 def check(op, draws, static, seed=0):

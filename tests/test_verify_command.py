@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from jaxcnn.__main__ import main
-from jaxcnn.verify._commands import arguments, board, tasks, worker
+from jaxcnn.verify._commands import arguments, asked, board, tasks, worker
 from jaxcnn.verify._commands import verify as command
 from jaxcnn.verify._report import Report, Verdict
 
@@ -57,10 +57,11 @@ OPS = [types.SimpleNamespace(name=name, cases="abc"[: 3 if name == "good" else 1
 RUN = """
 import sys, types
 from argparse import ArgumentParser
+from jaxcnn.verify._commands import asked
 from jaxcnn.verify._commands import verify as command
 ops = [types.SimpleNamespace(name=n, cases=[types.SimpleNamespace(label="a")], kinks=()) for n in ("good", "sleeps")]
 parser = ArgumentParser()
-command.add_options(parser)
+asked.add_options(parser)
 sys.exit(command.run(parser.parse_args(), ops, "provers:OPS"))
 """
 
@@ -83,7 +84,7 @@ def run(tmp_path, monkeypatch, capsys):
 
     def run(*options):
         parser = ArgumentParser()
-        command.add_options(parser)
+        asked.add_options(parser)
         status = command.run(parser.parse_args(options), OPS, "provers:OPS")
         said = capsys.readouterr()
         return status, said.out + said.err

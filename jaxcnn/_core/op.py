@@ -36,6 +36,7 @@ import numpy as np
 from jaxcnn._core import cotangent
 from jaxcnn._core.captures import refuse_captures
 from jaxcnn._core.case import Bad, Case, Kink
+from jaxcnn._core.space import Choose
 
 P = ParamSpec("P")
 Y = TypeVar("Y")
@@ -60,6 +61,8 @@ class Op(Generic[P, Y, R]):
         backward: ``(residuals, dy, **settings) -> cotangents`` in the order of the inputs.
         reference: the plainest independent form of ``y``; its ``jax.vjp`` is the oracle.
         cases, kinks, bad: what the op is proven on (see :mod:`jaxcnn._core.case`).
+        space: makes a case of choices, where ``verify.fuzz`` searches for faults (see
+            :mod:`jaxcnn._core.space`).
         norms: ``(residuals, dy, **settings) -> `` for each input ‖its cotangent‖ example by
             example, (n,), or None for one that has no parameters' part; None where examples have no
             gradients of their own.
@@ -85,6 +88,7 @@ class Op(Generic[P, Y, R]):
     equation: str = ""
     keeps: str = ""
     doc: str | None = None
+    space: Callable[[Choose], Case] | None = None
     fixed: Mapping[str, Hashable] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:

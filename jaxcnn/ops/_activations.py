@@ -46,6 +46,7 @@ from jaxcnn._core.case import Bad, Case, Kink, distinct, values, zeros
 from jaxcnn._core.contracts import Array, Float, Shaped
 from jaxcnn._core.errors import check_floating, is_number, setting_error
 from jaxcnn._core.op import Op
+from jaxcnn._core.space import Choose, any_shape
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -56,6 +57,12 @@ CASES = (
     Case("far out", (values([-30.0, -8.0, -1.0, 1.0, 8.0, 30.0]),)),
     Case("one number", (distinct(),), batched=()),
 )
+
+
+def space(choose: Choose) -> Case:
+    return any_shape(choose, distinct)
+
+
 _BAD = Bad(
     "dtype", (zeros(3, dtype="int32"),), "`x` must be a floating-point array", error=TypeError
 )
@@ -82,6 +89,7 @@ def _table(
         (_BAD, *bad),
         equation=equation,
         keeps=keeps,
+        space=space,
         doc=f"{name}: {equation}, elementwise; keeps {keeps}. See the table in"
         " jaxcnn.ops._activations.",
     )

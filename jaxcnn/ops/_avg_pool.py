@@ -26,8 +26,9 @@ from jaxcnn._core.case import Bad, Case, normal, zeros
 from jaxcnn._core.contracts import Array, Float
 from jaxcnn._core.cotangent import Static
 from jaxcnn._core.op import Op
+from jaxcnn._core.space import Choose, windows
 from jaxcnn._core.upcast import upcast
-from jaxcnn._core.window import Ints, Padding, Window, add_taps, taps_of
+from jaxcnn._core.window import Ints, Padding, Window, add_taps, resolve, taps_of
 from jaxcnn.ops._patches import geometry
 from jaxcnn.ops._patches import reference as gather
 
@@ -112,6 +113,17 @@ CASES = (
     Case("3-D", (normal(1, 4, 5, 6, 2),), {"window": (2, 2, 3), "stride": (2, 1, 2), "padding": 1}),
 )  # fmt: skip
 
+
+def space(choose: Choose) -> Case:
+    cells, window, settings = windows(choose, dilations=False)
+    x = normal(choose.integer(1, 3), *cells, choose.integer(1, 2))
+    over = resolve("avg_pool", cells, window=window, dilation=1, **settings)
+    ends = zip(cells, window, over.stride, over.places, over.padding, strict=True)
+    touches = all(lo < k and (b - 1) * s - lo < a for a, k, s, b, (lo, _) in ends)
+    counted = choose.among(True, False) if touches else True
+    return Case("drawn", (x,), {"window": window, **settings, "count_include_pad": counted})
+
+
 BAD = (
     Bad("window", (zeros(1, 3, 3, 1),), "avg_pool: the window covers 4 cells", {"window": 4}),
     Bad("all padding", (zeros(1, 3, 1),), "avg_pool: with count_include_pad=False every window must touch the input", {"padding": 2, "count_include_pad": False}),  # noqa: E501
@@ -125,6 +137,7 @@ avg_pool = Op(
     CASES,
     bad=BAD,
     doc=__doc__,
+    space=space,
     equation="y[p,c] = 1/N Σ_k x[p·s + k − lo, c]",
     keeps="nothing",
 )

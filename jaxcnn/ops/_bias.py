@@ -22,6 +22,7 @@ from jaxcnn._core.contracts import Array, Float
 from jaxcnn._core.errors import check_axis_size, check_rank, check_same_dtype
 from jaxcnn._core.norms import of_rows
 from jaxcnn._core.op import Op
+from jaxcnn._core.space import Choose, some
 from jaxcnn._core.upcast import upcast
 
 
@@ -60,6 +61,12 @@ CASES = (
     Case("one vector", (normal(4), normal(4)), batched=()),
 )
 
+
+def space(choose: Choose) -> Case:
+    channels = choose.integer(1, 3)
+    return Case("drawn", (normal(*some(choose, 3), channels), normal(channels)))
+
+
 BAD = (
     Bad(
         "channels",
@@ -84,6 +91,7 @@ bias = Op(
     bad=BAD,
     norms=norms,
     doc=__doc__,
+    space=space,
     equation="y[c] = x[c] + b[c]",
     keeps="nothing",
 )

@@ -38,6 +38,7 @@ from jaxcnn._core.errors import (
     shape_error,
 )
 from jaxcnn._core.op import Op
+from jaxcnn._core.space import Choose, windows
 from jaxcnn._core.window import Ints, Padding, resolve, taps_of
 from jaxcnn.kernels._choice import check_suits, correlate, input_gradient, weight_gradient
 from jaxcnn.kernels._im2col import weight_norms
@@ -195,6 +196,19 @@ CASES = (
     Case("2-D, by XLA", (normal(2, 5, 4, 2), normal(3, 3, 1, 4)), {"groups": 2, "implementation": "xla"}),  # noqa: E501
 )  # fmt: skip
 
+
+def space(choose: Choose) -> Case:
+    cells, taps, settings = windows(choose)
+    groups, batch = choose.integer(1, 3), choose.integer(1, 3)
+    inputs, outputs = choose.integer(1, 2), groups * choose.integer(1, 2)
+    settings |= {"groups": groups, "flip": choose.among(False, True)}
+    return Case(
+        "drawn",
+        (normal(batch, *cells, groups * inputs), normal(*taps, inputs, outputs)),
+        settings,
+    )
+
+
 BAD = (
     Bad("channels", (zeros(2, 6, 6, 3), zeros(3, 3, 5, 4)), "conv: `w` expects 5 input channels but `x` has 3 (x: (2, 6, 6, 3) n h w i; w: (3, 3, 5, 4) k l i o)"),  # noqa: E501
     Bad("rank of x", (zeros(6, 3), zeros(3, 3, 3, 4)), "conv: `x` must have 3, 4 or 5 axes"),
@@ -223,6 +237,7 @@ conv = Op(
     bad=BAD,
     norms=norms,
     doc=__doc__,
+    space=space,
     equation="y[p,o] = Σ x[p·s + k·d − lo, i] w[k,i,o]",
     keeps="x, w",
 )

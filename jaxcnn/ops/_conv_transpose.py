@@ -30,11 +30,13 @@ from jaxcnn._core.case import Bad, Case, normal, zeros
 from jaxcnn._core.contracts import Array, Float
 from jaxcnn._core.errors import is_integer, setting_error, shape_error
 from jaxcnn._core.op import Op
+from jaxcnn._core.space import Choose
 from jaxcnn._core.window import Ints, Padding, Window, extent_of, pads_of, per_axis, resolve
 from jaxcnn.kernels._choice import check_suits, correlate, input_gradient, weight_gradient
 from jaxcnn.kernels._im2col import weight_norms
 from jaxcnn.kernels._implementation import Name
 from jaxcnn.ops._conv import axes, check_inputs
+from jaxcnn.ops._conv import space as convolutions
 
 Residuals = tuple[Float[Array, "n *places o"], Float[Array, "*taps ig o"]]
 
@@ -181,6 +183,19 @@ CASES = (
     Case("3-D", (normal(1, 2, 3, 2, 2), normal(2, 2, 3, 2, 2)), {"stride": (1, 2, 1)}),
 )  # fmt: skip
 
+
+def space(choose: Choose) -> Case:
+    """The transposes of convolutions, back to the size that these came from."""
+    drawn = convolutions(choose)
+    settings = {name: value for name, value in drawn.static.items() if name != "flip"}
+    x, w = (draw.shape for draw in drawn.inputs if draw)
+    geometry = {name: settings[name] for name in ("stride", "padding", "dilation")}
+    cells = x[1:-1]
+    places = resolve("conv_transpose", cells, window=w[:-2], **geometry).places
+    inputs = normal(x[0], *places, w[-1]), normal(*w)
+    return Case("drawn", inputs, settings | {"output_size": cells})
+
+
 BAD = (
     Bad("channels", (zeros(2, 6, 6, 3), zeros(3, 3, 3, 4)), "`w` gives 4 channels (its last axis) but `x` has 3"),  # noqa: E501
     Bad("output_size", (zeros(2, 3, 3, 4), zeros(3, 3, 2, 4)), "setting `output_size` must be in 5…6, 5…6", {"stride": 2, "output_size": 9}),  # noqa: E501
@@ -197,6 +212,7 @@ conv_transpose = Op(
     bad=BAD,
     norms=norms,
     doc=__doc__,
+    space=space,
     equation="y[q,i] = Σ x[p,o] w[k,i,o] over p·s + k·d − lo = q",
     keeps="x, w",
 )

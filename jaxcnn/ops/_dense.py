@@ -26,6 +26,7 @@ from jaxcnn._core.contracts import Array, Float
 from jaxcnn._core.errors import check_axis_size, check_rank, check_same_dtype, shape_error
 from jaxcnn._core.norms import of_outer_products, of_rows
 from jaxcnn._core.op import Op
+from jaxcnn._core.space import Choose, some
 from jaxcnn._core.upcast import matmul, upcast
 
 Residuals = tuple[Float[Array, "*n i"], Float[Array, "i o"], Float[Array, " o"] | None]
@@ -92,6 +93,13 @@ CASES = (
     Case("one feature", (normal(4, 1), normal(1, 1), normal(1))),
 )
 
+
+def space(choose: Choose) -> Case:
+    (i, o), leading = some(choose, least=2), some(choose, 3)
+    biases = choose.among(normal(o), None)
+    return Case("drawn", (normal(*leading, i), normal(i, o), biases))
+
+
 BAD = (
     Bad("features", (zeros(5, 3), zeros(4, 2)), "dense: `w` expects 4 input features but `x` has 3 (x: (5, 3) … i; w: (4, 2) i o)"),  # noqa: E501
     Bad("bias", (zeros(5, 3), zeros(3, 2), zeros(3)), "dense: `b` must have o = 2 as `w` has outputs, got 3"),  # noqa: E501
@@ -110,6 +118,7 @@ dense = Op(
     bad=BAD,
     norms=norms,
     doc=__doc__,
+    space=space,
     equation="y[o] = Σ x[i] w[i,o] + b[o]",
     keeps="x, w",
 )

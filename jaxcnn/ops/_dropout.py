@@ -25,6 +25,7 @@ from jaxcnn._core.contracts import Array, Bool, Float
 from jaxcnn._core.errors import check_floating, is_number, setting_error
 from jaxcnn._core.keys import threefry
 from jaxcnn._core.op import Op
+from jaxcnn._core.space import Choose, some
 
 
 def forward(
@@ -78,6 +79,13 @@ CASES = (
     Case("a key an example", (normal(4, 5), key(4)), {"rate": 0.5}, batched=(0, 1)),
 )
 
+
+def space(choose: Choose) -> Case:
+    shape = some(choose, 3)
+    keys = choose.among(key(), key(shape[0])) if shape else key()
+    return Case("drawn", (normal(*shape), keys), {"rate": choose.among(0.5, 0.0, 0.1, 0.9)})
+
+
 BAD = (
     Bad(
         "rate",
@@ -110,6 +118,7 @@ dropout = Op(
     bad=BAD,
     aux=1,
     doc=__doc__,
+    space=space,
     equation="y = m·x/(1 − rate)",
     keeps="mask (bool)",
 )

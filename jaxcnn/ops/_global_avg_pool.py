@@ -21,6 +21,7 @@ from jaxcnn._core.contracts import Array, Float
 from jaxcnn._core.cotangent import Static
 from jaxcnn._core.errors import check_floating, check_rank
 from jaxcnn._core.op import Op
+from jaxcnn._core.space import Choose, some
 
 
 def forward(x: Float[Array, "n *space c"]) -> tuple[Float[Array, "n c"], Static[tuple[int, ...]]]:
@@ -51,6 +52,11 @@ CASES = (
     Case("3-D", (normal(2, 2, 3, 2, 2),)),
 )
 
+
+def space(choose: Choose) -> Case:
+    return Case("drawn", (normal(*some(choose, 5, least=3)),))
+
+
 BAD = (Bad("rank", (zeros(2, 3),), "global_avg_pool: `x` must have 3 or more axes (… n w c)"),)
 
 global_avg_pool = Op(
@@ -61,6 +67,7 @@ global_avg_pool = Op(
     CASES,
     bad=BAD,
     doc=__doc__,
+    space=space,
     equation="y[c] = 1/Q Σ_q x[q,c]",
     keeps="nothing",
 )

@@ -30,6 +30,7 @@ Array([[ 0.3, -0.3]], dtype=float32)
 Array(2.5, dtype=float32)
 """
 
+import functools
 from typing import Any
 
 import jax
@@ -41,6 +42,7 @@ from jaxcnn._core.case import Bad, Case, Kink, integers, normal, rows, values, z
 from jaxcnn._core.contracts import Array, Float, Shaped
 from jaxcnn._core.errors import check_floating, check_rank, is_number, setting_error, shape_error
 from jaxcnn._core.op import Op
+from jaxcnn._core.space import Choose, any_shape, some
 from jaxcnn._core.upcast import upcast
 from jaxcnn.ops._softmax import log_softmax
 
@@ -223,6 +225,23 @@ def l2_reference(w: Array) -> Array:
     return jnp.vdot(w, w) / 2
 
 
+def space(choose: Choose, *, targets: tuple[str, ...]) -> Case:
+    """Scores, and targets of one of the kinds."""
+    shape = some(choose, 3, least=1)
+    kinds = {
+        "labels": integers(*shape[:-1], high=shape[-1]),
+        "bits": integers(*shape, high=2),
+        "rows": rows(*shape),
+        "numbers": normal(*shape),
+    }
+    return Case("drawn", (normal(*shape), kinds[choose.among(*targets)]))
+
+
+def _squared_error_space(choose: Choose) -> Case:
+    drawn = space(choose, targets=("numbers", "bits"))
+    return Case("drawn", drawn.inputs, {"scale": choose.among(1.0, 0.5)})
+
+
 _large = values([[1e4, -1e4, 0.0], [-1e4, 9999.0, 1e4]])
 _both: Any = {"batched": (0, 1)}
 _kl_zero = Kink(
@@ -230,6 +249,28 @@ _kl_zero = Kink(
     (np.zeros((1, 2)), np.array([[0.0, 1.0]])),
     np.array([[0.5, -0.5]]),
 )
+
+BAD = {
+    "softmax_cross_entropy": (
+        Bad("labels", (zeros(5, 4), zeros(4, dtype="int32")), "softmax_cross_entropy: integer `labels` must have the shape of `logits` without its last axis"),  # noqa: E501
+        Bad("rows", (zeros(5, 4), zeros(5)), "softmax_cross_entropy: `labels` must have the shape of `logits` (logits: (5, 4) … k; labels: (5,) … k)"),  # noqa: E501
+        Bad("logits", (zeros(5, 4, dtype="int32"), zeros(5, dtype="int32")), "`logits` must be a floating-point array", error=TypeError),  # noqa: E501
+    ),
+    "sigmoid_cross_entropy": (
+        Bad("labels", (zeros(5, 4), zeros(5)), "sigmoid_cross_entropy: `labels` must have the shape of `logits`"),  # noqa: E501
+    ),
+    "kl_divergence": (
+        Bad("p", (zeros(5, 4), zeros(5)), "kl_divergence: `p` must have the shape of `logits`"),
+        Bad("integers", (zeros(5, 4), zeros(5, 4, dtype="int32")), "`p` must be a floating-point array", error=TypeError),  # noqa: E501
+    ),
+    "squared_error": (
+        Bad("t", (zeros(5, 4), zeros(5)), "squared_error: `t` must have the shape of `y` (y: (5, 4) … k; t: (5,) … k)"),  # noqa: E501
+        Bad("scale", (zeros(5, 4), zeros(5, 4)), "squared_error: setting `scale` must be a number", {"scale": "mean"}),  # noqa: E501
+    ),
+    "l2": (
+        Bad("dtype", (zeros(3, dtype="int32"),), "l2: `w` must be a floating-point array", error=TypeError),  # noqa: E501
+    ),
+}  # fmt: skip
 
 softmax_cross_entropy = Op(
     "softmax_cross_entropy",
@@ -245,27 +286,9 @@ softmax_cross_entropy = Op(
         Case("one class", (normal(3, 1), integers(3, high=1)), **_both),
         Case("one example", (normal(4), integers(high=4)), batched=()),
     ),
-    bad=(
-        Bad(
-            "labels",
-            (zeros(5, 4), zeros(4, dtype="int32")),
-            "softmax_cross_entropy: integer `labels` must have the shape of `logits` without its"
-            " last axis",
-        ),
-        Bad(
-            "rows",
-            (zeros(5, 4), zeros(5)),
-            "softmax_cross_entropy: `labels` must have the shape of `logits` (logits: (5, 4) … k;"
-            " labels: (5,) … k)",
-        ),
-        Bad(
-            "logits",
-            (zeros(5, 4, dtype="int32"), zeros(5, dtype="int32")),
-            "`logits` must be a floating-point array",
-            error=TypeError,
-        ),
-    ),
+    bad=BAD["softmax_cross_entropy"],
     doc=__doc__,
+    space=functools.partial(space, targets=("labels", "rows")),
     equation="−Σ_k t[k] ln softmax(z)[k]",
     keeps="ln p, labels",
 )
@@ -280,14 +303,9 @@ sigmoid_cross_entropy = Op(
         Case("scores of ±1e4", (_large, integers(2, 3, high=2)), **_both),
         Case("one example", (normal(4), rows(4)), batched=()),
     ),
-    bad=(
-        Bad(
-            "labels",
-            (zeros(5, 4), zeros(5)),
-            "sigmoid_cross_entropy: `labels` must have the shape of `logits`",
-        ),
-    ),
+    bad=BAD["sigmoid_cross_entropy"],
     doc=__doc__,
+    space=functools.partial(space, targets=("rows", "bits")),
     equation="−Σ_k t ln σ(z) + (1 − t) ln(1 − σ(z))",
     keeps="logits, labels",
 )
@@ -303,16 +321,9 @@ kl_divergence = Op(
         Case("one example", (normal(4), rows(4)), batched=()),
     ),
     (_kl_zero,),
-    (
-        Bad("p", (zeros(5, 4), zeros(5)), "kl_divergence: `p` must have the shape of `logits`"),
-        Bad(
-            "integers",
-            (zeros(5, 4), zeros(5, 4, dtype="int32")),
-            "`p` must be a floating-point array",
-            error=TypeError,
-        ),
-    ),
+    bad=BAD["kl_divergence"],
     doc=__doc__,
+    space=functools.partial(space, targets=("rows",)),
     equation="Σ_k p ln(p / softmax(z))",
     keeps="ln q, p",
 )
@@ -327,20 +338,9 @@ squared_error = Op(
         Case("integer targets", (normal(4, 3), integers(4, 3, high=2)), **_both),
         Case("one example", (normal(4), normal(4)), batched=()),
     ),
-    bad=(
-        Bad(
-            "t",
-            (zeros(5, 4), zeros(5)),
-            "squared_error: `t` must have the shape of `y` (y: (5, 4) … k; t: (5,) … k)",
-        ),
-        Bad(
-            "scale",
-            (zeros(5, 4), zeros(5, 4)),
-            "squared_error: setting `scale` must be a number",
-            {"scale": "mean"},
-        ),
-    ),
+    bad=BAD["squared_error"],
     doc=__doc__,
+    space=_squared_error_space,
     equation="scale · Σ_k (y − t)²",
     keeps="y − t",
 )
@@ -354,15 +354,9 @@ l2 = Op(
         Case("kernel", (normal(3, 3, 2, 2),)),
         Case("one number", (normal(),), batched=()),
     ),
-    bad=(
-        Bad(
-            "dtype",
-            (zeros(3, dtype="int32"),),
-            "l2: `w` must be a floating-point array",
-            error=TypeError,
-        ),
-    ),
+    bad=BAD["l2"],
     doc=__doc__,
+    space=any_shape,
     equation="½ Σ w²",
     keeps="w",
 )

@@ -35,6 +35,7 @@ from jaxcnn._core.case import Bad, Case, Kink, distinct, zeros
 from jaxcnn._core.contracts import Array, Float, Integer
 from jaxcnn._core.cotangent import Static
 from jaxcnn._core.op import Op
+from jaxcnn._core.space import Choose, windows
 from jaxcnn._core.window import Ints, Padding, Window, add_taps, taps_of
 from jaxcnn.ops._patches import geometry
 from jaxcnn.ops._patches import reference as gather
@@ -135,6 +136,12 @@ CASES = (
 )  # fmt: skip
 
 
+def space(choose: Choose) -> Case:
+    cells, window, settings = windows(choose)
+    x = distinct(choose.integer(1, 3), *cells, choose.integer(1, 2))
+    return Case("drawn", (x,), {"window": window, **settings})
+
+
 def _row(*numbers: float) -> np.ndarray:
     return np.array(numbers, np.float64).reshape(1, -1, 1)
 
@@ -196,6 +203,7 @@ max_pool = Op(
     KINKS,
     BAD,
     doc=__doc__,
+    space=space,
     equation="y[p,c] = max_k x[p·s + k·d − lo, c]",
     keeps="index of the maximum",
 )

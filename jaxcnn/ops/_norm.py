@@ -52,6 +52,7 @@ from jaxcnn._core.errors import (
 )
 from jaxcnn._core.norms import by_example
 from jaxcnn._core.op import Op
+from jaxcnn._core.space import Choose, some
 from jaxcnn._core.upcast import upcast
 
 Names = tuple[str, ...]
@@ -295,28 +296,21 @@ def _cases(*more: Case, **static: int) -> tuple[Case, ...]:
     )
 
 
+def space(choose: Choose, *, grouped: bool = False, given: bool = False) -> Case:
+    groups = choose.integer(1, 3) if grouped else 1
+    each, leading = choose.integer(1, 3), some(choose, 3, least=1)
+    x, channel = normal(*leading, groups * each), normal(groups * each)
+    moments = (channel, rows(groups * each)) if given else ()
+    settings = {"eps": choose.among(1e-5, 0.5)} | ({"groups": groups} if grouped else {})
+    return Case("drawn", (x, channel, channel, *moments), settings)
+
+
 def _bad(op: str, **static: int) -> tuple[Bad, ...]:
     return (
-        Bad(
-            "channels",
-            (zeros(2, 4), zeros(3), zeros(4)),
-            f"{op}: `scale` must have c = 4 as `x` has channels, got 3",
-            static,
-        ),
-        Bad(
-            "eps",
-            (zeros(2, 4), zeros(4), zeros(4)),
-            f"{op}: setting `eps` must be a number > 0",
-            {**static, "eps": 0.0},
-        ),
-        Bad(
-            "dtype",
-            (zeros(2, 4, dtype="int32"), zeros(4), zeros(4)),
-            f"{op}: `x` must be a floating-point array",
-            static,
-            TypeError,
-        ),
-    )
+        Bad("channels", (zeros(2, 4), zeros(3), zeros(4)), f"{op}: `scale` must have c = 4 as `x` has channels, got 3", static),  # noqa: E501
+        Bad("eps", (zeros(2, 4), zeros(4), zeros(4)), f"{op}: setting `eps` must be a number > 0", {**static, "eps": 0.0}),  # noqa: E501
+        Bad("dtype", (zeros(2, 4, dtype="int32"), zeros(4), zeros(4)), f"{op}: `x` must be a floating-point array", static, TypeError),  # noqa: E501
+    )  # fmt: skip
 
 
 _own = (True, False, False, (True, True))  # x and its moments, but for batch norm
@@ -347,6 +341,7 @@ batch_norm = Op(
     _cases(_video),
     bad=_bad("batch_norm"),
     doc=__doc__,
+    space=space,
     equation=_equation + " over the batch",
     keeps=_keeps,
 )
@@ -359,6 +354,7 @@ layer_norm = Op(
     bad=_bad("layer_norm"),
     norms=functools.partial(by_example, layer_norm_backward, _own),
     doc=__doc__,
+    space=space,
     equation=_equation + " over the channels",
     keeps=_keeps,
 )
@@ -371,6 +367,7 @@ group_norm = Op(
     bad=(*_bad("group_norm", groups=2), _bad_groups),
     norms=functools.partial(by_example, group_norm_backward, _own),
     doc=__doc__,
+    space=functools.partial(space, grouped=True),
     equation=_equation + " over a group",
     keeps=_keeps,
 )
@@ -383,6 +380,7 @@ frozen_norm = Op(
     bad=(_bad_var,),
     norms=functools.partial(by_example, frozen_norm_backward, (True, False, False, False, False)),
     doc=__doc__,
+    space=functools.partial(space, given=True),
     equation=_equation + ", μ and v given",
     keeps="x, scale, shift, mean, var",
 )

@@ -30,6 +30,7 @@ from jaxcnn._core.contracts import Array, Float
 from jaxcnn._core.cotangent import Static
 from jaxcnn._core.errors import check_floating, setting_error
 from jaxcnn._core.op import Op
+from jaxcnn._core.space import Choose, windows
 from jaxcnn._core.window import Ints, Padding, Window, add_taps, per_axis, resolve, taps_of
 
 MOST_TAPS = 2**16
@@ -116,6 +117,13 @@ CASES = (
     Case("3-D", (normal(1, 3, 4, 3, 2),), {"window": 2, "padding": 1, "stride": 2}),
 )  # fmt: skip
 
+
+def space(choose: Choose) -> Case:
+    cells, window, settings = windows(choose)
+    x = normal(choose.integer(1, 3), *cells, choose.integer(1, 2))
+    return Case("drawn", (x,), {"window": window, **settings})
+
+
 BAD = (
     Bad(
         "window",
@@ -135,6 +143,7 @@ patches = Op(
     CASES,
     bad=BAD,
     doc=__doc__,
+    space=space,
     equation="y[p,k,c] = x[p·s + k·d − lo, c]",
     keeps="nothing",
 )

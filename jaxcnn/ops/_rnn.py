@@ -33,6 +33,7 @@ from jaxcnn._core.cotangent import match_varying
 from jaxcnn._core.errors import check_axis_size, check_rank, check_same_dtype, setting_error
 from jaxcnn._core.norms import of_outer_products, of_rows
 from jaxcnn._core.op import Op
+from jaxcnn._core.space import Choose
 from jaxcnn._core.upcast import matmul, upcast
 from jaxcnn.ops._activations import relu, sigmoid, softplus, tanh
 
@@ -174,6 +175,12 @@ CASES = (
     Case("one step, one unit", _inputs(2, 1, 1, 1), batched=(0, 1)),
 )
 
+
+def space(choose: Choose) -> Case:
+    n, t, i, h = (choose.integer(1, most) for most in (3, 5, 3, 3))
+    return Case("drawn", _inputs(n, t, i, h), {"activation": choose.among(*ACTIVATIONS)})
+
+
 _good = (zeros(2, 4, 3), zeros(2, 5), zeros(3, 5), zeros(5, 5), zeros(5))
 BAD = (
     Bad("activation", _good, "rnn: setting `activation` must be one of tanh, sigmoid, relu, softplus", {"activation": "gelu"}),  # noqa: E501
@@ -192,6 +199,7 @@ rnn = Op(
     bad=BAD,
     norms=norms,
     doc=__doc__,
+    space=space,
     equation="h[t] = f(x[t] wx + h[t−1] wh + b)",
     keeps="x, h0, wx, wh, states",
 )

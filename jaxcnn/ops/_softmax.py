@@ -28,6 +28,7 @@ from jaxcnn._core.case import Bad, Case, normal, values, zeros
 from jaxcnn._core.contracts import Array, Float
 from jaxcnn._core.errors import check_floating, is_integer, setting_error
 from jaxcnn._core.op import Op
+from jaxcnn._core.space import Choose, some
 from jaxcnn._core.upcast import upcast
 
 
@@ -105,6 +106,11 @@ CASES = (
 )
 
 
+def space(choose: Choose) -> Case:
+    shape = some(choose, 3, least=1)
+    return Case("drawn", (normal(*shape),), {"axis": choose.integer(0, len(shape) - 1)})
+
+
 def _bad(op: str) -> tuple[Bad, ...]:
     return (
         Bad(
@@ -130,6 +136,7 @@ softmax = Op(
     CASES,
     bad=_bad("softmax"),
     doc=__doc__,
+    space=space,
     equation="y[k] = e^x[k] / Σ_j e^x[j]",
     keeps="y",
 )
@@ -141,6 +148,7 @@ log_softmax = Op(
     CASES,
     bad=_bad("log_softmax"),
     doc=__doc__,
+    space=space,
     equation="y[k] = x[k] − ln Σ_j e^x[j]",
     keeps="y",
 )

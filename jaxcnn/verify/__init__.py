@@ -6,9 +6,11 @@ from jaxcnn._core.lazy import on_demand
 
 if TYPE_CHECKING:
     from jaxcnn.verify._check import CHECKS, check, prove
+    from jaxcnn.verify._fuzz.search import Fuzzed, fuzz
     from jaxcnn.verify._report import Failure, Mismatch, Report, Verdict
 
-__all__ = ["CHECKS", "Failure", "Mismatch", "Report", "Verdict", "check", "prove"]
+__all__ = ["CHECKS", "Failure", "Fuzzed", "Mismatch", "Report", "Verdict"]
+__all__ += ["check", "fuzz", "prove"]
 
 if not TYPE_CHECKING:
     __getattr__, __dir__ = on_demand(
@@ -16,6 +18,7 @@ if not TYPE_CHECKING:
         __all__,
         {
             "_check": ["CHECKS", "check", "prove"],
+            "_fuzz.search": ["Fuzzed", "fuzz"],
             "_report": ["Failure", "Mismatch", "Report", "Verdict"],
         },
     )

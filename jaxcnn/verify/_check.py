@@ -134,8 +134,8 @@ def check(
     (False, 'gradient: args[0]: every element is 0.666667 × expected: a constant factor is wrong or
     missing')
     """
-    asked = _names(only, seed_of=dtypes)
-    left_out = _names(skip, seed_of=dtypes)
+    asked = known_names(only, seed_of=dtypes)
+    left_out = known_names(skip, seed_of=dtypes)
     own = {"argnums": argnums, "outputs": outputs, "rtol": rtol, "atol": atol}
     own |= {"domain": domain, "surrogate": surrogate, "budget": budget}
     _refuse_doubt(f, args, {**own, "linear": None if linear else "no"})
@@ -394,7 +394,8 @@ def _widest(given: Subject) -> Subject:
     raise raised
 
 
-def _names(names: str | Collection[str], seed_of: Sequence[Any]) -> tuple[str, ...]:
+def known_names(names: str | Collection[str], seed_of: Sequence[Any]) -> tuple[str, ...]:
+    """The names of checks, as a tuple; ValueError for one that there is not."""
     chosen = (names,) if isinstance(names, str) else tuple(names)
     known = [
         *CHECKS,

@@ -246,6 +246,14 @@ class Report:
         }
 
 
+def broken(task: str, message: str, again: str) -> Report:
+    """The report on a task that did not come to its end."""
+    failure = Failure("run", task, message, code=again)
+    return Report(
+        task, {}, "", (Verdict("run", "the checks come to their end", "FAILED", (failure,)),)
+    )
+
+
 def _number(value: Any) -> float | str | None:
     """A float that JSON can hold: nan and infinities as words."""
     if value is None:

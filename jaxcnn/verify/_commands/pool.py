@@ -14,7 +14,8 @@ from typing import Any
 
 from jaxcnn._io.command import RunError
 from jaxcnn.verify._commands import report_json
-from jaxcnn.verify._commands.tasks import Task, broken
+from jaxcnn.verify._commands.tasks import Task
+from jaxcnn.verify._report import broken
 
 WORDS = 2_000  # characters of what a dead worker last said on stderr
 GRACE = 5.0  # seconds

@@ -17,7 +17,8 @@ from jaxcnn._io import command
 from jaxcnn._io.command import FAILED
 from jaxcnn._io.files import write_json
 from jaxcnn.verify._commands.arguments import UsageError
-from jaxcnn.verify._commands.verify import HOLDS, check_files, pick
+from jaxcnn.verify._commands.asked import pick
+from jaxcnn.verify._commands.verify import HOLDS, check_files
 
 HEADER = ("op", "array", "error", "eps", "bound", "", "worst case")
 LINE = "{:<22} {:<9} {:>9} {:>8} {:>6}  {:<3}{}"

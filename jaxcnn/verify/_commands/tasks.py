@@ -5,8 +5,6 @@ import dataclasses
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from jaxcnn.verify._report import Failure, Report, Verdict
-
 # how many cases of each op get every check, since most checks hold or fail for all cases alike
 THOROUGH = 2
 QUICK = ("value", "gradient")
@@ -57,6 +55,20 @@ def plan(ops: Iterable[Any], *, seed: int, dtypes: Sequence[str], full: bool) ->
     return tasks
 
 
+def fuzz_tasks(ops: Sequence[Any], *, seconds: float, seed: int) -> list[Task]:
+    """One search an op, each of so many seconds."""
+    return [
+        Task(
+            op.name,
+            "search",
+            {"do": "fuzz", "op": op.name, "seconds": seconds, "seed": seed},
+            f"--fuzz {seconds / 60:g} --op {op.name}",
+        )
+        for op in ops
+        if op.space is not None
+    ]
+
+
 def compiler_tasks(ops: Sequence[Any], *, guard: bool, alone: bool) -> list[Task]:
     """One task for each size of each small program and each op: does XLA compute them rightly?"""
     from jaxcnn.verify._commands.compiler import SIZES, programs
@@ -75,11 +87,3 @@ def compiler_tasks(ops: Sequence[Any], *, guard: bool, alone: bool) -> list[Task
         for row, order in orders
         for rows in SIZES
     ]
-
-
-def broken(task: str, message: str, again: str) -> Report:
-    """The report on a task that did not come to its end."""
-    failure = Failure("run", task, message, code=again)
-    return Report(
-        task, {}, "", (Verdict("run", "the checks come to their end", "FAILED", (failure,)),)
-    )

@@ -18,8 +18,7 @@ from collections.abc import Iterator
 from typing import Any, TextIO
 
 from jaxcnn.verify._commands import arguments, report_json
-from jaxcnn.verify._commands.tasks import broken
-from jaxcnn.verify._report import Report, Verdict
+from jaxcnn.verify._report import Report, Verdict, broken
 
 SHOWN = 12  # lines of a traceback
 
@@ -65,6 +64,8 @@ def perform(order: dict[str, Any], ops: Any) -> Report:
     """Carry out one order."""
     if order["do"] == "function":
         return _function(order)
+    if order["do"] == "fuzz":
+        return _fuzz(order, ops)
     from jaxcnn.verify import _prove as proof
 
     if order["do"] == "compiler":
@@ -104,6 +105,29 @@ def _compiler(order: dict[str, Any], ops: Any) -> Report:
         seconds=time.perf_counter() - start,
     )
     return Report(order.get("op", "programs"), {}, "float32", (verdict,))
+
+
+def _fuzz(order: dict[str, Any], ops: Any) -> Report:
+    """A search for a call at which an op, or a function of one's own, is wrong."""
+    from jaxcnn.verify._fuzz.search import fuzz
+
+    if "function" in order:
+        f, strategy = find(order["function"]), find(order["strategy"])
+        reference = order["reference"] and find(order["reference"])
+    else:
+        f, strategy, reference = next(op for op in ops if op.name == order["op"]), None, None
+    found = fuzz(f, strategy, reference=reference, seconds=order["seconds"], seed=order["seed"])
+    failures = () if found.report is None else found.report.failures[:1]
+    verdict = Verdict(
+        "search",
+        "no drawn call has a wrong value or gradient",
+        "FAILED" if failures else "holds",
+        tuple(dataclasses.replace(failure, code="\n" + found.program) for failure in failures),
+        f"{found.examples} calls",
+        seconds=found.seconds,
+    )
+    inputs = {} if found.report is None else found.report.inputs
+    return Report(order.get("function") or order["op"], inputs, "", (verdict,), order["seed"])
 
 
 def find(name: str) -> Any:

@@ -1,0 +1,116 @@
+"""The search for a call at which a rule is wrong: what it finds, how small it makes it, what it
+leaves alone."""
+
+import importlib
+import pkgutil
+import random
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import planted
+import pytest
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from jaxcnn import Op, ops, verify
+from jaxcnn._core.space import Simplest
+
+PLANTED = [module.name for module in pkgutil.iter_modules(planted.__path__)]
+FEW = {"conv_third_example", "dense_leading_axes"}  # the others in the slow tier
+
+
+class Random:
+    """Choices without hypothesis."""
+
+    def __init__(self, seed):
+        self._random = random.Random(seed)
+
+    def integer(self, low, high):
+        return self._random.randint(low, high)
+
+    def among(self, *values):
+        return self._random.choice(values)
+
+
+@pytest.mark.parametrize("op", ops.OPS, ids=lambda op: op.name)
+def test_every_op_has_a_space_of_calls_that_it_takes(op):
+    for choose in (Simplest(), *map(Random, range(20))):
+        case = op.space(choose)
+        jax.eval_shape(lambda *args, c=case: op.plain(*args, **c.static), *case.draw(0))
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=[pytest.mark.slow] * (n not in FEW)) for n in PLANTED]
+)
+def test_a_fault_of_some_geometries_is_found_and_made_small(name):
+    op = importlib.import_module(f"planted.{name}").op
+    found = verify.fuzz(op, seconds=60)
+    assert not found.ok
+    assert found.report is not None
+    assert not found.report.ok
+    assert len(found.settings) <= 3
+    assert sum(np.size(leaf) for leaf in jax.tree.leaves(found.args)) <= 64
+
+
+def test_the_program_shows_the_failure_again(capsys):
+    from planted.dense_leading_axes import op
+
+    found = verify.fuzz(op, seconds=60)
+    assert "from planted.dense_leading_axes import op" in found.program
+    was = jax.config.read("jax_enable_x64")
+    try:
+        exec(found.program, {})
+    finally:
+        jax.config.update("jax_enable_x64", was)
+    assert "gradient             FAILED" in capsys.readouterr().out
+
+
+def test_a_right_op_is_left_alone():
+    found = verify.fuzz(ops.dense, seconds=5)
+    assert found
+    assert found.examples > 3
+    assert str(found).startswith("dense: no fault found (")
+
+
+wrong_from_three = Op(
+    "wrong_from_three",
+    lambda x, *, scale=1.0: (scale * x.sum(), x),
+    lambda x, dy, *, scale=1.0: (jnp.full_like(x, scale * dy if x.size < 3 or scale == 1 else dy),),
+)
+ROWS = hnp.arrays(np.float64, st.integers(0, 6), elements=st.floats(-2, 2))
+
+
+def test_a_strategy_of_ones_own():
+    calls = st.tuples(st.tuples(ROWS), st.fixed_dictionaries({"scale": st.floats(1, 4)}))
+    found = verify.fuzz(wrong_from_three, calls, seconds=60)
+    assert not found.ok
+    assert found.args[0].shape == (3,)
+    assert set(found.settings) == {"scale"}
+
+
+def test_without_a_reference_differences_decide():
+    right = verify.fuzz(lambda x: jnp.sin(x).sum(), st.tuples(ROWS), seconds=3)
+    assert right.ok, right
+
+
+def test_a_function_that_raises_is_a_failure():
+    def only_short(x):
+        if x.size > 4:
+            raise RuntimeError("too long")
+        return x.sum()
+
+    found = verify.fuzz(only_short, st.tuples(ROWS), seconds=30)
+    assert "RuntimeError: too long" in str(found)
+    assert found.args[0].shape == (5,)
+
+
+def test_what_cannot_be_searched_is_refused():
+    with pytest.raises(TypeError, match="a function needs a strategy"):
+        verify.fuzz(jnp.sin)
+    with pytest.raises(ValueError, match="`seconds` must be positive"):
+        verify.fuzz(ops.relu, seconds=0)
+    with pytest.raises(TypeError, match="must draw a tuple of arguments"):
+        verify.fuzz(jnp.sin, ROWS)
+    with pytest.raises(ValueError, match="there is no check 'nothing'"):
+        verify.fuzz(ops.relu, only="nothing")
