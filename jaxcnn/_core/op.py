@@ -201,7 +201,8 @@ class Op(Generic[P, Y, R]):
         def backward(saved: Any, dy: Any) -> tuple[Any, ...]:
             return (*self.pull(saved, dy), *(None,) * self.aux)
 
-        primal.__name__ = primal.__qualname__ = self.name
+        named = inspect.unwrap(primal)  # a run-time type checker may have wrapped it
+        named.__name__ = named.__qualname__ = primal.__name__ = primal.__qualname__ = self.name
         wired = jax.custom_vjp(primal)
         wired.defvjp(functools.partial(self._run, **static), backward)
         return wired

@@ -5,7 +5,7 @@ import functools
 import inspect
 import math
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxcnn.verify._checks import (
+    costs,
     elsewhere,
     finite_differences,
     first_order,
@@ -39,6 +40,8 @@ TELLING = {
 CHECKS: dict[str, Callable[[Probe], list[Failure]]] = {
     "captured tracers": structure.captured,
     "structure": structure.structure,
+    "rules": costs.rules,
+    "cost": costs.cost,
     "determinism": values.determinism,
     "NaN and infinity": values.not_finite,
     "value": values.value,
@@ -81,6 +84,8 @@ def check(
     surrogate: Callable[..., Any] | None = None,
     linear: bool = True,
     budget: float | None = None,
+    expect_rule: str | Collection[str] = (),
+    limits: Mapping[str, float] | None = None,
     **settings: Any,
 ) -> Report:
     """Prove the gradient of ``f`` at ``args``: in float64 whatever the process is set to, and then
@@ -114,6 +119,12 @@ def check(
             judged at cotangents 2⁻¹⁰ as large.
         budget: seconds. Checks that tell most a second are made first; those that no time is
             left for are skipped, and say so. A check that has begun comes to its end.
+        expect_rule: names of hand-written rules whose backward must run (``report.rules`` has
+            all that ran).
+        limits: what the gradient may cost at most, in the dtypes given: ``residual_bytes`` (kept
+            beside inputs and outputs), ``temporary_bytes``, ``flops`` (of the compiled gradient),
+            ``traces`` (of one compiled gradient, called twice), ``compilations`` (for a second
+            equal call outside of ``jit``). ``{}`` measures all, for ``report.costs``.
         settings: handed to ``f`` and ``reference`` as keywords (``stride=2``). What both ``f`` and
             ``check`` know by that name must be bound to ``f`` by ``functools.partial``.
 
@@ -121,8 +132,8 @@ def check(
         A :class:`~jaxcnn.verify.Report`: ``report.ok``, ``print(report)``, ``report.reason``.
 
     Raises:
-        ValueError: if no argument can be differentiated, a check's name is unknown, or the budget
-            is no positive number.
+        ValueError: if no argument can be differentiated, the name of a check or of a limit is
+            unknown, or the budget is no positive number.
         TypeError: for a setting that ``f`` and ``check`` both have.
         Exception: whatever ``f`` itself raises at ``args``.
 
@@ -138,9 +149,15 @@ def check(
     left_out = known_names(skip, seed_of=dtypes)
     own = {"argnums": argnums, "outputs": outputs, "rtol": rtol, "atol": atol}
     own |= {"domain": domain, "surrogate": surrogate, "budget": budget}
+    own |= {"expect_rule": expect_rule or None, "limits": limits}
     _refuse_doubt(f, args, {**own, "linear": None if linear else "no"})
     if budget is not None and not (isinstance(budget, int | float) and 0 < budget < math.inf):
         raise ValueError(f"check: `budget` must be a positive number of seconds, got {budget!r}")
+    for name in limits or ():
+        if name not in costs.LIMITS:
+            raise ValueError(
+                f"check: there is no limit {name!r}; choose from {', '.join(costs.LIMITS)}"
+            )
     if settings:
         f = functools.partial(f, **settings)
         reference = reference and functools.partial(reference, **settings)
@@ -187,6 +204,8 @@ def check(
             atol=atol,
             small=not linear,
             budget=budget,
+            expected=(expect_rule,) if isinstance(expect_rule, str) else tuple(expect_rule),
+            limits=limits,
         )
 
 
@@ -205,6 +224,8 @@ def prove(
     atol: float = 0.0,
     small: bool = False,
     budget: float | None = None,
+    expected: tuple[str, ...] = (),
+    limits: Mapping[str, float] | None = None,
 ) -> Report:
     """:func:`check` for a :class:`Subject`, with x64 on: ``given`` as a process has it whose
     setting is ``x64``, and the same ``exact``, with all its digits."""
@@ -216,7 +237,17 @@ def prove(
         )
     subject = _widest(given if exact is None else exact)
     probe = Probe(
-        subject, given, seed, bits, strict_kinks, x64=x64, rtol=rtol, atol=atol, small=small
+        subject,
+        given,
+        seed,
+        bits,
+        strict_kinks,
+        x64=x64,
+        rtol=rtol,
+        atol=atol,
+        small=small,
+        expected=expected,
+        limits=limits,
     )
     runs = dict(CHECKS)
     for dtype in dict.fromkeys(
@@ -251,6 +282,8 @@ def prove(
         str(subject.leaves[0].dtype),
         tuple(verdicts[n] for n in wanted),
         seed,
+        probe.ran,
+        probe.costs,
     )
 
 

@@ -69,6 +69,10 @@ class Probe:
         x64: whether the user's process has x64 on, where ``given`` is run.
         small: whether the backward is judged at small cotangents.
         rtol, atol: what the user allows beyond rounding, of the largest element and absolute.
+        expected: the rules that must run.
+        limits: what the gradient may cost at most; None: not asked.
+        ran: the hand-written rules that ran, with how often forward and backward.
+        costs: what it was found to cost.
         notes: what a reader should know, by check.
         worst: (largest relative error, the one allowed), by check.
         surrogate: whether the reference's gradient turned out not to be the derivative of its value
@@ -86,6 +90,10 @@ class Probe:
     rtol: float = 0.0
     atol: float = 0.0
     small: bool = False
+    expected: tuple[str, ...] = ()
+    limits: Mapping[str, float] | None = None
+    ran: Mapping[str, tuple[int, int]] = dataclasses.field(default_factory=dict)
+    costs: Mapping[str, float] = dataclasses.field(default_factory=dict)
     reversed_twice: Any = None
     twice: Any = None
     backward_eps: float = 0.0

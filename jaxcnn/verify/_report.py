@@ -169,6 +169,8 @@ class Report:
         dtype: the dtype that everything was computed in, where no other is named.
         verdicts: one a check.
         seed: what the random cotangents and directions were drawn from.
+        rules: the hand-written rules that ran, each with how often: (forward, backward).
+        costs: what the gradient costs, by the names of ``check``'s ``limits``.
     """
 
     name: str
@@ -176,6 +178,8 @@ class Report:
     dtype: str
     verdicts: tuple[Verdict, ...]
     seed: int = 0
+    rules: Mapping[str, tuple[int, int]] = dataclasses.field(default_factory=dict)
+    costs: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
     @property
     def checks(self) -> dict[str, tuple[Failure, ...]]:
@@ -242,6 +246,8 @@ class Report:
             "dtype": self.dtype,
             "seed": self.seed,
             "seconds": round(self.seconds, 3),
+            "rules": {name: list(ran) for name, ran in self.rules.items()},
+            "costs": {name: _number(value) for name, value in self.costs.items()},
             "verdicts": [v.json() for v in self.verdicts],
         }
 

@@ -147,7 +147,7 @@ def captures(closed: ClosedJaxpr, dependent: Marked, smooth: Marked) -> list[tup
     backward never runs."""
     found = []
     for eqn in _rules(closed.jaxpr):
-        rule = _name(eqn)
+        rule = name_of(eqn)
         held = _held(getattr(eqn.params.get("bwd"), "f", None), dependent)
         if not held and any(id(v) in smooth for v in eqn.invars[: eqn.params.get("num_consts", 0)]):
             thunk = getattr(eqn.params.get("fwd_jaxpr_thunk"), "f", None)
@@ -187,6 +187,7 @@ def _held(function: Any, among: Marked) -> dict[str, str]:
     }
 
 
-def _name(eqn: Any) -> str:
+def name_of(eqn: Any) -> str:
+    """What the function is called that a hand-written rule belongs to."""
     debug = getattr(eqn.params["call_jaxpr"].jaxpr, "debug_info", None)
     return str(getattr(debug, "func_name", "custom_vjp"))

@@ -83,7 +83,7 @@ def _run(jaxpr: Jaxpr, consts: list[Any], args: list[Any], move: Callable[[Any],
                 own = inner.jaxpr if closed else inner
                 outputs = run(own, inner.consts if closed else (), inputs)
             else:
-                outputs = _bind(eqn, inputs)
+                outputs = bind(eqn, inputs)
                 outputs = outputs if eqn.primitive.multiple_results else [outputs]
                 if name not in EXACT:
                     outputs = [move(y) for y in outputs]
@@ -93,7 +93,7 @@ def _run(jaxpr: Jaxpr, consts: list[Any], args: list[Any], move: Callable[[Any],
     return run(jaxpr, consts, args)
 
 
-def _bind(eqn: Any, inputs: list[Any]) -> Any:
+def bind(eqn: Any, inputs: list[Any]) -> Any:
     """One equation, run. Some versions of JAX have functions beside the parameters."""
     found = eqn.primitive.get_bind_params(eqn.params)
     functions, params = found if isinstance(found, tuple) else ((), found)
