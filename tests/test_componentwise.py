@@ -1,5 +1,5 @@
 """Small components beside large ones keep their digits: softmax and the sigmoid's cross entropy
-against sixty decimal digits, in units in the last place of each component."""
+against 350 decimal digits, in units in the last place of each component."""
 
 import decimal
 from decimal import Decimal
@@ -11,13 +11,16 @@ import pytest
 
 from jaxcnn import ops
 
-decimal.getcontext().prec = 60
+decimal.getcontext().prec = 350  # −ln p of a p that is 1 − 1e-300, too
 ROWS = [
     [37.43, 0.0],
     [40.0, -40.0, 39.0, 0.1],
     [0.3, -1.2, 2.0],
     [-700.0, 0.0, -300.3],
     [1e-3, 1.1e-3, 35.7, 35.6],
+    [5.0, 5.0, -3.0],
+    *np.random.default_rng(0).uniform(-40, 40, (4, 6)).tolist(),
+    *np.random.default_rng(1).uniform(-700, 700, (4, 6)).tolist(),
 ]
 
 
@@ -51,6 +54,49 @@ def test_softmax_keeps_small_components(row, dtype):
             rest = sum(p[j] for j in range(len(row)) if j != k)
             want = [p[k] * rest if i == k else -p[k] * p[i] for i in range(len(row))]
             assert ulps(dz, want, dtype) <= 8, (k, dz, [float(w) for w in want])
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("row", ROWS, ids=str)
+def test_softmax_cross_entropy_of_labels_keeps_small_components(row, dtype):
+    with jax.enable_x64(True):
+        z = jnp.asarray(row, dtype)
+        p = exactly(np.asarray(z))
+        for label in range(len(row)):
+            rest = sum(p[j] for j in range(len(row)) if j != label)
+            loss, dz = jax.value_and_grad(ops.softmax_cross_entropy)(z, jnp.int32(label))
+            assert ulps(dz, [-rest if k == label else p[k] for k in range(len(row))], dtype) <= 8
+            assert ulps(loss[None], [-p[label].ln()], dtype) <= 8
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("row", ROWS, ids=str)
+def test_log_softmax_loses_no_more_than_the_logits_own_size(row, dtype):
+    with jax.enable_x64(True):
+        z = jnp.asarray(row, dtype)
+        p = exactly(np.asarray(z))
+        below = [max(np.asarray(z).tolist()) - float(value) for value in np.asarray(z)]
+        y, pull = jax.vjp(ops.log_softmax, z)
+        assert ulps(y, [value.ln() for value in p], dtype) <= 8
+        for k in range(len(row)):
+            (dz,) = pull(jnp.zeros(len(row), dtype).at[k].set(1))
+            rest = sum(p[j] for j in range(len(row)) if j != k)
+            want = [rest if i == k else -p[i] for i in range(len(row))]
+            for i in range(len(row)):  # e^y has the error of y, which is as large as y
+                off = ulps(np.asarray(dz)[i : i + 1], want[i : i + 1], dtype)
+                assert off <= 8 + max(below if i == k else below[i : i + 1]), (k, i)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_sigmoid_keeps_small_slopes(dtype):
+    with jax.enable_x64(True):
+        z = jnp.asarray([17.5, -17.5, 37.43, -37.43, 40, -40, 0.3, -0.3, 80, -80, 0, 700], dtype)
+        y, pull = jax.vjp(ops.sigmoid, z)
+        right = [1 / (1 + (-Decimal(float(score))).exp()) for score in np.asarray(z)]
+        left = [1 / (1 + Decimal(float(score)).exp()) for score in np.asarray(z)]
+        assert ulps(y, right, dtype) <= 8
+        (dz,) = pull(jnp.ones_like(z))
+        assert ulps(dz, [a * b for a, b in zip(right, left, strict=True)], dtype) <= 8
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

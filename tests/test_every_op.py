@@ -7,7 +7,7 @@ import pytest
 from every import FIRST, reference, without_contracts
 from jaxcnn._core.case import Draw
 from jaxcnn.ops import OPS
-from jaxcnn.verify._check import CHECKS
+from jaxcnn.verify._judge import CHECKS
 from jaxcnn.verify._numerics.comparison import error
 from jaxcnn.verify._prove import prove_case, prove_kinks, subject_of
 from jaxcnn.verify._subject import quick

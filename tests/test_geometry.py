@@ -17,8 +17,8 @@ from jaxcnn._core import space
 from jaxcnn._core.case import distinct, normal
 from jaxcnn._core.window import add_taps, resolve, taps_of
 from jaxcnn.ops._conv import space as convolution
-from jaxcnn.verify._check import prove
 from jaxcnn.verify._fuzz.examples import Drawn
+from jaxcnn.verify._judge import prove
 from jaxcnn.verify._prove import ORACLE
 from jaxcnn.verify._subject import Subject
 

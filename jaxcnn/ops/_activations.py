@@ -9,7 +9,7 @@
 | leaky_relu | x, or slope·x below 0    | 1, or slope where y ≤ 0    | y         | slope at 0  |
 | elu        | x, or α(eˣ − 1) below 0  | 1, or y + α where y ≤ 0    | y         | α at 0      |
 | step       | [x > 0]                  | 0                          | nothing   | f(0) = 0    |
-| sigmoid    | 1/(1 + e⁻ˣ)              | y(1 − y)                   | y         |             |
+| sigmoid    | 1/(1 + e⁻ˣ)              | y(1 − y)                   | x, or y with ``keep="y"`` | |
 | tanh       | tanh x                   | 1 − y²                     | y         |             |
 | softplus   | ln(1 + eˣ)               | 1 − e⁻ʸ  (= sigmoid x)     | y         |             |
 | silu       | x·σ, σ = sigmoid x       | σ(1 + x(1 − σ))            | x         |             |
@@ -17,7 +17,9 @@
 
 Φ and φ are the normal distribution's cumulative and density; ``gelu(approximate=True)`` is x·(1 +
 tanh u)/2 with u = √(2/π)(x + 0.044715 x³). What is kept is an array that the neighbouring layer
-keeps too, so in a network an activation costs no memory of its own.
+keeps too, so in a network an activation costs no memory of its own;
+silu and gelu need x, and so does sigmoid, as a y that has been rounded to 1 no longer tells how
+small 1 − y is (``keep="y"`` takes 1 − y as it is).
 
 Shapes: any, floating. All are finite, value and derivative, for every finite x whose value is; at
 ±∞ they are their limits, and NaN gives NaN. Raise TypeError for integers, ValueError for a slope or
@@ -129,14 +131,6 @@ def _kink(slope: float, /, **static: Any) -> Kink:
     return Kink(f"zero: derivative {slope:g}", (np.zeros(3),), np.full(3, slope), static)
 
 
-def _sigmoid_derivative(y: Array) -> Array:
-    return y * (1 - y)
-
-
-def _sigmoid_reference(x: Array) -> Array:
-    return jax.nn.sigmoid(x)
-
-
 def _tanh_derivative(y: Array) -> Array:
     return 1 - y * y
 
@@ -173,14 +167,6 @@ def _silu_reference(x: Array) -> Array:
     return jax.nn.silu(x)
 
 
-sigmoid = scalar(
-    "sigmoid",
-    lax.logistic,
-    _sigmoid_derivative,
-    _sigmoid_reference,
-    keeps="y",
-    equation="y = 1/(1 + e⁻ˣ)",
-)
 tanh = scalar("tanh", lax.tanh, _tanh_derivative, _tanh_reference, keeps="y", equation="y = tanh x")
 softplus = scalar(
     "softplus",
@@ -192,6 +178,40 @@ softplus = scalar(
 )
 silu = scalar(
     "silu", _silu, _silu_derivative, _silu_reference, keeps="x", equation="y = x/(1 + e⁻ˣ)"
+)
+
+
+def sigmoid_forward(
+    x: Float[Array, "*n"], *, keep: Literal["x", "y"] = "x"
+) -> tuple[Float[Array, "*n"], Float[Array, "*n"]]:
+    check_floating("sigmoid", x=x)
+    if keep not in ("x", "y"):
+        raise setting_error("sigmoid", "keep", "'x' or 'y'", keep)
+    y = lax.logistic(x)
+    return y, y if keep == "y" else x
+
+
+def sigmoid_backward(
+    kept: Float[Array, "*n"], dy: Float[Array, "*n"], /, *, keep: Literal["x", "y"] = "x"
+) -> tuple[Float[Array, "*n"]]:
+    # dx = y (1 − y) dy, and the same for 1 − y: the smaller of the two has all its digits
+    y = kept if keep == "y" else lax.logistic(-jnp.abs(kept))
+    return (y * (1 - y) * dy,)
+
+
+def sigmoid_reference(x: Array, *, keep: str = "x") -> Array:
+    return jax.nn.sigmoid(x)
+
+
+sigmoid = _table(
+    "sigmoid",
+    sigmoid_forward,
+    sigmoid_backward,
+    sigmoid_reference,
+    "y = 1/(1 + e⁻ˣ)",
+    "x, or y",
+    cases=(Case("y kept", (distinct(3, 4, scale=3.0),), {"keep": "y"}),),
+    bad=(Bad("keep", (zeros(3),), "sigmoid: setting `keep` must be 'x' or 'y'", {"keep": "z"}),),
 )
 
 

@@ -17,8 +17,8 @@ not sum to 1. Targets of a floating dtype have a gradient too; integers have non
 up to ±1e4 and beyond, value and gradient: no logarithm is taken of a number that can round to 0.
 Sums in float32 for 16-bit inputs.
 
-Kept: ln p (float32 for 16-bit scores: of many classes 16 bits would lose p = e^ln p) and the
-targets; σ's score and target; the difference y − t; w. Kinks: kl_divergence at p = 0, where 0·ln 0
+Kept: scores and targets; ln q (float32 for 16-bit scores: of many classes 16 bits would lose
+q = e^ln q) and p; the difference y − t; w. Kinks: kl_divergence at p = 0, where 0·ln 0
 counts as the constant 0. Raise ValueError for shapes that do not fit, TypeError for scores that are
 not floating. Source, in experiments/README.md: S1.1, S1.2, S2.2, S3.1.
 
@@ -44,7 +44,7 @@ from jaxcnn._core.errors import check_floating, check_rank, is_number, setting_e
 from jaxcnn._core.op import Op
 from jaxcnn._core.space import Choose, any_shape, some
 from jaxcnn._core.upcast import upcast
-from jaxcnn.ops._softmax import log_softmax
+from jaxcnn.ops._softmax import log_softmax, softmax
 
 Scores = Float[Array, "*n k"]
 Targets = Shaped[Array, "..."]
@@ -88,19 +88,24 @@ def softmax_cross_entropy_forward(
     loss = -_weighted(rows_, log_p).sum(-1)
     if not _is_floating(labels):
         loss = jnp.where((labels >= 0) & (labels < logits.shape[-1]), loss, jnp.nan)
-    return loss.astype(logits.dtype), (log_p, labels)
+    return loss.astype(logits.dtype), (logits, labels)
 
 
 def softmax_cross_entropy_backward(
     residuals: tuple[Scores, Targets], dy: Float[Array, "*n"], /
 ) -> tuple[Scores, Targets | None]:
-    log_p, labels = residuals
+    logits, labels = residuals
     d = upcast(dy)[..., None]
+    p, _ = softmax.forward(upcast(logits))
     if not _is_floating(labels):
-        return ((jnp.exp(log_p) - _one_hot(labels, log_p)) * d).astype(dy.dtype), None
+        # dz = p − t: at the label p − 1 = −Σ of the others, which loses nothing where p is near 1
+        t = _one_hot(labels, p)
+        others = p * (1 - t)
+        return ((others - t * others.sum(-1, keepdims=True)) * d).astype(dy.dtype), None
     # dz = p·Σt − t,  dt = −ln p
-    t = labels.astype(log_p.dtype)
-    dlogits = (jnp.exp(log_p) * t.sum(-1, keepdims=True) - t) * d
+    log_p, _ = log_softmax.forward(upcast(logits))
+    t = labels.astype(p.dtype)
+    dlogits = (p * t.sum(-1, keepdims=True) - t) * d
     return dlogits.astype(dy.dtype), (-log_p * d).astype(labels.dtype)
 
 
@@ -290,7 +295,7 @@ softmax_cross_entropy = Op(
     doc=__doc__,
     space=functools.partial(space, targets=("labels", "rows")),
     equation="−Σ_k t[k] ln softmax(z)[k]",
-    keeps="ln p, labels",
+    keeps="logits, labels",
 )
 sigmoid_cross_entropy = Op(
     "sigmoid_cross_entropy",

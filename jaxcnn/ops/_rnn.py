@@ -37,8 +37,10 @@ from jaxcnn._core.space import Choose
 from jaxcnn._core.upcast import matmul, upcast
 from jaxcnn.ops._activations import relu, sigmoid, softplus, tanh
 
-# those whose derivative reads the output alone
+# those whose derivative can be had from the output alone
 ACTIVATIONS = {op.name: op for op in (tanh, sigmoid, relu, softplus)}
+PULLS = {op.name: op.backward for op in (tanh, relu, softplus)}
+PULLS["sigmoid"] = functools.partial(sigmoid.backward, keep="y")
 
 Residuals = tuple[
     Float[Array, "n t i"],
@@ -95,7 +97,7 @@ def backward(
 def _through_time(residuals: Residuals, dy: Array, activation: str) -> tuple[Array, Array, Array]:
     """δ (n, t, h), the states before each step, and dh0, still in float32."""
     _, h0, _, wh, y = residuals
-    pull, back = ACTIVATIONS[activation].backward, upcast(wh).T
+    pull, back = PULLS[activation], upcast(wh).T
 
     def step(carried: Array, at_t: tuple[Array, Array]) -> tuple[Array, Array]:
         h, d = at_t

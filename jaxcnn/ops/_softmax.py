@@ -10,7 +10,9 @@ of the largest y, m, which Σ y = 1 allows:
 
     dx[k] = y[k] ((dy[k] − dy[m]) − Σ_j y[j] (dy[j] − dy[m]))
 
-as 1 − y[m], which has none of them left, is then a sum of the others. +∞, scores that are
+as 1 − y[m], which has none of them left, is then a sum of the others; log_softmax does the same at
+m. The errors are then a few units in the last place of each component, for one-hot dy; of Σ |terms|
+for others; of log_softmax's, as many more as x lies below its maximum. +∞, scores that are
 all −∞, and NaN give NaN, as in ``jax.nn``. Shapes: any, the same out as in. Kept: y. No kinks. Sums
 in float32 for 16-bit inputs. Raise ValueError for an axis that is not there, TypeError for
 integers. Source, in experiments/README.md: S0.5, S3.4, S4.5.
@@ -77,16 +79,32 @@ def log_softmax_forward(
     x: Float[Array, "*n"], *, axis: int = -1
 ) -> tuple[Float[Array, "*n"], Float[Array, "*n"]]:
     shifted = _shifted("log_softmax", x, axis)
-    y = (shifted - jnp.log(jnp.exp(shifted).sum(axis, keepdims=True))).astype(x.dtype)
-    return y, y
+    rest = _rest_of_shift(upcast(x), shifted, axis)
+    # ln Σ_j e^{x[j] − max} = ln(1 + Σ_{j≠m}), as the largest gives e⁰ = 1
+    weights = jnp.where(
+        _is_largest(x, axis), jnp.expm1(shifted), jnp.exp(shifted) * (1 + rest)
+    )  # 0 at the largest, with its derivative
+    y = shifted - jnp.log1p(weights.sum(axis, keepdims=True)) + rest
+    return y.astype(x.dtype), y.astype(x.dtype)
+
+
+def _is_largest(x: Array, axis: int) -> Array:
+    """True at the largest entry along the axis, the first of several."""
+    if not x.shape[axis]:
+        return jnp.zeros(x.shape, bool)
+    where = lax.broadcasted_iota(jnp.int32, x.shape, axis % x.ndim)
+    return where == x.argmax(axis, keepdims=True).astype(jnp.int32)
 
 
 def log_softmax_backward(
     y: Float[Array, "*n"], dy: Float[Array, "*n"], /, *, axis: int = -1
 ) -> tuple[Float[Array, "*n"]]:
-    # dx[k] = dy[k] − e^{y[k]} Σ_j dy[j]
-    dtype, y, dy = y.dtype, upcast(y), upcast(dy)
-    return ((dy - jnp.exp(y) * dy.sum(axis, keepdims=True)).astype(dtype),)
+    # dx[k] = dy[k] − p[k] Σ_j dy[j],  p = e^y, and at the largest
+    # dx[m] = dy[m] Σ_{j≠m} p[j] − p[m] Σ_{j≠m} dy[j]
+    dtype, largest, p, dy = y.dtype, _is_largest(y, axis), jnp.exp(upcast(y)), upcast(dy)
+    others_p, others_dy = (jnp.where(largest, 0, part).sum(axis, keepdims=True) for part in (p, dy))
+    dx = dy - p * dy.sum(axis, keepdims=True)
+    return (jnp.where(largest, dy * others_p - p * others_dy, dx).astype(dtype),)
 
 
 def softmax_reference(x: Array, *, axis: int = -1) -> Array:

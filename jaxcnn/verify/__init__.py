@@ -5,8 +5,9 @@ from typing import TYPE_CHECKING
 from jaxcnn._core.lazy import on_demand
 
 if TYPE_CHECKING:
-    from jaxcnn.verify._check import CHECKS, check, prove
+    from jaxcnn.verify._check import check
     from jaxcnn.verify._fuzz.search import Fuzzed, fuzz
+    from jaxcnn.verify._judge import CHECKS, prove
     from jaxcnn.verify._report import Failure, Mismatch, Report, Verdict
 
 __all__ = ["CHECKS", "Failure", "Fuzzed", "Mismatch", "Report", "Verdict"]
@@ -17,8 +18,9 @@ if not TYPE_CHECKING:
         __name__,
         __all__,
         {
-            "_check": ["CHECKS", "check", "prove"],
+            "_check": ["check"],
             "_fuzz.search": ["Fuzzed", "fuzz"],
+            "_judge": ["CHECKS", "prove"],
             "_report": ["Failure", "Mismatch", "Report", "Verdict"],
         },
     )

@@ -13,7 +13,7 @@ import numpy as np
 
 from jaxcnn._core.case import Case, Kink
 from jaxcnn._core.op import Op
-from jaxcnn.verify._check import prove
+from jaxcnn.verify._judge import prove
 from jaxcnn.verify._numerics.comparison import Tolerance, compare
 from jaxcnn.verify._report import Failure, Report, Verdict
 from jaxcnn.verify._subject import Subject

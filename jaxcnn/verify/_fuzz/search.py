@@ -10,10 +10,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxcnn.verify._check import check, known_names
+from jaxcnn.verify._check import check
 from jaxcnn.verify._fuzz.examples import Example, hypothesis, of_space, of_user
 from jaxcnn.verify._fuzz.program import program
 from jaxcnn.verify._fuzz.screen import screen
+from jaxcnn.verify._judge import known_names
 from jaxcnn.verify._report import Report, broken, in_words
 from jaxcnn.verify._subject import differentiable, widest
 
