@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxcnn import ops
+from jaxcnn import ops, verify
 
 decimal.getcontext().prec = 350  # −ln p of a p that is 1 − 1e-300, too
 ROWS = [
@@ -111,3 +111,25 @@ def test_sigmoid_cross_entropys_gradient_keeps_small_components(dtype):
             left = 1 / (1 + Decimal(score).exp())
             want.append((1 - Decimal(target)) * right - Decimal(target) * left)
         assert ulps(got, want, dtype) <= 8
+
+
+def test_the_checker_tells_a_rule_that_loses_small_components():
+    z = jnp.array([12.0, 0.0, -3.0], "float32")
+    found = verify.check(jax.nn.softmax, z, ulps=8, only="componentwise")
+    assert "a small component has lost its digits (dy is 1 at output[0][0])" in found.reason
+    assert verify.check(ops.softmax, z, ulps=8, only="componentwise").ok
+    assert verify.check(ops.softmax, z.astype("float16"), ulps=8, only="componentwise").ok
+
+
+def test_it_is_off_where_it_is_not_asked_for():
+    report = verify.check(jax.nn.softmax, jnp.array([12.0, 0.0]), only=("value", "jit"))
+    assert set(report.checks) == {"value", "jit"}
+    assert "componentwise" not in verify.CHECKS
+    declared = {op.name for op in ops.OPS for case in op.cases if case.ulps}
+    assert declared == {
+        "log_softmax",
+        "sigmoid",
+        "sigmoid_cross_entropy",
+        "softmax",
+        "softmax_cross_entropy",
+    }

@@ -89,13 +89,16 @@ def values(literal: Any) -> Draw:
 class Case:
     """Inputs and settings on which an op must agree with its reference.
 
-    ``batched`` names (by position) the inputs whose leading axis is the batch.
+    ``batched`` names (by position) the inputs whose leading axis is the batch; ``ulps`` is how many
+    units in its own last place each component may be off in float32, small ones beside large ones
+    too (0: not claimed).
     """
 
     label: str
     inputs: tuple[Draw | None, ...]
     static: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     batched: tuple[int, ...] = (0,)
+    ulps: float = 0.0
 
     def draw(self, seed: int, dtype: Any = np.float32, batch: int | None = None) -> tuple[Any, ...]:
         """The inputs as arrays: floating ones in ``dtype``, with ``batch`` examples if given."""

@@ -34,6 +34,7 @@ S0.6, S1.5, S3.3, S3.4, S4.3.
 Array([0.000000e+00, 6.931472e-01, 1.000000e+04], dtype=float32)
 """  # noqa: E501
 
+import dataclasses
 import functools
 import math
 from collections.abc import Callable
@@ -80,13 +81,14 @@ def _table(
     kinks: tuple[Kink, ...] = (),
     cases: tuple[Case, ...] = (),
     bad: tuple[Bad, ...] = (),
+    ulps: float = 0.0,
 ) -> Op[P, Array, R]:
     return Op(
         name,
         forward,
         backward,
         reference,
-        (*CASES, *cases),
+        (*(dataclasses.replace(case, ulps=ulps) for case in CASES), *cases),
         kinks,
         (_BAD, *bad),
         equation=equation,
@@ -212,6 +214,7 @@ sigmoid = _table(
     "x, or y",
     cases=(Case("y kept", (distinct(3, 4, scale=3.0),), {"keep": "y"}),),
     bad=(Bad("keep", (zeros(3),), "sigmoid: setting `keep` must be 'x' or 'y'", {"keep": "z"}),),
+    ulps=8,
 )
 
 

@@ -39,6 +39,7 @@ def check(
     budget: float | None = None,
     expect_rule: str | Collection[str] = (),
     limits: Mapping[str, float] | None = None,
+    ulps: float = 0.0,
     **settings: Any,
 ) -> Report:
     """Prove the gradient of ``f`` at ``args``: in float64 whatever the process is set to, and then
@@ -78,6 +79,9 @@ def check(
             beside inputs and outputs), ``temporary_bytes``, ``flops`` (of the compiled gradient),
             ``traces`` (of one compiled gradient, called twice), ``compilations`` (for a second
             equal call outside of ``jit``). ``{}`` measures all, for ``report.costs``.
+        ulps: where it is not 0, each component of value and gradient in float32 may be off by so
+            many units in its own last place, for cotangents that are 1 at one place alone: small
+            components beside large ones must keep their digits. Few functions do that.
         settings: handed to ``f`` and ``reference`` as keywords (``stride=2``). What both ``f`` and
             ``check`` know by that name must be bound to ``f`` by ``functools.partial``.
 
@@ -102,7 +106,7 @@ def check(
     left_out = known_names(skip, seed_of=dtypes)
     own = {"argnums": argnums, "outputs": outputs, "rtol": rtol, "atol": atol}
     own |= {"domain": domain, "surrogate": surrogate, "budget": budget}
-    own |= {"expect_rule": expect_rule or None, "limits": limits}
+    own |= {"expect_rule": expect_rule or None, "limits": limits, "ulps": ulps}
     _refuse_doubt(f, args, {**own, "linear": None if linear else "no"})
     if budget is not None and not (isinstance(budget, int | float) and 0 < budget < math.inf):
         raise ValueError(f"check: `budget` must be a positive number of seconds, got {budget!r}")
@@ -159,6 +163,7 @@ def check(
             budget=budget,
             expected=(expect_rule,) if isinstance(expect_rule, str) else tuple(expect_rule),
             limits=limits,
+            ulps=ulps,
         )
 
 

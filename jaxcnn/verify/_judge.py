@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxcnn.verify._checks import (
+    componentwise,
     costs,
     elsewhere,
     finite_differences,
@@ -82,6 +83,7 @@ def prove(
     budget: float | None = None,
     expected: tuple[str, ...] = (),
     limits: Mapping[str, float] | None = None,
+    ulps: float = 0.0,
 ) -> Report:
     """:func:`check` for a :class:`Subject`, with x64 on: ``given`` as a process has it whose
     setting is ``x64``, and the same ``exact``, with all its digits."""
@@ -104,8 +106,11 @@ def prove(
         small=small,
         expected=expected,
         limits=limits,
+        ulps=ulps,
     )
     runs = dict(CHECKS)
+    if ulps:
+        runs["componentwise"] = componentwise.componentwise
     for dtype in dict.fromkeys(
         [*dtypes, *(str(leaf.dtype) for leaf in given.leaves if leaf.dtype.itemsize < 4)]
     ):
@@ -247,6 +252,7 @@ def known_names(names: str | Collection[str], seed_of: Sequence[Any]) -> tuple[s
     chosen = (names,) if isinstance(names, str) else tuple(names)
     known = [
         *CHECKS,
+        "componentwise",
         *(f"in {jnp.dtype(d).name}" for d in ("float32", "bfloat16", "float16", *seed_of)),
     ]
     for name in chosen:

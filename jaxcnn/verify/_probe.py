@@ -73,6 +73,7 @@ class Probe:
         limits: what the gradient may cost at most; None: not asked.
         ran: the hand-written rules that ran, with how often forward and backward.
         costs: what it was found to cost.
+        ulps: what each component may be off by, in its own last place; 0: not asked.
         notes: what a reader should know, by check.
         worst: (largest relative error, the one allowed), by check.
         surrogate: whether the reference's gradient turned out not to be the derivative of its value
@@ -92,6 +93,7 @@ class Probe:
     small: bool = False
     expected: tuple[str, ...] = ()
     limits: Mapping[str, float] | None = None
+    ulps: float = 0.0
     ran: Mapping[str, tuple[int, int]] = dataclasses.field(default_factory=dict)
     costs: Mapping[str, float] = dataclasses.field(default_factory=dict)
     reversed_twice: Any = None

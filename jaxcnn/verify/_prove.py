@@ -58,6 +58,7 @@ def prove_case(
                     dtypes=dtypes,
                     only=wanted,
                     skip=ON_MESHES,
+                    ulps=case.ulps,
                 )
             )
         on_meshes = [name for name in ON_MESHES if name in only or not only]

@@ -47,7 +47,7 @@ def in_dtype(probe: Probe, dtype: Any) -> list[Failure]:
             return [Failure(name, "f", f"raised {in_words(problem, 300)}")]
         raise Skip(f"the function refuses {name}: {type(problem).__name__}") from None
     # the same rounded numbers, in full precision
-    exact_at = _widened(probe, narrow)
+    exact_at = widened(probe, narrow)
     wide_u = [like(c, o) for c, o in zip(u, probe.u, strict=True)]
     judge = probe.reference if probe.subject.reference is not None else probe.f
     true_value, true_gradient = judge(exact_at.arrays, wide_u)
@@ -102,7 +102,7 @@ def _draws(probe: Probe) -> bool:
     return any(name.startswith(("random_bits", "random_gamma", "threefry2x32")) for name in names)
 
 
-def _widened(probe: Probe, narrow: Subject) -> Subject:
+def widened(probe: Probe, narrow: Subject) -> Subject:
     """The point of ``narrow``, with the floats of the probe's precision."""
     moved = [
         like(widest(few), wide) if differentiable(wide) else wide
@@ -116,11 +116,11 @@ def _of_every_step(
 ) -> tuple[list[np.ndarray], list[np.ndarray]]:
     """What rounding every step to ``eps`` does where terms cancel: of the reference; of the
     function where there is none, and for arrays of which nothing is left but rounding."""
-    own = _moved(at.pull(at.f), probe.f(at.arrays, u), at, u, eps)
+    own = moved(at.pull(at.f), probe.f(at.arrays, u), at, u, eps)
     if probe.subject.reference is None:
         return own[0], own[1]
     still = probe.reference(at.arrays, u)
-    found = _moved(at.pull(probe.subject.reference), still, at, u, eps)
+    found = moved(at.pull(probe.subject.reference), still, at, u, eps)
     for side in (0, 1):
         for i, (mine, true) in enumerate(zip(own[side], still[side], strict=True)):
             size = np.abs(np.nan_to_num(widest(true))).max(initial=0.0)
@@ -129,9 +129,10 @@ def _of_every_step(
     return found[0], found[1]
 
 
-def _moved(
+def moved(
     pull: Pull, still: tuple[Arrays, Arrays], at: Subject, u: Arrays, eps: float
 ) -> list[list[np.ndarray]]:
+    """What rounding every step to ``eps`` does to each value and gradient."""
     found = [[np.zeros(np.shape(a)) for a in part] for part in still]
     for draw in shaken_answers(pull, at.arrays, u, eps=eps / 2):
         for into, was, now in zip(found, still, draw, strict=True):
