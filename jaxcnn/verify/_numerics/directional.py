@@ -25,8 +25,9 @@ def contract(u: Arrays, y: Arrays, y0: Arrays) -> float:
     is 0 nothing counts."""
     total = 0.0
     for c, a, b in zip(u, y, y0, strict=True):
-        w = widest(c)
-        gap = np.where(w == 0, 0, widest(a) - widest(b))
+        w, gap = widest(c), widest(a) - widest(b)
+        if not w.all():
+            gap = np.where(w == 0, 0, gap)
         total += float(np.real(np.sum(w * gap)))
     return total
 
