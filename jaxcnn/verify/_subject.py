@@ -264,6 +264,6 @@ def pairing(u: Sequence[Any], v: Sequence[Any]) -> float:
 
 
 def widest(array: Any) -> np.ndarray:
-    """The array in NumPy's float64 (complex128), whatever JAX is set to."""
+    """The array in NumPy's float64 (complex128), whatever JAX is set to; not to be written to."""
     a = np.asarray(array)
-    return a.astype(np.complex128 if np.iscomplexobj(a) else np.float64)
+    return a.astype(np.complex128 if np.iscomplexobj(a) else np.float64, copy=False)

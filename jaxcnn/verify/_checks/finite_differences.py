@@ -20,7 +20,7 @@ from jaxcnn.verify._numerics.directional import (
     slope_along,
     slope_at,
 )
-from jaxcnn.verify._numerics.limits import NEGLIGIBLE, OFF, STEEP, SURE, TINY
+from jaxcnn.verify._numerics.limits import LARGE, NEGLIGIBLE, OFF, STEEP, SURE, TINY
 from jaxcnn.verify._probe import Broken, Probe, Undecided
 from jaxcnn.verify._report import Failure
 from jaxcnn.verify._subject import Arrays, generator, is_complex, like, pairing, widest
@@ -29,7 +29,6 @@ from jaxcnn.verify._subject import Arrays, generator, is_complex, like, pairing,
 # wrong
 FEW, MANY = 64, 400
 OUTPUTS = 64
-LARGE = 100_000  # numbers
 
 
 def against_differences(probe: Probe) -> list[Failure]:

@@ -14,14 +14,13 @@ from jaxcnn.verify._numerics import slopes
 from jaxcnn.verify._numerics.comparison import Tolerance, compare, error
 from jaxcnn.verify._numerics.directional import contract, element, size_of_terms
 from jaxcnn.verify._numerics.domains import fits
-from jaxcnn.verify._numerics.limits import APART, BENT, NEGLIGIBLE, OFF, STEEP, SURE, TINY
+from jaxcnn.verify._numerics.limits import APART, BENT, LARGE, NEGLIGIBLE, OFF, STEEP, SURE, TINY
 from jaxcnn.verify._probe import REFUSALS, Broken, Probe, Skip, Undecided
 from jaxcnn.verify._report import Failure, Mismatch, in_words
 from jaxcnn.verify._subject import Arrays, generator, like, pairing, quick, random_like, widest
 from jaxcnn.verify._trace import equations
 
 LOOK = 16
-LARGE = 100_000  # numbers, of which the kinks are many
 CUT_OFF = (
     "the first derivative is right and its own derivative is not: stop_gradient, a rounded or"
     " integer residual, or a callback in the rule cuts it off"
@@ -244,11 +243,8 @@ def second_by_differences(
                 continue
 
             def along(t: float, number: int = number, d: np.ndarray = d) -> np.ndarray:
-                moved = [p + t * d if i == number else p for i, p in enumerate(point)]
-                cast = [
-                    like(m, o)
-                    for m, o in zip(moved, (*probe.subject.leaves, *probe.u), strict=True)
-                ]
+                cast = [*probe.subject.leaves, *probe.u]
+                cast[number] = like(point[number] + t * d, cast[number])
                 return np.array(
                     contract(v, probe.f(probe.subject.put(cast[:count]), cast[count:])[1], base)
                 )

@@ -72,12 +72,12 @@ def vmap(probe: Probe, *, every: bool = False) -> list[Failure]:
             f"not over {', '.join(subject.paths[i] for i in shared)}: JAX draws from the first of"
             " such keys for all"
         )
-    many = _choices(len(arrays), every)
+    many, size = _choices(len(arrays), every), SIZE
     if not every and sum(np.size(leaf) for leaf in arrays) > HUGE:
-        many = [(len(arrays) - 1,), tuple(range(len(arrays)))]
+        many, size = [(len(arrays) - 1,), tuple(range(len(arrays)))], 2
     choices = [chosen for chosen in many if not set(shared) & set(chosen)]
-    stacked = [stack([variant(leaf, k) for k in range(SIZE)]) for leaf in arrays]
-    cotangents = [stack([like(widest(c) * (1 + k), c) for k in range(SIZE)]) for c in probe.u]
+    stacked = [stack([variant(leaf, k) for k in range(size)]) for leaf in arrays]
+    cotangents = [stack([like(widest(c) * (1 + k), c) for k in range(size)]) for c in probe.u]
     plain = subject.pull(subject.f)
 
     def all_choices(stacked: Arrays, cotangents: Arrays) -> list[Any]:
@@ -108,13 +108,13 @@ def vmap(probe: Probe, *, every: bool = False) -> list[Failure]:
 
     def loop(chosen: tuple[int, ...], weights: list[bool]) -> tuple[Arrays, Arrays]:
         at = [
-            [variant(a, k) if i in chosen else a for i, a in enumerate(arrays)] for k in range(SIZE)
+            [variant(a, k) if i in chosen else a for i, a in enumerate(arrays)] for k in range(size)
         ]
         points = [
             probe.f(
                 at[k], [like(widest(c)[k] * m, c) for c, m in zip(cotangents, weights, strict=True)]
             )
-            for k in range(SIZE)
+            for k in range(size)
         ]
         return tuple(
             [np.stack([widest(p[side][i]) for p in points]) for i in range(len(points[0][side]))]

@@ -71,12 +71,14 @@ def error(got: Any, want: Any) -> float:
     a, b = widest(got), widest(want)
     if a.shape != b.shape:
         return math.inf
-    with np.errstate(invalid="ignore"):
-        gap = np.where(same(a, b), 0.0, np.abs(a - b))
-    if not np.isfinite(gap).all():
-        return math.inf
-    largest = np.abs(b[np.isfinite(b)]).max(initial=0.0)
-    worst = float(gap.max(initial=0.0))
+    with np.errstate(invalid="ignore", over="ignore"):
+        gap = np.abs(a - b)
+        worst, largest = float(gap.max(initial=0.0)), np.abs(b).max(initial=0.0)
+        if not math.isfinite(worst):  # which makes the next three passes worth their time
+            gap = np.where(same(a, b), 0.0, gap)
+            if not np.isfinite(gap).all():
+                return math.inf
+            worst, largest = float(gap.max()), np.abs(b[np.isfinite(b)]).max(initial=0.0)
     return worst / float(largest) if largest > 0 else worst
 
 
@@ -86,9 +88,13 @@ def mismatch(
     """Where ``got`` is further from ``want`` than allowed, and what pattern that makes; None if
     nowhere. The shapes must be equal."""
     a, b = widest(got), widest(want)
-    allowed = tolerance.allowed(b, noise)
     with np.errstate(invalid="ignore", over="ignore"):
-        gap = np.where(same(a, b), 0.0, np.abs(a - b))
+        gap = np.abs(a - b)
+        least = tolerance.floor * np.abs(b).max(initial=0.0) + tolerance.tiny
+        if gap.max(initial=0.0) <= least < math.inf:
+            return None
+        allowed = tolerance.allowed(b, noise)
+        gap = np.where(same(a, b), 0.0, gap)
         gap = np.where(np.isfinite(gap), gap, np.inf)
         off = np.asarray(gap > allowed)
         if not off.any():

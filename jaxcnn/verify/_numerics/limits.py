@@ -4,6 +4,7 @@
 True
 """
 
+LARGE = 100_000  # numbers: their kinks are many and close, and each look at them takes long
 TINY = 1e-300  # keeps a share of nothing from being a division by 0
 OFF = 10  # times a slope's estimated error, which rounding may make too small by a few times
 SURE = 0.02  # an estimate whose error is a larger share of it decides nothing
