@@ -12,6 +12,7 @@ from jaxcnn.ops import _table as table
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+CHAPTER = (ROOT / "docs" / "pseudo_gradients.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.filterwarnings("ignore:keep_memory. JAX has its devices already")  # in this process
@@ -19,6 +20,14 @@ BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 def test_examples_run(source, capsys):
     exec(compile(source, "README", "exec"), {})
     assert capsys.readouterr().out
+
+
+@pytest.mark.parametrize("source", re.findall(r"```python\n(.*?)```", CHAPTER, re.DOTALL))
+def test_the_chapter_on_gradients_that_are_no_derivatives_says_what_comes_out(source, capsys):
+    exec(compile(source, "docs/pseudo_gradients.md", "exec"), {})
+    said = re.search(r"print\(.*\)  # ([TrueFals ]+)$", source, re.MULTILINE)
+    assert said is not None
+    assert capsys.readouterr().out.strip() == said.group(1)
 
 
 def test_the_first_example_proves_its_rule_and_rejects_a_wrong_one(capsys):

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxcnn import verify
+from jaxcnn import Op, verify
 from jaxcnn.verify._numerics.domains import fits, inside
 from jaxcnn.verify._numerics.shaken import shaken
 from jaxcnn.verify._probe import Probe, Skip
@@ -127,6 +127,17 @@ spike = wired(
     lambda x: ((x > 0).astype(x.dtype), x), lambda x, dy: (dy / (1 + 5 * jnp.abs(x)) ** 2,)
 )
 SIGNED = jnp.array([-0.5, 0.2, 1.0])
+
+
+def test_a_clipped_gradient_of_a_row_is_judged_row_by_row_at_small_cotangents():
+    clipped = Op(
+        "clipped",
+        lambda x: (jnp.sin(x), x),
+        lambda x, dy: (jnp.clip(jnp.cos(x) * dy, -0.1, 0.1),),
+    )
+    x = jnp.linspace(-1.0, 1.0, 5)
+    assert not verify.check(clipped, x).ok
+    assert verify.check(clipped, x, linear=False).ok
 
 
 def test_a_surrogate_is_what_the_rule_is_meant_to_be():

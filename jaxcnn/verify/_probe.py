@@ -112,11 +112,16 @@ class Probe:
         """The cotangents of most checks: random, but 0 where the output is not finite, since no
         derivative is to be had there."""
         outputs = self.primal(self.subject.arrays)
-        drawn, size = random_like(outputs, self.seed, 1), SMALL if self.small else 1.0
+        drawn = random_like(outputs, self.seed, 1)
         return [
-            like(np.where(np.isfinite(widest(y)), size * widest(c), 0), c)
+            like(np.where(np.isfinite(widest(y)), self.unit * widest(c), 0), c)
             for y, c in zip(outputs, drawn, strict=True)
         ]
+
+    @property
+    def unit(self) -> float:
+        """The size of cotangents."""
+        return SMALL if self.small else 1.0
 
     @functools.cached_property
     def untraceable(self) -> str:

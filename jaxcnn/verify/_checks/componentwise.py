@@ -35,7 +35,7 @@ def componentwise(probe: Probe) -> list[Failure]:
     outputs = [f"output[{i}]" for i in range(len(shapes))]
     for place, index in _places(shapes, probe.seed):
         u = [np.zeros(s.shape) for s in shapes]
-        u[place][index] = 1.0
+        u[place][index] = probe.unit
         with jax.enable_x64(probe.x64):
             found = run(narrow.arrays, [like(c, s) for c, s in zip(u, shapes, strict=True)])
         wide_u = [like(c, o) for c, o in zip(u, probe.u, strict=True)]

@@ -219,8 +219,9 @@ def _jacobian(probe: Probe) -> list[Failure]:
             floor=np.abs(middle).max(initial=0),
         )
         for k in range(outputs):
-            g = probe.f(probe.subject.arrays, _one_hot(probe.u, k))[1][number]
-            analytic, size = pairing([g], [v]), float(np.abs(widest(g) * v).sum())
+            g = probe.f(probe.subject.arrays, _one_hot(probe.u, k, probe.unit))[1][number]
+            g = widest(g) / probe.unit
+            analytic, size = pairing([g], [v]), float(np.abs(g * v).sum())
             numeric, allowed = (
                 float(every.value[k]),
                 OFF * float(every.error[k]) + max(NEGLIGIBLE, probe.rtol) * size + probe.atol,
@@ -243,8 +244,8 @@ def _jacobian(probe: Probe) -> list[Failure]:
     return []
 
 
-def _one_hot(u: Arrays, k: int) -> Arrays:
+def _one_hot(u: Arrays, k: int, one: float) -> Arrays:
     flat = np.zeros(sum(np.size(c) for c in u))
-    flat[k] = 1
+    flat[k] = one
     parts = np.split(flat, np.cumsum([np.size(c) for c in u])[:-1])
     return [like(p.reshape(c.shape) * (widest(c) != 0), c) for p, c in zip(parts, u, strict=True)]
