@@ -24,6 +24,7 @@ from jaxcnn.data import (
 )
 from jaxcnn.data import _sets as sets
 from jaxcnn.data._cifar import RECORD, TEST, TRAIN
+from jaxcnn.data._pictures import read_image
 
 RNG = np.random.default_rng(0)
 GREY, COLOUR = (
@@ -78,12 +79,16 @@ def test_one_image_with_colour_makes_all_of_them_colour(tmp_path: Path) -> None:
 def test_palettes_and_transparency_become_colour(tmp_path: Path) -> None:
     write(tmp_path, CLASSES)
     palette = Image.fromarray(COLOUR).quantize(256)
-    palette.save(tmp_path / "train/ant/1.png", transparency=bytes(range(256)))
-    rgba = np.concatenate([COLOUR, np.full((5, 7, 1), 9, np.uint8)], -1)
+    palette.save(tmp_path / "train/ant/1.png", transparency=bytes(256))
+    rgba = np.concatenate([COLOUR, np.full((5, 7, 1), 51, np.uint8)], -1)
     Image.fromarray(rgba).save(tmp_path / "train/cat/a.png")
     data = load_image_folder(tmp_path)
-    np.testing.assert_array_equal(data.train_images[0], np.asarray(palette.convert("RGB")))
-    np.testing.assert_array_equal(data.train_images[1], COLOUR)
+    np.testing.assert_array_equal(data.train_images[0], np.full((5, 7, 3), 255))
+    on_white = 0.2 * COLOUR + 0.8 * 255
+    assert np.abs(data.train_images[1] - on_white).max() <= 1
+    data = load_image_folder(tmp_path, background=(0, 100, 0))
+    assert np.abs(data.train_images[1] - 0.2 * COLOUR - 0.8 * np.array([0, 100, 0])).max() <= 1
+    np.testing.assert_array_equal(data.train_images[0], np.full((5, 7, 3), [0, 100, 0]))
 
 
 def test_images_are_resized_where_a_size_is_given(tmp_path: Path) -> None:
@@ -114,6 +119,112 @@ def test_a_folder_to_test_with_has_the_labels_of_the_one_to_train_on(tmp_path: P
     assert ImageFolder(tmp_path / "train", grey=True)[np.int64(-1)][0].shape == (5, 7)
 
 
+def test_what_is_left_out_is_listed_with_its_reason(tmp_path: Path) -> None:
+    write(tmp_path, CLASSES)
+    write(tmp_path, {"train/cat/deep/er/c.png": GREY // 7, "test/dog/1.png": GREY})
+    for name, content in {
+        "train/cat/.hidden.png": b"no",
+        "train/cat/Thumbs.db": b"no",
+        "train/cat/notes": b"no",
+        "train/README.txt": b"no",
+        "train/cat/phone.HEIC": b"no",
+        "train/cat/broken.jpg": b"no",
+    }.items():
+        (tmp_path / name).write_bytes(content)
+    (tmp_path / "train/empty").mkdir()
+    os.symlink(tmp_path / "train/cat", tmp_path / "train/cat/deep/again")
+    write(tmp_path, {"train/ant/unnamed.png": GREY // 9})
+    os.rename(tmp_path / "train/ant/unnamed.png", tmp_path / "train/ant/unnamed")
+    data = load_image_folder(tmp_path, skip_bad=True)
+    reasons = {os.path.relpath(path, tmp_path): why for path, why in data.left_out}
+    assert reasons == {
+        "train/cat/.hidden.png": "hidden",
+        "train/cat/Thumbs.db": "not a picture by its name (.db)",
+        "train/cat/notes": "not a picture, and without an ending",
+        "train/README.txt": "in no class",
+        "train/cat/phone.HEIC": "HEIC, which needs a plugin (pip install pillow-heif)",
+        "train/cat/broken.jpg": "damaged, or too large",
+        "train/empty": "a class without pictures",
+        "train/cat/deep/again": "a folder that is there already",
+        "test/dog/1.png": "of a class that there is none of to train on",
+    }
+    assert data.names == ("ant", "cat")
+    assert data.train_labels.tolist() == [0, 0, 1, 1, 1]
+    np.testing.assert_array_equal(data.train_images[1], GREY // 9)
+    np.testing.assert_array_equal(data.train_images[4], GREY // 7)
+
+
+def test_sixteen_bits_count_by_their_upper_half(tmp_path: Path) -> None:
+    data = load_image_folder(write(tmp_path, {**CLASSES, "train/cat/a.png": DEEP}))
+    np.testing.assert_array_equal(data.train_images[1], DEEP >> 8)
+    transparent = Image.fromarray(np.stack([GREY, np.full_like(GREY, 255)], -1), "LA")
+    transparent.save(tmp_path / "train/cat/a.png")
+    np.testing.assert_array_equal(load_image_folder(tmp_path).train_images[1], GREY)
+
+
+def test_cmyk_and_every_suffix_that_is_decoded(tmp_path: Path) -> None:
+    write(tmp_path, CLASSES)
+    flat = np.full((5, 7, 3), 90, np.uint8)
+    for number, (suffix, form) in enumerate(
+        {
+            ".jfif": "JPEG",
+            ".jpe": "JPEG",
+            ".webp": "WEBP",
+            ".dib": "DIB",
+            ".jp2": "JPEG2000",
+            ".tga": "TGA",
+            ".pcx": "PCX",
+            ".qoi": "QOI",
+            ".avif": "AVIF",
+        }.items()
+    ):
+        Image.fromarray(flat).save(tmp_path / f"train/ant/{number + 2}{suffix}", form)
+    Image.fromarray(flat).convert("CMYK").save(tmp_path / "train/ant/99.jpg")
+    data = load_image_folder(tmp_path)
+    assert data.left_out == ()
+    assert (data.train_labels == 0).sum() == 11
+    assert np.abs(data.train_images[1:11].astype(int) - 90).max() <= 3
+
+
+@pytest.mark.parametrize("way", range(1, 9))
+def test_photographs_are_turned_as_their_exif_says(tmp_path: Path, way: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = way
+    Image.fromarray(COLOUR).save(tmp_path / "a.png", exif=exif)
+    turned = {
+        1: COLOUR,
+        2: COLOUR[:, ::-1],
+        3: COLOUR[::-1, ::-1],
+        4: COLOUR[::-1],
+        5: COLOUR.transpose(1, 0, 2),
+        6: COLOUR[::-1].transpose(1, 0, 2),
+        7: COLOUR[::-1, ::-1].transpose(1, 0, 2),
+        8: COLOUR.transpose(1, 0, 2)[::-1],
+    }
+    np.testing.assert_array_equal(read_image(tmp_path / "a.png"), turned[way])
+
+
+def test_a_size_is_got_in_three_ways(tmp_path: Path) -> None:
+    wide = np.zeros((4, 8), np.uint8)
+    wide[:, 4:] = 200
+    Image.fromarray(wide).save(tmp_path / "a.png")
+
+    def read(fit: Any) -> np.ndarray:
+        path, ground = tmp_path / "a.png", (9, 9, 9)
+        return read_image(path, size=(4, 4), grey=True, fit=fit, background=ground).astype(int)
+
+    np.testing.assert_array_equal(read("crop"), wide[:, 2:6])
+    ends = np.array([0, 200])
+    assert np.abs(read("stretch")[:, [0, 3]] - ends).max() <= 4  # Pillow's cubic goes beyond them
+    padded = read("pad")
+    assert padded[[0, 3]].tolist() == [[9] * 4] * 2
+    assert np.abs(padded[1:3, [0, 3]] - ends).max() <= 4
+    with pytest.raises(
+        ValueError, match="setting `fit` must be one of stretch, crop, pad, got 'fill'"
+    ):
+        ImageFolder(tmp_path, fit="fill")  # type: ignore[arg-type]
+
+
 def _add(name: str, pixels: np.ndarray) -> Callable[[Path], object]:
     return lambda root: write(root, {name: pixels})
 
@@ -135,18 +246,18 @@ def _cut(root: Path) -> None:
 DEEP = (np.arange(35, dtype=np.uint16) * 900).reshape(5, 7)
 BAD_FOLDERS: dict[str, tuple[Callable[[Path], object], str]] = {
     "no test": (_remove("test"), "test: there is no such folder; expected"),
-    "one class": (_remove("train/ant"), "train: expected a folder for each of at least two classes, found one, cat"),
+    "one class": (_remove("train/ant"), "train: expected a folder of pictures for each of at least two classes, found one, cat"),
     "no class": (lambda root: [os.rename(root / f"train/{name}", root / name) for name in ("ant", "cat")], "two classes, found none"),
-    "a class without images": (_remove("train/ant/1.png"), "train/ant: no images; looked for .bmp, .gif"),
-    "nothing to test with": (_remove("test/cat"), "test: no images; looked for CLASS/IMAGE"),
-    "a new class": (_add("test/dog/1.png", GREY), "test/dog: a class that those to train on lack; they have ant, cat"),
+    "a class without images": (_remove("train/ant/1.png"), "train: expected a folder of pictures for each of at least two classes, found one, cat"),
+    "nothing to test with": (_remove("test/cat"), "test: no pictures; looked for CLASS/IMAGE"),
     "another size": (_add("train/cat/b.png", GREY[:4]), "train/cat/b.png: is 4 × 7 pixels but {root}/train/ant/1.png is 5 × 7; give `size`"),
     "another size to test with": (_add("test/cat/1.png", GREY[:, :3]), "test/cat/1.png: is 5 × 3 pixels but {root}/train/ant/1.png is 5 × 7"),
     "cut short": (_cut, "train/cat/c.png: damaged, or not an image of PNG"),
     "no image": (_put("train/cat/a.png", b"<html>404</html>"), "train/cat/a.png: damaged, or not an image of PNG"),
     "an empty file": (_put("test/cat/1.png", b""), "test/cat/1.png: damaged, or not an image"),
     "a program for a printer": (_put("train/cat/a.png", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 7 5\n"), "train/cat/a.png: damaged"),
-    "16 bits": (_add("train/cat/a.png", DEEP), "train/cat/a.png: has I;16 pixels of more than 8 bits"),
+    "two that are damaged": (lambda root: [(root / f"train/cat/{name}.png").write_bytes(b"no") for name in "ab"], ", and 1 others cannot be used either; mend or remove, or skip_bad=True leaves them out"),
+    "numbers that are no integers": (lambda root: Image.fromarray(DEEP.astype(np.float32)).save(root / "train/cat/c.tiff"), "train/cat/c.tiff: has pixels that are no integers"),
 }  # fmt: skip
 
 

@@ -37,6 +37,7 @@ class Dataset:
         classes: the number of names; without names the largest label + 1, where some labels below
             it may not occur.
         names: what the labels mean, where the files say it.
+        left_out: files that were there and are not used, each with the reason.
     """
 
     name: str
@@ -46,8 +47,11 @@ class Dataset:
     test_labels: np.ndarray
     classes: int
     names: tuple[str, ...] | None = None
+    left_out: tuple["LeftOut", ...] = ()
 
 
+LeftOut: TypeAlias = tuple[str, str]
+"""A file, and why it is not used."""
 Part: TypeAlias = tuple[str, np.ndarray, np.ndarray]
 """Where labels come from, as messages call it; images; labels."""
 

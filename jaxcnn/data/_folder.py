@@ -1,59 +1,73 @@
-"""Folders of images by class, ROOT/train/CLASS/FILE and ROOT/test/CLASS/FILE: all at once, or one
+"""Folders of pictures by class, ROOT/train/CLASS/FILE and ROOT/test/CLASS/FILE: all at once, or one
 file at a time. Needs the extra ``jaxcnn[train]``, for Pillow.
 
-Files are those whose names end in .png, .jpg, .jpeg, .bmp, .gif, .webp, .tif, .tiff, .pgm or .ppm;
-others are passed over, and so is what is hidden. Of an animation the first picture counts,
-transparency is left out, photographs are turned as their EXIF says. A file is decoded as one of
-those formats, whatever else Pillow could make of it; more than 8 bits a channel are refused.
+A class may have folders inside. Files count whose names end as those of pictures do (.png, .jpg,
+.jfif, .webp, …), and files without such an ending that are pictures. What is left out is listed
+with the reason: hidden files, other files, a class without pictures, pictures of a class that there
+is none of to train on, and damaged files where that is asked for. How a picture becomes pixels says
+:mod:`jaxcnn.data._pictures`.
 
 >>> import pathlib, tempfile
 >>> with tempfile.TemporaryDirectory() as root:
-...     for number, name in enumerate(["train/cat/1.pgm", "train/dog/1.pgm", "test/dog/2.pgm"]):
+...     for name in ["train/cat/1.pgm", "train/dog/1.pgm", "test/dog/2.pgm", "train/dog/notes.txt"]:
 ...         path = pathlib.Path(root, name)
 ...         path.parent.mkdir(parents=True, exist_ok=True)
-...         _ = path.write_bytes(b"P5 3 2 255 " + bytes([number]) * 6)
+...         _ = path.write_bytes(b"P5 3 2 255 " + bytes(6))
 ...     data = load_image_folder(root)
 >>> data.names, data.train_images.shape, data.test_labels.tolist()
 (('cat', 'dog'), (2, 2, 3), [1])
+>>> counted(data.left_out)
+'1 not a picture by its name (.txt)'
 """
 
+import concurrent.futures
+import dataclasses
 import hashlib
 import os
-import re
 import stat
-import warnings
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, SupportsIndex
+from typing import SupportsIndex, get_args
 
 import numpy as np
 
 from jaxcnn._core.errors import check_counts, setting_error
-from jaxcnn._io.outside import opened, reading, reason
-from jaxcnn.data._dataset import DataError, DataNotFoundError, Dataset, Part, assemble, times
+from jaxcnn._io.outside import reading
+from jaxcnn.data._dataset import DataError, DataNotFoundError, Dataset, LeftOut, assemble, times
+from jaxcnn.data._pictures import (
+    HEIF,
+    WHITE,
+    Colour,
+    Fit,
+    is_picture,
+    known_by_name,
+    pixels_of,
+    read_image,
+)
 
-SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".pgm", ".ppm"}
-# none of these calls another program, as EPS does
-FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
-WANTED = f"an image of {', '.join(FORMATS)}"
-GREY, DEEP = {"1", "L", "LA"}, {"I", "F"}
-ORIENTATION = 0x0112  # of EXIF, from 1, upright, to 8
+THREADS = 8  # Pillow decodes without holding Python's lock
 
 
 def load_image_folder(
-    root: str | os.PathLike[str], *, size: tuple[int, int] | None = None
+    root: str | os.PathLike[str],
+    *,
+    size: tuple[int, int] | None = None,
+    fit: Fit = "stretch",
+    background: Colour = WHITE,
+    skip_bad: bool = False,
 ) -> Dataset:
-    """All images under ``root``: uint8 (n, h, w) where all are grey, else (n, h, w, 3), in the
+    """All pictures under ``root``: uint8 (n, h, w) where all are grey, else (n, h, w, 3), in the
     order of their names; the labels count the sorted classes of ``train``.
 
     Args:
-        size: (h, w) to resize to; without it all images must have one size.
+        size, fit, background, skip_bad: as for :class:`ImageFolder`.
 
     Raises:
-        DataNotFoundError: ``train`` or ``test`` is missing, or a class has no images.
-        DataError: an image is damaged, too large, or not of the size of the first; there is only
-            one class, or one in ``test`` that ``train`` lacks.
-        ValueError: ``size`` is not two integers ≥ 1.
+        DataNotFoundError: ``train`` or ``test`` is missing, or has no pictures.
+        DataError: pictures are damaged or too large (the first is named, and how many others there
+            are), or one is not of the size of the first; there is only one class.
+        ValueError: ``size`` is not two integers ≥ 1, or ``fit`` not one of its words.
     """
     root = Path(root)
     for split in ("train", "test"):
@@ -62,32 +76,53 @@ def load_image_folder(
                 raise DataNotFoundError(
                     f"{root / split}: there is no such folder; expected {root / split}/CLASS/IMAGE"
                 )
-    train = ImageFolder(root / "train", size=size)
+    train = ImageFolder(root / "train", size=size, fit=fit, background=background)
     test = ImageFolder(root / "test", like=train)
-    train.grey = test.grey = all(
-        _open(path, lambda image: image.mode in GREY) for path in train.paths + test.paths
-    )
-    return assemble(str(root), root.resolve().name, _all(train), _all(test), train.names)
+    found = [read for folder in (train, test) for read in folder.decode()]
+    bad = [(path, read) for path, read in found if isinstance(read, DataError)]
+    if bad and not skip_bad:
+        others = f", and {len(bad) - 1} others cannot be used either" if len(bad) > 1 else ""
+        raise DataError(f"{bad[0][1]}{others}; mend or remove, or skip_bad=True leaves them out")
+    usable = {path: read for path, read in found if not isinstance(read, DataError)}
+    train.keep(usable, "damaged, or too large")
+    test.keep(usable, "damaged, or too large")
+    train.check_sizes(usable)
+    test.check_sizes(usable)
+    grey = all(pixels.ndim == 2 for pixels in usable.values())
+    parts = [
+        (
+            str(folder.root),
+            np.stack([_channels(usable[path], grey) for path in folder.paths]),
+            np.array(folder.labels, np.int32),
+        )
+        for folder in (train, test)
+    ]
+    data = assemble(str(root), root.resolve().name, parts[0], parts[1], train.names)
+    return dataclasses.replace(data, left_out=(*train.left_out, *test.left_out))
 
 
 class ImageFolder:
-    """The images under ``root``/CLASS, decoded one at a time: ``folder[i]`` is (image, label), for
-    :class:`jaxcnn.data.Stream`.
+    """The pictures under ``root``/CLASS, decoded one at a time: ``folder[i]`` is (image, label),
+    for :class:`jaxcnn.data.Stream`.
 
     An image is uint8 (h, w, 3), or (h, w) if ``grey``. The attributes ``names``, ``paths`` and
-    ``labels`` say what there is, and ``listing`` is a checksum of it: of the names of all classes
-    and files, of the files' sizes, and of when they were last changed, in seconds.
+    ``labels`` say what there is, ``left_out`` what there is besides, each with its reason, and
+    ``listing`` is a checksum: of the names of all classes and files, of the files' sizes, and of
+    when they were last changed, in seconds.
 
     Args:
-        size: (h, w) to resize to; without it all images must have the size of the first.
-        like: the folder to train on, where this one is to test with: its classes, ``size`` and
-            ``grey`` are taken.
+        size: (h, w) that pictures get; without it all must have the size of the first.
+        fit: how they get it: "stretch"; "crop" what is over, after scaling; "pad" what is missing.
+        background: red, green, blue, for what is transparent and what is padded.
+        skip_bad: decode every file now, and leave out those that are damaged.
+        like: the folder to train on, where this one is to test with: its classes and all of the
+            settings above are taken.
 
     Raises:
-        DataNotFoundError: ``root`` is no folder, or a class has no images.
-        DataError: there is only one class, or one that ``like`` lacks; the first image, or when
-            asked for another, cannot be used.
-        ValueError: ``size`` is not two integers ≥ 1.
+        DataNotFoundError: ``root`` is no folder, or has no pictures.
+        DataError: there is only one class; the first picture, or when asked for another, cannot be
+            used.
+        ValueError: ``size`` is not two integers ≥ 1, or ``fit`` not one of its words.
     """
 
     def __init__(
@@ -96,59 +131,69 @@ class ImageFolder:
         *,
         size: tuple[int, int] | None = None,
         grey: bool = False,
+        fit: Fit = "stretch",
+        background: Colour = WHITE,
+        skip_bad: bool = False,
         like: "ImageFolder | None" = None,
     ) -> None:
         if size is not None:
             if len(size) != 2:
                 raise setting_error("ImageFolder", "size", "(height, width)", size)
             check_counts("ImageFolder", height=size[0], width=size[1])
-        root = Path(root)
-        with reading(root, "a folder of images for each class", DataError, DataNotFoundError):
-            if not root.is_dir():
+        if fit not in get_args(Fit):
+            raise setting_error("ImageFolder", "fit", f"one of {', '.join(get_args(Fit))}", fit)
+        self.root = Path(root)
+        self.size, self.grey = (size, grey) if like is None else (like.size, like.grey)
+        self.fit: Fit = fit if like is None else like.fit
+        self.background = background if like is None else like.background
+        self.skip_bad = skip_bad if like is None else like.skip_bad
+        self.left_out: list[LeftOut] = []
+        with reading(self.root, "a folder of images for each class", DataError, DataNotFoundError):
+            if not self.root.is_dir():
                 raise DataNotFoundError(
                     f"{root}: there is no such folder; give one with a folder of images for each"
                     " class"
                 )
-            folders = [path for path, about in _visible(root) if stat.S_ISDIR(about.st_mode)]
-        self.names = tuple(folder.name for folder in folders) if like is None else like.names
+            folders = list(self._classes())
+        found = {folder: list(self._pictures(folder)) for folder in folders}
+        self.names = (
+            tuple(folder.name for folder in folders if found[folder])
+            if like is None
+            else like.names
+        )
         if len(self.names) < 2:
             there = f"one, {self.names[0]}" if self.names else "none"
             raise DataError(
-                f"{root}: expected a folder for each of at least two classes, found {there}"
+                f"{root}: expected a folder of pictures for each of at least two classes, found"
+                f" {there}{self._said()}"
             )
         self.paths: list[Path] = []
         self.labels: list[int] = []
         listing = hashlib.sha256()
-        for folder in folders:
-            if folder.name not in self.names:
-                raise DataError(
-                    f"{folder}: a class that those to train on lack; they have"
-                    f" {', '.join(self.names):.200}"
+        for folder, pictures in found.items():
+            if not pictures:
+                self.left_out.append((str(folder), "a class without pictures"))
+            for path, about in pictures:
+                if folder.name not in self.names:
+                    self.left_out.append(
+                        (str(path), "of a class that there is none of to train on")
+                    )
+                    continue
+                self.paths.append(path)
+                self.labels.append(self.names.index(folder.name))
+                # no name has a zero, so that no two listings have the same bytes
+                inside = os.fsencode(path.relative_to(folder))
+                listing.update(
+                    b"%s\0%s\0%d %d\0"
+                    % (os.fsencode(folder.name), inside, about.st_size, about.st_mtime)
                 )
-            count = len(self.paths)
-            with reading(folder, "a folder of images", DataError, DataNotFoundError):
-                for path, about in _visible(folder, SUFFIXES):
-                    if not stat.S_ISDIR(about.st_mode):
-                        self.paths.append(path)
-                        # no name has a zero, so that no two listings have the same bytes
-                        listing.update(
-                            b"%s\0%s\0%d %d\0"
-                            % (
-                                os.fsencode(folder.name),
-                                os.fsencode(path.name),
-                                about.st_size,
-                                about.st_mtime,
-                            )
-                        )
-            if len(self.paths) == count:
-                raise DataNotFoundError(
-                    f"{folder}: no images; looked for {', '.join(sorted(SUFFIXES))}"
-                )
-            self.labels += [self.names.index(folder.name)] * (len(self.paths) - count)
-        if not self.paths:
-            raise DataNotFoundError(f"{root}: no images; looked for CLASS/IMAGE")
         self.listing = listing.hexdigest()
-        self.size, self.grey = (size, grey) if like is None else (like.size, like.grey)
+        if self.skip_bad:
+            decoded = self.decode()
+            usable = {path for path, read in decoded if not isinstance(read, DataError)}
+            self.keep(usable, "damaged, or too large")
+        if not self.paths:
+            raise DataNotFoundError(f"{root}: no pictures; looked for CLASS/IMAGE{self._said()}")
         self._first: tuple[Path, tuple[int, int]] = (
             like._first
             if like is not None
@@ -159,114 +204,106 @@ class ImageFolder:
         return len(self.paths)
 
     def __getitem__(self, index: SupportsIndex) -> tuple[np.ndarray, int]:
-        path, (first, expected) = self.paths[index], self._first
-        image = _open(path, lambda image: _pixels(image, self.size, self.grey))
-        if self.size is None and image.shape[:2] != expected:
-            raise DataError(
-                f"{path}: is {times(image.shape[:2])} pixels but {first} is {times(expected)}; give"
-                " `size`, (height, width), to resize all"
-            )
+        path = self.paths[index]
+        image = read_image(
+            path, size=self.size, grey=self.grey, fit=self.fit, background=self.background
+        )
+        self.check_sizes({path: image})
         return image, self.labels[index]
 
+    def decode(self) -> list[tuple[Path, "np.ndarray | DataError"]]:
+        """Every picture, (h, w) where it is grey itself, or what is wrong with it."""
 
-def read_image(
-    path: str | os.PathLike[str], *, size: tuple[int, int] | None = None, grey: bool = False
-) -> np.ndarray:
-    """The pixels of a file, uint8: (h, w) if ``grey``, else (h, w, 3); of ``size`` (height, width),
-    if given.
+        def read(path: Path) -> np.ndarray | DataError:
+            try:
+                return pixels_of(path, self.size, self.fit, self.background)
+            except DataError as problem:
+                return problem
 
-    Raises DataNotFoundError where there is no such file, DataError where it is no image.
-    """
-    return _open(Path(path), lambda image: _pixels(image, size, grey))
+        with concurrent.futures.ThreadPoolExecutor(THREADS) as pool:
+            return list(zip(self.paths, pool.map(read, self.paths), strict=True))
 
+    def keep(self, usable: Iterable[Path], why: str) -> None:
+        """Leave out all other files, for that reason."""
+        usable = set(usable)
+        self.left_out += [(str(path), why) for path in self.paths if path not in usable]
+        kept = [pair for pair in zip(self.paths, self.labels, strict=True) if pair[0] in usable]
+        self.paths, self.labels = [path for path, _ in kept], [label for _, label in kept]
+        if not self.paths:
+            raise DataNotFoundError(f"{self.root}: no pictures that can be used{self._said()}")
 
-def _all(folder: ImageFolder) -> Part:
-    images = [folder[index][0] for index in range(len(folder))]
-    return str(folder.paths[0].parent.parent), np.stack(images), np.array(folder.labels, np.int32)
+    def check_sizes(self, pixels: "dict[Path, np.ndarray]") -> None:
+        """DataError for one that has another size than the first."""
+        first, expected = self._first
+        for path in self.paths if len(pixels) > 1 else pixels:
+            if self.size is None and pixels[path].shape[:2] != expected:
+                raise DataError(
+                    f"{path}: is {times(pixels[path].shape[:2])} pixels but {first} is"
+                    f" {times(expected)}; give `size`, (height, width), to resize all"
+                )
 
-
-def _visible(
-    folder: Path, suffixes: set[str] | None = None
-) -> Iterator[tuple[Path, os.stat_result]]:
-    """What is in a folder, by name, with what is known of it. DataError for links that lead
-    nowhere, as images would be missing without a word."""
-    for path in sorted(folder.iterdir()):
-        if not path.name.startswith(".") and (suffixes is None or path.suffix.lower() in suffixes):
+    def _classes(self) -> Iterator[Path]:
+        for path in sorted(self.root.iterdir()):
+            if path.name.startswith("."):
+                self.left_out.append((str(path), "hidden"))
+                continue
             with reading(path, "a file or a folder", DataError, DataNotFoundError):
-                yield path, path.stat()
+                if stat.S_ISDIR(path.stat().st_mode):
+                    yield path
+                else:
+                    self.left_out.append((str(path), "in no class"))
+
+    def _pictures(self, folder: Path) -> Iterator[tuple[Path, os.stat_result]]:
+        """The pictures in a folder and those inside of it, by name. DataError for links that lead
+        nowhere, as pictures would be missing without a word."""
+        known, seen = known_by_name(), {os.path.realpath(folder)}
+        stack = [folder]
+        while stack:
+            with reading(stack[-1], "a folder of pictures", DataError, DataNotFoundError):
+                there = sorted(stack.pop().iterdir())
+            inside = []
+            for path in there:
+                if path.name.startswith("."):
+                    self.left_out.append((str(path), "hidden"))
+                    continue
+                with reading(path, "a file or a folder", DataError, DataNotFoundError):
+                    about = path.stat()
+                if stat.S_ISDIR(about.st_mode):
+                    if os.path.realpath(path) in seen:
+                        self.left_out.append((str(path), "a folder that is there already"))
+                        continue
+                    seen.add(os.path.realpath(path))
+                    inside.append(path)
+                elif why := _no_picture(path, known):
+                    self.left_out.append((str(path), why))
+                else:
+                    yield path, about
+            stack += reversed(inside)
+
+    def _said(self) -> str:
+        return f"; left out: {counted(self.left_out)}" if self.left_out else ""
 
 
-def _open(path: Path, use: Any) -> Any:
-    """``use(image)``, of the image in a file; DataError where it is none, or is larger than
-    Pillow's ``Image.MAX_IMAGE_PIXELS``."""
-    try:
-        from PIL import Image
-    except ImportError as error:
-        raise ImportError(
-            "image files are decoded by Pillow: pip install 'jaxcnn[train]'"
-        ) from error
-    _hush()
-    with opened(path, WANTED, DataError, DataNotFoundError) as file:
-        try:
-            with Image.open(file, formats=FORMATS) as image:
-                if Image.MAX_IMAGE_PIXELS and image.width * image.height > Image.MAX_IMAGE_PIXELS:
-                    raise Image.DecompressionBombError(f"{image.width * image.height} pixels")
-                # of 16 bits a colour Pillow keeps 8; 16 bits a pixel are another thing
-                if image.mode[:1] in DEEP or (
-                    image.format in ("PNG", "TIFF") and ";16" in str(image.tile)
-                ):
-                    raise DataError(
-                        f"{path}: has {image.mode} pixels of more than 8 bits a channel; save it"
-                        " with 8"
-                    )
-                return use(image)
-        except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-            raise DataError(
-                f"{path}: more than {Image.MAX_IMAGE_PIXELS} pixels when decoded; leave it out, or"
-                " raise PIL.Image.MAX_IMAGE_PIXELS"
-            ) from None
-        except DataError:
-            raise
-        except Image.UnidentifiedImageError:
-            raise DataError(f"{path}: damaged, or not {WANTED}") from None
-        except Exception as error:  # decoders raise anything for damaged bytes
-            raise DataError(f"{path}: damaged, or not {WANTED} ({reason(error):.80})") from None
+def counted(left_out: Sequence[LeftOut]) -> str:
+    """What was left out, by reason.
+
+    >>> counted([("a", "hidden"), ("b", "in no class"), ("c", "hidden")])
+    '2 hidden, 1 in no class'
+    """
+    return ", ".join(f"{n} {why}" for why, n in Counter(why for _, why in left_out).items())
 
 
-def _hush() -> None:
-    """Pillow warns of what changes no pixel, such as a damaged preview. For good, as warnings
-    cannot be silenced in one thread alone."""
-    rule = ("ignore", None, Warning, re.compile(r"PIL\."), 0)
-    if rule not in warnings.filters:
-        warnings.filterwarnings("ignore", module=r"PIL\.")
+def _no_picture(path: Path, known: frozenset[str]) -> str:
+    """Why a file is left out; empty where it is not."""
+    suffix = path.suffix.lower()
+    if suffix in known:
+        return ""
+    if suffix in HEIF:
+        return "HEIC, which needs a plugin (pip install pillow-heif)"
+    if not suffix:
+        return "" if is_picture(path) else "not a picture, and without an ending"
+    return f"not a picture by its name ({suffix:.12})"
 
 
-def _pixels(image: Any, size: tuple[int, int] | None, grey: bool) -> np.ndarray:
-    image.load()  # which turns a TIFF
-    way = _way_up(image)
-    if "transparency" in image.info:  # else Pillow warns
-        image = image.convert("RGBA")
-    image = image.convert("L" if grey else "RGB")
-    image = image if way is None else image.transpose(way)
-    return np.asarray(image if size is None else image.resize((size[1], size[0])), np.uint8)
-
-
-def _way_up(image: Any) -> Any:
-    """How to turn a photograph upright; None where it is, or where its EXIF cannot be read, as
-    happens in many a collection."""
-    from PIL import Image
-
-    ways = Image.Transpose
-    try:
-        orientation = image.getexif().get(ORIENTATION)
-        return {
-            2: ways.FLIP_LEFT_RIGHT,
-            3: ways.ROTATE_180,
-            4: ways.FLIP_TOP_BOTTOM,
-            5: ways.TRANSPOSE,
-            6: ways.ROTATE_270,
-            7: ways.TRANSVERSE,
-            8: ways.ROTATE_90,
-        }.get(orientation)
-    except Exception:
-        return None
+def _channels(pixels: np.ndarray, grey: bool) -> np.ndarray:
+    return pixels if grey or pixels.ndim == 3 else np.stack([pixels] * 3, -1)

@@ -98,7 +98,13 @@ class Config:
     seeds: int = 1
     """How many runs at once, by vmap, with the seeds from --seed on."""
     image_size: tuple[int, int] | None = None
-    """Height and width to which the images of a folder are resized."""
+    """Height and width that the images of a folder get."""
+    fit: Literal["stretch", "crop", "pad"] = "stretch"
+    """How they get it: stretched; scaled, and what is over cropped; scaled, and the rest padded."""
+    background: tuple[int, int, int] = (255, 255, 255)
+    """Red, green and blue that transparent images of a folder are laid on, and padded with."""
+    skip_bad: bool = False
+    """Leave damaged images of a folder out, and list them."""
     stream: bool = False
     """Read a folder of images while training, for those that do not fit in memory."""
     checkpoint_every: int = 1000
@@ -167,6 +173,14 @@ class Config:
             "two integers ≥ 1",
             self.image_size,
         )
+        expect(
+            all(0 <= part <= 255 for part in self.background),
+            "--background",
+            "three integers from 0 to 255",
+            self.background,
+        )
+        if self.fit != Config.fit and self.image_size is None:
+            raise InputError(f"--fit {self.fit} needs --image-size HEIGHT WIDTH")
         if self.model != "lenet" and self.dropout != Config.dropout:
             raise InputError(
                 f"--dropout has no effect on --model {self.model}; leave it out, or take --model"

@@ -32,22 +32,36 @@ class RunData(NamedTuple):
     per_epoch: int
     mark: str
     """Changes with the data, so that a run does not go on with others."""
+    left_out: tuple[tuple[str, str], ...] = ()
+    """Files that were there and are not used, each with the reason."""
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many images there are of each class to train on."""
+        labels = self.train[1] if isinstance(self.train, tuple) else self.train.labels
+        found = np.bincount(labels, minlength=self.classes).tolist()
+        return dict(zip(self.names or map(str, range(self.classes)), found, strict=True))
 
 
 def load(config: Config) -> RunData:
     """What ``--data`` names. InputError where it cannot be used."""
-    if (config.stream or config.image_size) and not (Path(config.data) / "train").is_dir():
+    folder = (Path(config.data) / "train").is_dir()
+    if (config.stream or config.image_size or config.skip_bad) and not folder:
         raise InputError(
-            f"--data {config.data}: --stream and --image-size are for a folder with"
+            f"--data {config.data}: --stream, --image-size and --skip-bad are for a folder with"
             " train/CLASS/IMAGE and test/CLASS/IMAGE"
         )
+    pictures = {
+        "size": config.image_size,
+        "fit": config.fit,
+        "background": config.background,
+        "skip_bad": config.skip_bad,
+    }
     try:
         if config.stream:
-            return _stream(config)
+            return _stream(config, pictures)
         found = (
-            sets.load_image_folder(config.data, size=config.image_size)
-            if config.image_size
-            else sets.load(config.data)
+            sets.load_image_folder(config.data, **pictures) if folder else sets.load(config.data)
         )
         scale = standardiser(found.train_images, config.data)
     except sets.DataError as error:
@@ -66,11 +80,12 @@ def load(config: Config) -> RunData:
         scale,
         len(found.train_images) // config.batch_size,
         checksum(found.train_images, found.train_labels, found.test_images, found.test_labels),
+        found.left_out,
     )
 
 
-def _stream(config: Config) -> RunData:
-    folder = sets.ImageFolder(Path(config.data) / "train", size=config.image_size)
+def _stream(config: Config, pictures: dict[str, Any]) -> RunData:
+    folder = sets.ImageFolder(Path(config.data) / "train", **pictures)
     other = sets.ImageFolder(Path(config.data) / "test", like=folder)
     if len(folder) < config.batch_size:
         raise InputError(
@@ -92,4 +107,5 @@ def _stream(config: Config) -> RunData:
         scale,
         len(folder) // config.batch_size,
         mark,
+        (*folder.left_out, *other.left_out),
     )

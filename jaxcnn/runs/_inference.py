@@ -12,7 +12,7 @@ from jaxcnn._io.columns import columns
 from jaxcnn._io.command import InputError, claim_file
 from jaxcnn._io.files import write_json
 from jaxcnn._io.outside import printable
-from jaxcnn.data._folder import read_image
+from jaxcnn.data._pictures import read_image
 from jaxcnn.runs._config import Config
 from jaxcnn.runs._dataset_of_run import load
 from jaxcnn.runs._model_file import Trained, open_models
@@ -25,11 +25,17 @@ def evaluate(path: Path, data: str | None, out: Path | None) -> str:
         claim_file("--json", out)
     models = open_models(path)
     own = models.settings
-    config = (
-        Config(data=own.data, stream=own.stream, image_size=own.image_size)
-        if data is None
-        else Config(data=data)
-    )
+    config = Config(data=own.data if data is None else data)
+    if (Path(config.data) / "train").is_dir():  # pictures as those that it was trained on
+        size = own.image_size if data is None else (models.shape[0], models.shape[1])
+        config = dataclasses.replace(
+            config,
+            stream=own.stream and data is None,
+            image_size=size,
+            fit=own.fit,
+            background=own.background,
+            skip_bad=own.skip_bad,
+        )
     given, named = load(dataclasses.replace(config, batch_size=1)), f"--data {config.data}"
     images, labels = given.test
     _check_shape(models, images.shape[1:], named)
@@ -75,12 +81,15 @@ def predict(
     if out is not None:
         claim_file("--json", out)
     models, found, bad, rows = open_models(path), [], [], []
+    resize = resize or models.settings.image_size is not None  # as in training
     for image in images:
         try:
             pixels = read_image(
                 image,
                 size=(models.shape[0], models.shape[1]) if resize else None,
                 grey=models.shape[-1] == 1,
+                fit=models.settings.fit,
+                background=models.settings.background,
             )
             _check_shape(models, pixels.shape, str(image), "; --resize changes the size")
             found.append((image, pixels))

@@ -13,7 +13,7 @@ from jaxcnn.runs._agreement import difference
 from jaxcnn.runs._config import CONFIG, FREE, Config, settings_of
 from jaxcnn.runs._dataset_of_run import RunData, load
 from jaxcnn.runs._folder import RunFolder
-from jaxcnn.runs._results import CURVES, METRICS, NORMS, RESULT, model_names
+from jaxcnn.runs._results import CURVES, LEFT_OUT, METRICS, NORMS, RESULT, model_names
 from jaxcnn.train._agree import each_says
 from jaxcnn.train._checkpoint import remove_checkpoints
 
@@ -58,6 +58,7 @@ def names(config: Config) -> list[str]:
         METRICS,
         RESULT,
         CURVES,
+        LEFT_OUT,
         STATES,
         DEAD,
         *model_names(config),

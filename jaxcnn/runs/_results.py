@@ -14,6 +14,8 @@ from jaxcnn import train
 from jaxcnn._io.drawing import save
 from jaxcnn._io.files import write_json
 from jaxcnn._io.lines import read_lines
+from jaxcnn._io.outside import printable
+from jaxcnn.data._folder import counted
 from jaxcnn.runs._config import Config, go_on
 from jaxcnn.runs._dataset_of_run import RunData
 from jaxcnn.runs._model_file import MODEL, about, digest, save_model
@@ -22,6 +24,8 @@ from jaxcnn.train._logs import missing
 from jaxcnn.train._watch import Kind
 
 METRICS, RESULT, CURVES = "metrics.jsonl", "result.json", "learning_curves.png"
+LEFT_OUT = "left_out.json"
+FEW = 12  # classes that are told one by one
 LABELS: dict[Kind, str] = {"delta": "‖δ‖", "gradient": "‖gradient‖", "weight": "‖weights‖"}
 NORMS = tuple(f"{kind}_norms.png" for kind in LABELS)
 
@@ -33,6 +37,24 @@ def model_names(config: Config) -> list[str]:
         if config.seeds == 1
         else [f"model_{config.seed + number}.safetensors" for number in range(config.seeds)]
     )
+
+
+def tell_data(config: Config, given: RunData, console: Console) -> None:
+    """Before a run: how many images there are of each class, and what was left out, which is also
+    written down."""
+    counts = given.counts
+    told = [f"{name} {count:,}" for name, count in counts.items()]
+    if len(counts) > FEW:
+        order = sorted(counts, key=lambda name: counts[name])
+        ends = [f"{counts[name]:,} ({name})" for name in (order[0], order[-1])]
+        told = [f"from {ends[0]} to {ends[1]}"]
+    lines = [printable(f"training images a class: {', '.join(told)}")]
+    if given.left_out:
+        write_json(config.out / LEFT_OUT, [list(pair) for pair in given.left_out])
+        lines.append(
+            printable(f"left out: {counted(given.left_out)}; listed in {config.out / LEFT_OUT}")
+        )
+    console.print("\n".join(lines), highlight=False, markup=False, soft_wrap=True)
 
 
 def leave(

@@ -22,7 +22,7 @@ from jaxcnn.runs._continuation import (
     what_was_read,
 )
 from jaxcnn.runs._preparation import DEAD, STATES, in_all, names, prepare
-from jaxcnn.runs._results import METRICS, RESULT, leave, model_names, say
+from jaxcnn.runs._results import METRICS, RESULT, leave, model_names, say, tell_data
 from jaxcnn.runs._stopping import Stop
 from jaxcnn.runs._watchers import norms_of, watchers
 from jaxcnn.train._agree import each_says
@@ -104,6 +104,7 @@ def run(
                 markup=False,
                 soft_wrap=True,
             )
+            tell_data(config, data, console)
         compiled = stack.enter_context(compilation())
         stop, earlier = stack.enter_context(Stop()), earlier_lines(config.out / METRICS, start_at)
         patience = patience_of(config, history(earlier)[1])
