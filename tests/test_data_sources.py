@@ -219,10 +219,6 @@ def test_a_size_is_got_in_three_ways(tmp_path: Path) -> None:
     padded = read("pad")
     assert padded[[0, 3]].tolist() == [[9] * 4] * 2
     assert np.abs(padded[1:3, [0, 3]] - ends).max() <= 4
-    with pytest.raises(
-        ValueError, match="setting `fit` must be one of stretch, crop, pad, got 'fill'"
-    ):
-        ImageFolder(tmp_path, fit="fill")  # type: ignore[arg-type]
 
 
 def _add(name: str, pixels: np.ndarray) -> Callable[[Path], object]:

@@ -147,8 +147,8 @@ SETTINGS = [
     ("--devices 4 --microbatch 2", "--microbatch 2 does not divide the 5 images that each of the 4 devices has"),
     ("--devices 4 --seeds 2", "--seeds runs side by side on one device; leave out --devices"),
     ("--cut", "--cut needs several devices; say how many with --devices"),
-    ("--stream", "good.npz: --stream and --image-size are for a folder with train/CLASS/IMAGE"),
-    ("--image-size 8 8", "good.npz: --stream and --image-size are for a folder with train/CLASS/IMAGE"),
+    ("--stream", "good.npz: --stream, --image-size and --skip-bad are for a folder with train/CLASS/IMAGE"),
+    ("--image-size 8 8", "good.npz: --stream, --image-size and --skip-bad are for a folder with train/CLASS/IMAGE"),
     ("--coordinator host --processes 2 --process 0", "--coordinator must be HOST:PORT with a port from 1 to 65535, or auto, got host"),
     ("--coordinator host:1 --processes 2 --process 2", "--process must be an integer in [0, 2), got 2"),
     ("--processes 2", "--coordinator, --processes and --process go together"),
@@ -328,7 +328,9 @@ def copied(place: Path, folder: Path) -> Path:
     shutil.copytree(place / "run", folder / "run")
     settings = json.loads((folder / "run" / "config.json").read_text(encoding="utf-8"))
     (folder / "run" / "config.json").write_text(
-        Config(**{**settings, "out": folder / "run", "augment": ()}).text()
+        Config(
+            **{**settings, "out": folder / "run", "augment": (), "background": (255, 255, 255)}
+        ).text()
     )
     return folder / "run"
 

@@ -3,8 +3,8 @@ extra ``jaxcnn[train]``, for Pillow.
 
 A file is decoded as one of FORMATS, by what is in it and not by its name, whatever else Pillow
 could make of it; of an animation the first picture counts. Photographs are turned as their EXIF
-says. What is transparent is laid on a background. Of 16 bits a channel the upper 8 count. Grey, palettes
-and CMYK become RGB where colour is wanted. ``.heic`` needs the plugin ``pillow-heif``.
+says. What is transparent is laid on a background. Of 16 bits a channel the upper 8 count. Grey,
+palettes and CMYK become RGB where colour is wanted. ``.heic`` needs the plugin ``pillow-heif``.
 
 >>> import pathlib, tempfile
 >>> with tempfile.TemporaryDirectory() as root:

@@ -27,11 +27,10 @@ def evaluate(path: Path, data: str | None, out: Path | None) -> str:
     own = models.settings
     config = Config(data=own.data if data is None else data)
     if (Path(config.data) / "train").is_dir():  # pictures as those that it was trained on
-        size = own.image_size if data is None else (models.shape[0], models.shape[1])
         config = dataclasses.replace(
             config,
             stream=own.stream and data is None,
-            image_size=size,
+            image_size=own.image_size,
             fit=own.fit,
             background=own.background,
             skip_bad=own.skip_bad,

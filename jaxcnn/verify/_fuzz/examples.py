@@ -2,7 +2,6 @@
 differentiated."""
 
 import dataclasses
-import importlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -65,12 +64,13 @@ def _bytes(leaf: Any) -> bytes:
 def hypothesis() -> Any:
     """The library, which draws and shrinks."""
     try:
-        return importlib.import_module("hypothesis")
+        import hypothesis as library
     except ImportError:
         raise ImportError(
             "verify.fuzz draws with hypothesis, which is not installed:"
             " pip install 'jaxcnn[test]', or pip install hypothesis"
         ) from None
+    return library
 
 
 class Drawn:
