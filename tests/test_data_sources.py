@@ -252,7 +252,7 @@ BAD_FOLDERS: dict[str, tuple[Callable[[Path], object], str]] = {
     "no image": (_put("train/cat/a.png", b"<html>404</html>"), "train/cat/a.png: damaged, or not an image of PNG"),
     "an empty file": (_put("test/cat/1.png", b""), "test/cat/1.png: damaged, or not an image"),
     "a program for a printer": (_put("train/cat/a.png", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 7 5\n"), "train/cat/a.png: damaged"),
-    "two that are damaged": (lambda root: [(root / f"train/cat/{name}.png").write_bytes(b"no") for name in "ab"], ", and 1 others cannot be used either; mend or remove, or skip_bad=True leaves them out"),
+    "two that are damaged": (lambda root: [(root / f"train/cat/{name}.png").write_bytes(b"no") for name in "ab"], ", and 1 others cannot be used either; mend them, or leave them out (skip_bad, --skip-bad)"),
     "numbers that are no integers": (lambda root: Image.fromarray(DEEP.astype(np.float32)).save(root / "train/cat/c.tiff"), "train/cat/c.tiff: has pixels that are no integers"),
 }  # fmt: skip
 

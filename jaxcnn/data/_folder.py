@@ -82,7 +82,7 @@ def load_image_folder(
     bad = [(path, read) for path, read in found if isinstance(read, DataError)]
     if bad and not skip_bad:
         others = f", and {len(bad) - 1} others cannot be used either" if len(bad) > 1 else ""
-        raise DataError(f"{bad[0][1]}{others}; mend or remove, or skip_bad=True leaves them out")
+        raise DataError(f"{bad[0][1]}{others}; mend them, or leave them out (skip_bad, --skip-bad)")
     usable = {path: read for path, read in found if not isinstance(read, DataError)}
     train.keep(usable, "damaged, or too large")
     test.keep(usable, "damaged, or too large")
@@ -231,6 +231,11 @@ class ImageFolder:
         self.paths, self.labels = [path for path, _ in kept], [label for _, label in kept]
         if not self.paths:
             raise DataNotFoundError(f"{self.root}: no pictures that can be used{self._said()}")
+
+    def choose(self, numbers: Iterable[int]) -> None:
+        """Keep the pictures of these numbers alone."""
+        kept = [(self.paths[number], self.labels[number]) for number in numbers]
+        self.paths, self.labels = [path for path, _ in kept], [label for _, label in kept]
 
     def check_sizes(self, pixels: "dict[Path, np.ndarray]") -> None:
         """DataError for one that has another size than the first."""

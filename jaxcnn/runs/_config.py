@@ -107,12 +107,17 @@ class Config:
     """Leave damaged images of a folder out, and list them."""
     stream: bool = False
     """Read a folder of images while training, for those that do not fit in memory."""
+    validation: float | Path | None = None
+    """Images for everything that chooses: a share of the training images, such as 0.1, or a folder
+    (CLASS/IMAGE). The best checkpoint, --patience and the curves go by them; the test images are
+    looked at once, at the end."""
     checkpoint_every: int = 1000
     """Steps from one checkpoint to the next; one is also written at the end."""
     keep: int = 3
     """How many of the last checkpoints are kept, beside the best."""
     patience: int | None = None
-    """Stop after this many looks at the test set (one an epoch) without a better accuracy."""
+    """Stop after this many epochs without a better accuracy on the validation images, and keep the
+    best; without --validation on the test images, which then no longer tell how good it is."""
     watch_every: int | None = None
     """Steps between two measurements of the norms of gradients, weights and δ of every layer, drawn
     as heat maps."""
@@ -172,6 +177,13 @@ class Config:
             "--image-size",
             "two integers ≥ 1",
             self.image_size,
+        )
+        share = self.validation
+        expect(
+            share is None or isinstance(share, Path) or 0 < share < 1,
+            "--validation",
+            "a share between 0 and 1, or a folder",
+            share,
         )
         expect(
             all(0 <= part <= 255 for part in self.background),

@@ -34,6 +34,13 @@ class RunData(NamedTuple):
     """Changes with the data, so that a run does not go on with others."""
     left_out: tuple[tuple[str, str], ...] = ()
     """Files that were there and are not used, each with the reason."""
+    validation: tuple[np.ndarray, np.ndarray] | None = None
+    """What everything that chooses looks at."""
+
+    @property
+    def watched(self) -> tuple[np.ndarray, np.ndarray]:
+        """What is looked at while training."""
+        return self.test if self.validation is None else self.validation
 
     @property
     def counts(self) -> dict[str, int]:
@@ -63,49 +70,107 @@ def load(config: Config) -> RunData:
         found = (
             sets.load_image_folder(config.data, **pictures) if folder else sets.load(config.data)
         )
-        scale = standardiser(found.train_images, config.data)
+        images, labels = found.train_images, found.train_labels
+        validation, left_out = None, found.left_out
+        if config.validation is None:
+            pass
+        elif not isinstance(config.validation, Path):
+            rest, held = hold_out(labels, config.validation)
+            validation = images[held], labels[held]
+            images, labels = images[rest], labels[rest]
+        else:
+            if not folder:
+                raise InputError(
+                    f"--validation {config.validation}: a folder goes with --data as a folder of"
+                    " images; give a share, such as 0.1"
+                )
+            like = sets.ImageFolder(Path(config.data) / "train", **pictures)
+            like.grey = images.ndim == 3
+            other, validation = _folder(config.validation, like)
+            left_out = (*left_out, *other.left_out)
+        scale = standardiser(images, config.data)
     except sets.DataError as error:
         raise InputError(f"--data {error}") from None
-    if len(found.train_images) < config.batch_size:
-        raise InputError(
-            f"--batch-size {config.batch_size} is more than the {len(found.train_images)} training"
-            " images"
-        )
+    _check_enough(config, len(images))
     return RunData(
         found.name,
-        (found.train_images, found.train_labels),
+        (images, labels),
         (found.test_images, found.test_labels),
         found.classes,
         found.names,
         scale,
-        len(found.train_images) // config.batch_size,
-        checksum(found.train_images, found.train_labels, found.test_images, found.test_labels),
-        found.left_out,
+        len(images) // config.batch_size,
+        checksum(images, labels, found.test_images, found.test_labels, *(validation or ())),
+        left_out,
+        validation,
     )
+
+
+def hold_out(labels: np.ndarray, share: float) -> tuple[np.ndarray, np.ndarray]:
+    """Which examples to train on, and which to hold out: that share of each class, drawn once for
+    all, whatever the seed of a run.
+
+    >>> rest, held = hold_out(np.array([0, 1] * 10), 0.2)
+    >>> len(rest), np.array([0, 1] * 10)[held].tolist()
+    (16, [0, 1, 0, 1])
+    """
+    rng = np.random.default_rng([0x76616C, len(labels)])
+    held = []
+    for label in np.unique(labels):
+        own = rng.permutation(np.flatnonzero(labels == label))
+        held.append(own[: min(len(own) - 1, max(1, round(share * len(own))))])
+    chosen = np.sort(np.concatenate(held))
+    if not len(chosen):
+        raise InputError(
+            f"--validation {share:g}: no class has two images; nothing can be held out"
+        )
+    return np.setdiff1d(np.arange(len(labels)), chosen), chosen
+
+
+def _folder(
+    root: Path, like: sets.ImageFolder
+) -> tuple[sets.ImageFolder, tuple[np.ndarray, np.ndarray]]:
+    """A folder of images beside the one to train on, all in memory."""
+    other = sets.ImageFolder(root, like=like)
+    images, labels = zip(*(other[number] for number in range(len(other))), strict=True)
+    return other, (np.stack(images), np.array(labels, np.int32))
+
+
+def _check_enough(config: Config, count: int) -> None:
+    if count < config.batch_size:
+        raise InputError(
+            f"--batch-size {config.batch_size} is more than the {count} training images"
+        )
 
 
 def _stream(config: Config, pictures: dict[str, Any]) -> RunData:
-    folder = sets.ImageFolder(Path(config.data) / "train", **pictures)
-    other = sets.ImageFolder(Path(config.data) / "test", like=folder)
-    if len(folder) < config.batch_size:
-        raise InputError(
-            f"--batch-size {config.batch_size} is more than the {len(folder)} training images"
-        )
-    images, labels = (
-        np.stack(part)
-        for part in zip(*(other[number] for number in range(len(other))), strict=True)
-    )
+    root = Path(config.data)
+    folder = sets.ImageFolder(root / "train", **pictures)
+    other, test = _folder(root / "test", folder)
+    left_out, validation = (*folder.left_out, *other.left_out), None
+    if config.validation is None:
+        pass
+    elif not isinstance(config.validation, Path):
+        rest, held = hold_out(np.array(folder.labels), config.validation)
+        images, labels = zip(*(folder[number] for number in held), strict=True)
+        validation = np.stack(images), np.array(labels, np.int32)
+        folder.choose(rest.tolist())
+    else:
+        beside, validation = _folder(config.validation, folder)
+        left_out = (*left_out, *beside.left_out)
+    _check_enough(config, len(folder))
     some = np.random.default_rng(0).permutation(len(folder))[:SAMPLE]
     scale = standardiser(np.stack([folder[number][0] for number in some]), config.data)
-    mark = checksum(images, labels, folder.listing.encode())
+    mark = checksum(*test, folder.listing.encode(), *(validation or ()))
     return RunData(
-        Path(config.data).name,
+        root.name,
         folder,
-        (images, labels.astype(np.int32)),
+        test,
         len(folder.names),
         folder.names,
         scale,
         len(folder) // config.batch_size,
         mark,
-        (*folder.left_out, *other.left_out),
+        left_out,
+        validation,
     )

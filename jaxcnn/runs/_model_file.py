@@ -215,7 +215,10 @@ def _checked(
     plain = {
         name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()
     }
-    config = Config(**{**plain, "out": Path(settings.get("out", Config.out))})
+    paths = {"out": Path(settings.get("out", Config.out))}
+    if isinstance(settings.get("validation"), str):
+        paths["validation"] = Path(settings["validation"])
+    config = Config(**{**plain, **paths})
     config.check()
     scale = Standardiser(tuple(map(float, told["mean"])), tuple(map(float, told["deviation"])))
     return config, classes, tuple(names or map(str, range(classes))), scale, tuple(shape)

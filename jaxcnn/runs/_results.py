@@ -1,6 +1,7 @@
 """What a run leaves behind when it ends or is interrupted: weights, figures, pictures, and a word
 about them."""
 
+import dataclasses
 import json
 import shlex
 import time
@@ -57,6 +58,19 @@ def tell_data(config: Config, given: RunData, console: Console) -> None:
     console.print("\n".join(lines), highlight=False, markup=False, soft_wrap=True)
 
 
+def test_once(
+    recipe: train.Recipe, state: train.TrainState, test: tuple[np.ndarray, np.ndarray], seeds: int
+) -> list[float]:
+    """The accuracy on the test images of the parameters that are kept, of each seed."""
+    evaluate = train.make_evaluate(dataclasses.replace(recipe, layout=None))
+    found = []
+    for number in range(seeds):
+        own = jax.tree.map(lambda leaf: leaf[number], state) if seeds > 1 else state  # noqa: B023
+        params = own.params if own.average is None else own.average
+        found.append(evaluate(params, own.state, *test)["accuracy"])
+    return found
+
+
 def leave(
     config: Config,
     given: RunData,
@@ -67,9 +81,12 @@ def leave(
     before: float,
     compiling: float,
     shape: tuple[int, ...],
+    on_test: list[float] | None,
 ) -> list[str]:
     """Weights, result and pictures; what should be known of them. The run ``began`` on this clock,
-    spent ``compiling`` seconds on that, and took ``before`` seconds in earlier sittings."""
+    spent ``compiling`` seconds on that, and took ``before`` seconds in earlier sittings;
+    ``on_test`` has the accuracies of the only look at the test images, where others were
+    watched."""
     for number, name in enumerate(model_names(config)):
         own = jax.tree.map(lambda leaf: leaf[number], state) if config.seeds > 1 else state  # noqa: B023
         save_model(
@@ -89,9 +106,19 @@ def leave(
         ),
         None,
     )
+    by_epoch = [row["accuracy"] for row in scores.values()]
+    last = None if tested is None else scores[tested]["accuracy"]
+    if given.validation is None:
+        accuracies = {"test_accuracy": last, "test_accuracy_by_epoch": by_epoch}
+    else:
+        each = on_test if on_test and config.seeds > 1 else None
+        accuracies = {
+            "test_accuracy": float(np.mean(on_test)) if on_test else None,
+            "validation_accuracy": last,
+            "validation_accuracy_by_epoch": by_epoch,
+        }
     result = {
-        "test_accuracy": None if tested is None else scores[tested]["accuracy"],
-        "test_accuracy_by_epoch": [row["accuracy"] for row in scores.values()],
+        **accuracies,
         "test_accuracy_by_seed": each,
         "standard_deviation": float(np.std(each, ddof=1)) if each else None,
         "steps": len(losses),
@@ -110,7 +137,10 @@ def leave(
     }
     write_json(config.out / RESULT, result)
     if np.isfinite(losses).any():
-        save(learning_curves(losses, scores, per_epoch=given.per_epoch), config.out / CURVES)
+        save(
+            learning_curves(losses, scores, per_epoch=given.per_epoch, watched=_watched(given)),
+            config.out / CURVES,
+        )
     if norms is not None and norms.rows:
         for (kind, label), name in zip(LABELS.items(), NORMS, strict=True):
             save(
@@ -125,10 +155,15 @@ def leave(
         []
         if tested is None
         else [
-            f"{scores[tested]['accuracy']:.2%} of the {len(given.test[1]):,} test images are right"
+            f"{scores[tested]['accuracy']:.2%} of the {len(given.watched[1]):,}"
+            f" {_watched(given)} images are right"
             f" after {tested / given.per_epoch:.3g} epochs ({tested:,} steps), {seconds:.0f} s"
         ]
     )
+    if on_test:
+        known.append(f"{np.mean(on_test):.2%} of the {len(given.test[1]):,} test images, seen once")
+    elif config.patience and given.validation is None:
+        known.append("chosen by the test images: --validation 0.1 keeps them apart")
     known += [f"{bad:,} of {len(losses):,} steps had a loss that was not finite"] if bad else []
     if len(lost):
         known.append(
@@ -136,6 +171,10 @@ def leave(
             f" the first of them step {lost[0]:,}; they were taken, and their lines were lost"
         )
     return known
+
+
+def _watched(given: RunData) -> str:
+    return "test" if given.validation is None else "validation"
 
 
 def say(

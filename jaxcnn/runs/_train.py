@@ -22,7 +22,7 @@ from jaxcnn.runs._continuation import (
     what_was_read,
 )
 from jaxcnn.runs._preparation import DEAD, STATES, in_all, names, prepare
-from jaxcnn.runs._results import METRICS, RESULT, leave, model_names, say, tell_data
+from jaxcnn.runs._results import METRICS, RESULT, leave, model_names, say, tell_data, test_once
 from jaxcnn.runs._stopping import Stop
 from jaxcnn.runs._watchers import norms_of, watchers
 from jaxcnn.train._agree import each_says
@@ -65,6 +65,7 @@ def run(
         own.folder.wrote(*names(config))
     if first and not resume:
         write_file(config.out / CONFIG, config.text())
+    tested = None
     with contextlib.ExitStack() as stack:
         stream = (
             stack.enter_context(
@@ -128,7 +129,7 @@ def run(
                 key=own.key,
                 batch_size=config.batch_size,
                 steps=start_at if any(found.over for found in patience) else steps,
-                test=data.test,
+                test=data.watched,
                 evaluate_every=data.per_epoch,
                 not_finite=config.not_finite,
                 report_every=min(REPORT, config.watch_every or REPORT),
@@ -155,10 +156,13 @@ def run(
         done = int(np.ravel(state.step)[0])
         state = best_state(patience, states, like, state)._replace(opt_state=())
         state = state if recipe.layout is None else recipe.layout.gather(state)
+        if first and data.validation is not None and not stop.asked:
+            at("looking at the test images")
+            tested = test_once(recipe, state, data.test, config.seeds)
     if first:
         before = earlier[-1].get("seconds", 0.0) if earlier else 0.0
         known = leave(
-            config, data, state, norms, stop.asked, began, before, sum(compiled), own.shape
+            config, data, state, norms, stop.asked, began, before, sum(compiled), own.shape, tested
         )
         there = sorted({name.partition("/")[0] for name in own.folder.there()})
         say(config, there, stop.asked, done, steps, known, console)

@@ -106,9 +106,10 @@ def learning_curves(
     per_epoch: int | None = None,
     reference: Mapping[str, tuple[str, float]] | None = None,
     loss: str = "cross entropy",
+    watched: str = "test",
 ) -> Figure:
     """The training loss of every step, and its mean over some; beside it every score of the test
-    set.
+    or validation set.
 
     Args:
         losses: of the steps from the first on; NaN where one is not known.
@@ -116,6 +117,7 @@ def learning_curves(
         per_epoch: steps of an epoch, for lines between them, and for the scores' axis.
         reference: {name of a score: (whose, score)}, for a line to compare with.
         loss: what the loss is called.
+        watched: what set the scores are of.
 
     Raises ValueError where there are no losses.
     """
@@ -136,7 +138,8 @@ def learning_curves(
             for step, row in sorted(scores.items())
             if name in row
         }
-        _draw_score(ax, name, found, "epoch" if per_epoch else "step", (reference or {}).get(name))
+        title, x = f"{watched.capitalize()} {name}", "epoch" if per_epoch else "step"
+        _draw_score(ax, name, title, found, x, (reference or {}).get(name))
     if not names:
         others[0].set_title("The test set was not looked at", loc="left", color=INK, fontsize=12)
         others[0].set_axis_off()
@@ -197,14 +200,19 @@ def _draw_losses(ax: Axes, losses: np.ndarray, per_epoch: int | None, name: str)
 
 
 def _draw_score(
-    ax: Axes, name: str, scores: Mapping[float, float], x: str, reference: tuple[str, float] | None
+    ax: Axes,
+    name: str,
+    title: str,
+    scores: Mapping[float, float],
+    x: str,
+    reference: tuple[str, float] | None,
 ) -> None:
     percent = name.endswith("accuracy")
     at, values = np.array(list(scores)), (100 if percent else 1) * np.array(list(scores.values()))
     unit, digits = (" %", ".2f") if percent else ("", ".4g")
     style(
         ax,
-        f"Test {name}: {values[-1]:{digits}}{unit} at the end",
+        f"{title}: {values[-1]:{digits}}{unit} at the end",
         x,
         f"{name}, %" if percent else name,
     )
