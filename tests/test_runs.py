@@ -9,13 +9,16 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 import pytest
 from PIL import Image
 from run_files import SHORT, arrays, content, interrupted, others, train, write_npz
 from safetensors.numpy import load_file
 
+from jaxcnn import runs
 from jaxcnn.__main__ import main
+from jaxcnn._io.command import InputError
 from jaxcnn._io.lines import read_lines
 
 
@@ -38,6 +41,24 @@ def result(run: Path) -> dict[str, Any]:
 
 def weights(path: Path) -> dict[str, bytes]:
     return {name: array.tobytes() for name, array in load_file(path).items()}
+
+
+def test_a_run_is_loaded_in_python(run: Path, data: Path, tmp_path: Path) -> None:
+    loaded = runs.load(run)
+    assert (loaded.classes, loaded.shape) == (("0", "1", "2", "3"), (8, 8, 1))
+    images, labels = arrays()["test_images"], arrays()["test_labels"]
+    p = loaded.predict(images)
+    assert p.shape == (48, 4)
+    np.testing.assert_allclose(p.sum(-1), 1, atol=1e-6)
+    assert (p.argmax(-1) == labels).mean() == result(run)["test_accuracy"]
+    scores, _ = loaded.model.apply(loaded.params, loaded.state, loaded.prepare(images[:3]))
+    np.testing.assert_allclose(jax.nn.softmax(scores), p[:3], atol=1e-5)
+    Image.fromarray(images[5]).save(tmp_path / "5.png")
+    np.testing.assert_allclose(loaded.predict([tmp_path / "5.png"])[0], p[5], atol=1e-5)
+    with pytest.raises(ValueError, match="must be uint8 images of 8 × 8 × 1"):
+        loaded.predict(images[:, :4])
+    with pytest.raises(InputError, match="is not there"):
+        runs.load(tmp_path / "nowhere")
 
 
 def test_a_run_leaves_what_it_says(run: Path) -> None:
