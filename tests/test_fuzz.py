@@ -17,7 +17,7 @@ from jaxcnn import Op, ops, verify
 from jaxcnn._core.space import Simplest
 
 PLANTED = [module.name for module in pkgutil.iter_modules(planted.__path__)]
-FEW = {"conv_third_example", "dense_leading_axes"}  # the others in the slow tier
+FEW = {"conv_third_example"}  # the others in the slow tier
 
 
 class Random:
@@ -67,9 +67,9 @@ def test_the_program_shows_the_failure_again(capsys):
 
 
 def test_a_right_op_is_left_alone():
-    found = verify.fuzz(ops.dense, seconds=5)
+    found = verify.fuzz(ops.dense, seconds=3)
     assert found
-    assert found.examples > 3
+    assert found.examples > 1
     assert str(found).startswith("dense: no fault found (")
 
 
@@ -90,7 +90,7 @@ def test_a_strategy_of_ones_own():
 
 
 def test_without_a_reference_differences_decide():
-    right = verify.fuzz(lambda x: jnp.sin(x).sum(), st.tuples(ROWS), seconds=3)
+    right = verify.fuzz(lambda x: jnp.sin(x).sum(), st.tuples(ROWS), seconds=2)
     assert right.ok, right
 
 
