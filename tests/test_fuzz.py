@@ -4,6 +4,9 @@ leaves alone."""
 import importlib
 import pkgutil
 import random
+import subprocess
+import sys
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +17,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from jaxcnn import Op, ops, verify
+from jaxcnn.__main__ import main
 from jaxcnn._core.space import Simplest
 
 PLANTED = [module.name for module in pkgutil.iter_modules(planted.__path__)]
@@ -103,6 +107,37 @@ def test_a_function_that_raises_is_a_failure():
     found = verify.fuzz(only_short, st.tuples(ROWS), seconds=30)
     assert "RuntimeError: too long" in str(found)
     assert found.args[0].shape == (5,)
+
+
+def test_the_command_prints_the_program_and_how_to_search_again() -> None:
+    order = "--module planted.conv_third_example:op --fuzz 0.5 --seed 3"
+    done = subprocess.run(
+        [sys.executable, "-m", "jaxcnn", "verify", *order.split()],
+        cwd=Path(__file__).parent,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "from planted.conv_third_example import op\n" in done.stdout
+    assert "print(verify.check(op, x, w, reference=op.reference, only='gradient'" in done.stdout
+    again = "verify --fuzz 0.5 --module planted.conv_third_example:op --seed 3 --html failures.html"
+    assert again in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("order", "words"),
+    [
+        ("--fuzz 0", "--fuzz 0.0: expected minutes, more than 0"),
+        ("--fuzz 1 --compiler", "--compiler and --fuzz exclude each other"),
+        ("--fuzz 1 --strategy a:b", "--strategy and --reference go with --module"),
+        ("--strategy a:b", "--strategy goes with --fuzz"),
+        ("--fuzz 1 --module jax.numpy:sin", "with --fuzz needs --strategy"),
+        ("--fuzz 1 --op conv --module jax.numpy:sin", "--op and --module exclude each other"),
+    ],
+)
+def test_the_command_refuses(order: str, words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["verify", *order.split()]) == 2
+    assert words in capsys.readouterr().err
 
 
 def test_what_cannot_be_searched_is_refused():

@@ -147,8 +147,8 @@ def _fuzz(chosen: argparse.Namespace, ops: Sequence[Any]) -> list[Task]:
         picked = pick(chosen.op, ops)
         seconds = 60 * chosen.fuzz * min(chosen.jobs, len(picked)) / len(picked)
         return fuzz_tasks(picked, seconds=seconds, seed=chosen.seed)
-    if chosen.op or not chosen.strategy:
-        raise UsageError("--module with --fuzz needs --strategy, and no --op")
+    if chosen.op:
+        raise UsageError("--op and --module exclude each other")
     order = {"do": "fuzz", "function": chosen.module, "reference": chosen.reference}
     order |= {"strategy": chosen.strategy, "seconds": 60 * chosen.fuzz, "seed": chosen.seed}
     return [Task(chosen.module, "search", order, f"--module {chosen.module}")]
@@ -221,7 +221,8 @@ def again(chosen: argparse.Namespace, failed: list[str]) -> list[str]:
     """The options that repeat what failed."""
     if chosen.module:
         words = ["--module", chosen.module]
-        words += ["--strategy", chosen.strategy] if chosen.fuzz else ["--shapes", chosen.shapes]
+        words += ["--shapes", chosen.shapes] if chosen.shapes else []
+        words += ["--strategy", chosen.strategy] if chosen.strategy else []
         words += ["--high", str(chosen.high)] if chosen.high != HIGH else []
         words += ["--reference", chosen.reference] if chosen.reference else []
         words += [word for setting in chosen.setting for word in ("--setting", setting)]

@@ -60,12 +60,10 @@ class Row:
         said = ", ".join(
             f"{counts[MARKS[s]]} {s}" for s in MARKS if s != "FAILED" and counts[MARKS[s]]
         )
-        verdict = f"FAILED: {', '.join(self.failed)}; " if self.failed else ""
-        error = f"; worst {self.error} of allowed" if self.error else ""
-        return (
-            f"{self.name:<22} {self.done}/{self.total}  {verdict}{said}{error};"
-            f" {self.seconds:.1f} s"
-        )
+        verdict = f"FAILED: {', '.join(self.failed)}" if self.failed else ""
+        error = f"worst {self.error} of allowed" if self.error else ""
+        parts = filter(None, (verdict, said, error, f"{self.seconds:.1f} s"))
+        return f"{self.name:<22} {self.done}/{self.total}  {'; '.join(parts)}"
 
 
 class Board:

@@ -112,7 +112,12 @@ def _fuzz(order: dict[str, Any], ops: Any) -> Report:
     from jaxcnn.verify._fuzz.search import fuzz
 
     if "function" in order:
-        f, strategy = find(order["function"]), find(order["strategy"])
+        f, strategy = find(order["function"]), order["strategy"] and find(order["strategy"])
+        if strategy is None and getattr(f, "space", None) is None:
+            raise arguments.UsageError(
+                f"--module {order['function']} with --fuzz needs --strategy: what hypothesis draws"
+                " its arguments from; only ops bring their own"
+            )
         reference = order["reference"] and find(order["reference"])
     else:
         f, strategy, reference = next(op for op in ops if op.name == order["op"]), None, None
