@@ -128,6 +128,8 @@ def test_it_is_off_where_it_is_not_asked_for():
     report = verify.check(jax.nn.softmax, jnp.array([12.0, 0.0]), only=("value", "jit"))
     assert set(report.checks) == {"value", "jit"}
     assert "componentwise" not in verify.CHECKS
+    asked = verify.check(ops.softmax, jnp.array([12.0, 0.0]), only="componentwise").verdicts
+    assert [(v.status, "`ulps` says" in v.note) for v in asked] == [("skipped", True)]
     declared = {op.name for op in ops.OPS for case in op.cases if case.ulps}
     assert declared == {
         "log_softmax",

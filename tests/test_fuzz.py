@@ -18,10 +18,19 @@ from hypothesis.extra import numpy as hnp
 
 from jaxcnn import Op, ops, verify
 from jaxcnn.__main__ import main
-from jaxcnn._core.space import Simplest
 
 PLANTED = [module.name for module in pkgutil.iter_modules(planted.__path__)]
 FEW = {"conv_third_example"}  # the others in the slow tier
+
+
+class Simplest:
+    """Always the simplest choice."""
+
+    def integer(self, low, high):
+        return low
+
+    def among(self, *values):
+        return values[0]
 
 
 class Random:
@@ -73,7 +82,7 @@ def test_the_program_shows_the_failure_again(capsys):
 def test_a_right_op_is_left_alone():
     found = verify.fuzz(ops.dense, seconds=3)
     assert found
-    assert found.examples > 1
+    assert found.calls > 1
     assert str(found).startswith("dense: no fault found (")
 
 
@@ -107,6 +116,33 @@ def test_a_function_that_raises_is_a_failure():
     found = verify.fuzz(only_short, st.tuples(ROWS), seconds=30)
     assert "RuntimeError: too long" in str(found)
     assert found.args[0].shape == (5,)
+
+
+def test_shrinking_keeps_to_the_failure_that_was_found_first_with_checks_of_ones_own():
+    """Wrong in one way from three numbers on, in another below."""
+    two_faults = Op(
+        "two_faults",
+        lambda x: (x.sum(), x),
+        lambda x, dy: (jnp.full_like(x, 2 * dy if x.size > 2 else dy * dy),),
+    )
+    rows = st.integers(1, 6).map(lambda n: (jnp.arange(1.0, n + 1),))
+    found = verify.fuzz(two_faults, rows, seconds=30, only=("linear in dy", "finite differences"))
+    assert found.report is not None
+    kind = found.report.failures[0].check
+    assert (found.args[0].size, kind) in ((3, "finite differences"), (1, "linear in dy"))
+
+
+def test_a_setting_that_check_knows_too_is_bound_in_the_program(capsys):
+    wrong = Op(
+        "wrong",
+        lambda x, *, seed=1: (x.sum() * seed, x),
+        lambda x, dy, *, seed=1: (jnp.ones_like(x) * dy,),
+    )
+    calls = st.just(((jnp.ones(2),), {"seed": 3}))
+    found = verify.fuzz(wrong, calls, seconds=20)
+    assert "verify.check(functools.partial(wrong, seed=3), x, only=" in found.program
+    exec(found.program, {"wrong": wrong})
+    assert "FAILED" in capsys.readouterr().out
 
 
 def test_the_command_prints_the_program_and_how_to_search_again() -> None:

@@ -51,6 +51,15 @@ def test_what_is_declared_must_run():
     assert "nothing that is differentiated depends on it" in report.reason
 
 
+def test_a_rule_where_none_can_be_counted_is_not_called_missing():
+    mesh = jax.make_mesh((1,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
+    spec = jax.sharding.PartitionSpec("data")
+    mapped = jax.shard_map(lambda x: ops.relu(x), mesh=mesh, in_specs=spec, out_specs=spec)
+    verdict = verify.check(mapped, jnp.ones(2), only="rules", expect_rule="relu").verdicts[0]
+    assert verdict.status == "undecided"
+    assert "rules inside of shard_map" in verdict.note
+
+
 def test_no_rule_and_nothing_declared_is_no_failure():
     verdict = verify.check(jnp.sin, jnp.ones(2), only="rules").verdicts[0]
     assert (verdict.status, verdict.note) == ("skipped", "no hand-written rule")

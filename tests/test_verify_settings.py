@@ -129,6 +129,11 @@ spike = wired(
 SIGNED = jnp.array([-0.5, 0.2, 1.0])
 
 
+def test_a_check_that_was_asked_for_and_cannot_be_made_says_so():
+    (verdict,) = verify.check(jnp.sin, jnp.ones(2), only="gradient").verdicts
+    assert (verdict.status, verdict.note) == ("skipped", "no reference was given")
+
+
 def test_a_clipped_gradient_of_a_row_is_judged_row_by_row_at_small_cotangents():
     clipped = Op(
         "clipped",

@@ -10,9 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxcnn.verify._checks import (
-    costs,
-)
+from jaxcnn.verify._checks import costs
 from jaxcnn.verify._judge import known_names, prove
 from jaxcnn.verify._numerics.domains import Domain, inside
 from jaxcnn.verify._report import Report
@@ -102,8 +100,8 @@ def check(
     (False, 'gradient: args[0]: every element is 0.666667 × expected: a constant factor is wrong or
     missing')
     """
-    asked = known_names(only, seed_of=dtypes)
-    left_out = known_names(skip, seed_of=dtypes)
+    asked = known_names(only, dtypes)
+    left_out = known_names(skip, dtypes)
     own = {"argnums": argnums, "outputs": outputs, "rtol": rtol, "atol": atol}
     own |= {"domain": domain, "surrogate": surrogate, "budget": budget}
     own |= {"expect_rule": expect_rule or None, "limits": limits, "ulps": ulps}
@@ -150,17 +148,17 @@ def check(
         return prove(
             given,
             exact,
-            x64=x64,
-            seed=seed,
             only=asked,
             skip=left_out,
             dtypes=dtypes,
+            budget=budget,
+            x64=x64,
+            seed=seed,
             bits=bits,
             strict_kinks=strict_kinks,
             rtol=rtol,
             atol=atol,
             small=not linear,
-            budget=budget,
             expected=(expect_rule,) if isinstance(expect_rule, str) else tuple(expect_rule),
             limits=limits,
             ulps=ulps,

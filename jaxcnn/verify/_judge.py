@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import math
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import jax
@@ -70,23 +70,14 @@ def prove(
     given: Subject,
     exact: Subject | None = None,
     *,
-    x64: bool = True,
-    seed: int = 0,
     only: Collection[str] = (),
     skip: Collection[str] = (),
     dtypes: Sequence[Any] = ("float32",),
-    bits: float = 0.0,
-    strict_kinks: bool = True,
-    rtol: float = 0.0,
-    atol: float = 0.0,
-    small: bool = False,
     budget: float | None = None,
-    expected: tuple[str, ...] = (),
-    limits: Mapping[str, float] | None = None,
-    ulps: float = 0.0,
+    **settings: Any,
 ) -> Report:
-    """:func:`check` for a :class:`Subject`, with x64 on: ``given`` as a process has it whose
-    setting is ``x64``, and the same ``exact``, with all its digits."""
+    """:func:`check` for a :class:`Subject`, with x64 on: ``given`` as the user's process has it,
+    and the same ``exact``, with all its digits. The settings are those of a :class:`Probe`."""
     if not given.leaves:
         chosen = "" if given.argnums is None else f" among argnums={given.argnums}"
         raise ValueError(
@@ -94,22 +85,9 @@ def prove(
             f" prove; got {_shapes(given)}"
         )
     subject = _widest(given if exact is None else exact)
-    probe = Probe(
-        subject,
-        given,
-        seed,
-        bits,
-        strict_kinks,
-        x64=x64,
-        rtol=rtol,
-        atol=atol,
-        small=small,
-        expected=expected,
-        limits=limits,
-        ulps=ulps,
-    )
+    probe = Probe(subject, given, **settings)
     runs = dict(CHECKS)
-    if ulps:
+    if probe.ulps or "componentwise" in only:
         runs["componentwise"] = componentwise.componentwise
     for dtype in dict.fromkeys(
         [*dtypes, *(str(leaf.dtype) for leaf in given.leaves if leaf.dtype.itemsize < 4)]
@@ -120,7 +98,7 @@ def prove(
         for name in runs
         if (name in only or not only)
         and name not in skip
-        and (subject.reference is not None or name != "gradient")
+        and (subject.reference is not None or name != "gradient" or name in only)
     ]
     verdicts: dict[str, Verdict] = {}
     end = math.inf if budget is None else time.perf_counter() + budget
@@ -142,7 +120,7 @@ def prove(
         _shapes(given),
         str(subject.leaves[0].dtype),
         tuple(verdicts[n] for n in wanted),
-        seed,
+        probe.seed,
         probe.ran,
         probe.costs,
     )
@@ -247,13 +225,13 @@ def _widest(given: Subject) -> Subject:
     raise raised
 
 
-def known_names(names: str | Collection[str], seed_of: Sequence[Any]) -> tuple[str, ...]:
+def known_names(names: str | Collection[str], dtypes: Sequence[Any]) -> tuple[str, ...]:
     """The names of checks, as a tuple; ValueError for one that there is not."""
     chosen = (names,) if isinstance(names, str) else tuple(names)
     known = [
         *CHECKS,
         "componentwise",
-        *(f"in {jnp.dtype(d).name}" for d in ("float32", "bfloat16", "float16", *seed_of)),
+        *(f"in {jnp.dtype(d).name}" for d in ("float32", "bfloat16", "float16", *dtypes)),
     ]
     for name in chosen:
         if name not in known:

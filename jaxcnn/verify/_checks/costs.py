@@ -37,7 +37,8 @@ def rules(probe: Probe) -> list[Failure]:
     probe.ran = ran
     if not ran and not probe.expected:
         raise Skip("no hand-written rule")
-    probe.notes["rules"] = ", ".join(f"{name} {f}+{b}" for name, (f, b) in ran.items())
+    counts = ", ".join(f"{name} {forward}/{back}" for name, (forward, back) in ran.items())
+    probe.notes["rules"] = f"ran forward/back: {counts}"
     failures = []
     for name in probe.expected:
         forward, backward = ran.get(name, (0, 0))

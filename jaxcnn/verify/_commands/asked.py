@@ -140,7 +140,7 @@ def _fuzz(chosen: argparse.Namespace, ops: Sequence[Any]) -> list[Task]:
         if getattr(chosen, option):
             raise UsageError(f"--{option} and --fuzz exclude each other")
     if importlib.util.find_spec("hypothesis") is None:
-        raise UsageError("--fuzz draws with hypothesis: pip install 'jaxcnn[test]'")
+        raise UsageError("--fuzz draws with hypothesis: pip install 'jaxcnn[fuzz]'")
     if chosen.module is None:
         if chosen.strategy or chosen.reference:
             raise UsageError("--strategy and --reference go with --module; ops bring their own")

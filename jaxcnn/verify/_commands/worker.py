@@ -128,7 +128,7 @@ def _fuzz(order: dict[str, Any], ops: Any) -> Report:
         "no drawn call has a wrong value or gradient",
         "FAILED" if failures else "holds",
         tuple(dataclasses.replace(failure, code="\n" + found.program) for failure in failures),
-        f"{found.examples} calls",
+        f"{found.calls} calls",
         seconds=found.seconds,
     )
     inputs = {} if found.report is None else found.report.inputs

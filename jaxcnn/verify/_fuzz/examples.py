@@ -10,10 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxcnn._core.case import Case
-from jaxcnn.verify._subject import differentiable, is_array
+from jaxcnn.verify._subject import as_arrays, cast, differentiable, is_array
 
 DTYPES = ("float64", "float32", "bfloat16")
-# Normal numbers as they are, and made into what people meet: ties, zeros, numbers far from 1
+# Random numbers as they are, and made into what people meet: ties, zeros, numbers far from 1
 KINDS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "as drawn": lambda a: a,
     "small integers": np.round,
@@ -21,8 +21,9 @@ KINDS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "large": lambda a: 1e3 * a,
     "tiny": lambda a: 1e-3 * a,
 }
-# The last two make nonsense of "distinct" numbers only where an op's reference has kinks of its own
+# Those that make no ties and zeros, where an op has kinks
 SMOOTH_KINDS = ("as drawn", "large", "tiny")
+RANDOM = ("normal", "distinct")  # draws whose numbers may be changed: no labels, no probabilities
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -67,8 +68,7 @@ def hypothesis() -> Any:
         import hypothesis as library
     except ImportError:
         raise ImportError(
-            "verify.fuzz draws with hypothesis, which is not installed:"
-            " pip install 'jaxcnn[test]', or pip install hypothesis"
+            "verify.fuzz draws with hypothesis, which is not installed: pip install 'jaxcnn[fuzz]'"
         ) from None
     return library
 
@@ -100,16 +100,11 @@ def of_space(space: Callable[[Any], Case], *, kinked: bool) -> Any:
         kind = choose.among(*(SMOOTH_KINDS if kinked else KINDS))
         dtype = choose.among(*4 * ["float64"], *DTYPES[1:])
         with jax.enable_x64(True):
-            args = tuple(
-                jnp.asarray(KINDS[kind](np.asarray(arg)), dtype)
-                if differentiable(arg)
-                and draws is not None
-                and draws.kind in ("normal", "distinct")
-                else jnp.asarray(arg, dtype)
-                if differentiable(arg)
-                else arg
-                for arg, draws in zip(case.draw(0, "float64"), case.inputs, strict=True)
-            )
+            args = [*case.draw(0, "float64")]
+            for i, draws in enumerate(case.inputs):
+                if draws is not None and draws.kind in RANDOM:
+                    args[i] = jnp.asarray(KINDS[kind](np.asarray(args[i])))
+            args = tuple(cast(arg, dtype) if differentiable(arg) else arg for arg in args)
         floating = [i for i, arg in enumerate(args) if differentiable(arg)]
         left_out = choose.among(None, *floating) if len(floating) > 1 else None
         argnums = None if left_out is None else tuple(i for i in floating if i != left_out)
@@ -119,17 +114,11 @@ def of_space(space: Callable[[Any], Case], *, kinked: bool) -> Any:
 
 
 def of_user(strategy: Any) -> Any:
-    """A strategy of examples from one of tuples of arguments, of (arguments, settings), or of
-    cases."""
+    """A strategy of examples from one of tuples of arguments, or of (arguments, settings)."""
     return strategy.map(_example)
 
 
 def _example(drawn: Any) -> Example:
-    if isinstance(drawn, Example):
-        return drawn
-    if isinstance(drawn, Case):
-        with jax.enable_x64(True):
-            return Example(drawn.draw(0, "float64"), dict(drawn.static))
     if not isinstance(drawn, tuple):
         raise TypeError(
             "fuzz: `strategy` must draw a tuple of arguments, or (arguments, settings), got"
@@ -142,5 +131,5 @@ def _example(drawn: Any) -> Example:
     with jax.enable_x64(True):
         wide = [leaf for leaf in jax.tree.leaves(args) if differentiable(leaf)]
         dtype = str(wide[0].dtype) if wide else "float64"
-        args = jax.tree.map(lambda a: jnp.asarray(a) if isinstance(a, np.ndarray) else a, args)
+        args = as_arrays(args, None)
     return Example(args, settings, None, dtype if dtype in DTYPES else "float64")

@@ -10,10 +10,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxcnn.verify._check import check
 from jaxcnn.verify._fuzz.examples import Example
 from jaxcnn.verify._subject import is_array
 
-MOST = 4096  # numbers that are written out
+SETTINGS = frozenset(inspect.signature(check).parameters)  # of verify.check
 
 
 def program(
@@ -21,16 +22,15 @@ def program(
     example: Example,
     *,
     reference: Callable[..., Any] | None,
-    check: str,
+    failing: str,
 ) -> str:
-    """The call of ``verify.check`` that shows the failure again.
+    """The call of ``verify.check`` that shows again how the check ``failing`` fails.
 
     >>> import jax.numpy as jnp
     >>> from jaxcnn import ops
     >>> text = program(ops.relu, Example((jnp.ones(2),)), reference=ops.relu.reference,
-    ...                check="gradient")
+    ...                failing="gradient")
     >>> print(text)
-    import jax
     import jax.numpy as jnp
     from jaxcnn import verify
     from jaxcnn.ops import relu
@@ -43,20 +43,20 @@ def program(
     own = reference is not None and reference is getattr(f, "reference", None)
     oracle = _named(reference) if reference is not None and not own else ("", f"{name}.reference")
     imports = dict.fromkeys(["from jaxcnn import verify", home, oracle[0]])
-    lines = [
-        "import jax",
-        "import jax.numpy as jnp",
-        *filter(None, imports),
-        "",
-        *(['jax.config.update("jax_enable_x64", True)'] if _is_wide(example) else []),
-    ]
-    lines += [f"{n} = {_written(arg)}" for n, arg in zip(names, example.args, strict=True)]
-    words = [name, *names]
-    words += [f"reference={oracle[1]}"] * (reference is not None)
+    settings = ", ".join(f"{key}={value!r}" for key, value in example.settings.items())
+    clash = bool(SETTINGS & set(example.settings))  # what check would take for its own
+    bound = (lambda f: f"functools.partial({f}, {settings})") if clash else str
+    words = [bound(name), *names]
+    words += [f"reference={bound(oracle[1])}"] * (reference is not None)
     words += [f"argnums={example.argnums}"] * (example.argnums is not None)
-    words += [f"only={check!r}"] * bool(check)
-    words += [f"{key}={value!r}" for key, value in example.settings.items()]
-    return "\n".join([*lines, f"print(verify.check({', '.join(words)}))"])
+    words += [f"only={failing!r}"] * bool(failing)
+    words += [settings] * bool(settings and not clash)
+    body = ['jax.config.update("jax_enable_x64", True)'] * _is_wide(example)
+    body += [f"{n} = {_written(arg)}" for n, arg in zip(names, example.args, strict=True)]
+    body.append(f"print(verify.check({', '.join(words)}))")
+    modules = ["import functools"] * clash
+    modules += ["import jax"] * any("jax." in line for line in body)
+    return "\n".join([*modules, "import jax.numpy as jnp", *filter(None, imports), "", *body])
 
 
 def _named(f: Callable[..., Any]) -> tuple[str, str]:
@@ -117,8 +117,6 @@ def _leaf(leaf: Any) -> str:
         data = np.asarray(jax.random.key_data(leaf)).tolist()
         return f'jax.random.wrap_key_data(jnp.array({data}, dtype="uint32"))'
     array = np.asarray(leaf)
-    if array.size > MOST:
-        return f"...  # {leaf.dtype}{list(array.shape)}: too long to write; it is in `.args`"
     numbers = array.tolist() if leaf.dtype.name in ("float64", "int32") else _shortest(array)
     empty = 0 in array.shape
     made = f"jnp.zeros({array.shape}, " if empty else f"jnp.array({numbers}, "

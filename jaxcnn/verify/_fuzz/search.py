@@ -29,7 +29,7 @@ class Fuzzed:
 
     Attributes:
         name: the function.
-        examples: how many calls were tried, shrinking included.
+        calls: how many were tried, shrinking included.
         seconds: how long it took.
         report: the report on the smallest call that fails; None where none was found.
         args, settings: that call.
@@ -37,7 +37,7 @@ class Fuzzed:
     """
 
     name: str
-    examples: int
+    calls: int
     seconds: float
     report: Report | None = None
     args: tuple[Any, ...] = ()
@@ -53,7 +53,7 @@ class Fuzzed:
         return self.ok
 
     def __str__(self) -> str:
-        tried = f"{self.examples} calls, {self.seconds:.0f} s"
+        tried = f"{self.calls} calls, {self.seconds:.0f} s"
         if self.report is None:
             return f"{self.name}: no fault found ({tried})"
         return f"{self.name}: FAILED ({tried})\n\n{self.report.failures[0]}\n\n{self.program}"
@@ -70,9 +70,10 @@ def fuzz(
 ) -> Fuzzed:
     """Search for a call at which the gradient of ``f`` is wrong, and shrink it.
 
-    Draws shapes, settings, dtypes, special values, and which inputs are differentiated; makes the
-    cheap checks of :func:`jaxcnn.verify.check`; makes a failing call as small as it can; and writes
-    it as a program that can be pasted. Needs ``hypothesis`` (``pip install 'jaxcnn[test]'``).
+    Draws calls (of an op: shapes, settings, dtypes, special values, and which inputs are
+    differentiated); makes the cheap checks of :func:`jaxcnn.verify.check`; makes a failing call as
+    small as it can; and writes it as a program that can be pasted. Needs ``hypothesis``
+    (``pip install 'jaxcnn[fuzz]'``).
 
     Args:
         f: an op of this library, or any function.
@@ -117,7 +118,7 @@ def fuzz(
         if strategy is None
         else of_user(strategy)
     )
-    return _Search(f, reference, known_names(only, seed_of=()), seconds).run(drawn, seed)
+    return _Search(f, reference, known_names(only, ()), seconds).run(drawn, seed)
 
 
 class _Over(BaseException):
@@ -129,6 +130,9 @@ class _Found(Exception):  # noqa: N818 (what hypothesis shrinks)
 
 
 class _Search:
+    """The calls that were tried, and the failing ones among them. The first to fail is judged by
+    ``check``; those after it, as it shrinks, must look wrong in the same way."""
+
     def __init__(
         self,
         f: Callable[..., Any],
@@ -172,9 +176,8 @@ class _Search:
         for example in reversed(self.failing):  # of which the first was judged, and the others not
             report = self.judge(example)
             if not report.ok:
-                text = program(
-                    self.f, example, reference=self.reference, check=report.failures[0].check
-                )
+                failing = report.failures[0].check
+                text = program(self.f, example, reference=self.reference, failing=failing)
                 found = report, example.args, example.settings, text
                 return Fuzzed(name, len(self.tried), time.perf_counter() - self.start, *found)
         return Fuzzed(name, len(self.tried), time.perf_counter() - self.start)
@@ -193,15 +196,21 @@ class _Search:
         return self.tried[key]
 
     def _fails(self, example: Example) -> bool:
-        if not self.screened:
-            return not self.judge(example).ok
-        kind = screen(*self.bound(example), example)
-        if self.kind:
-            return kind == self.kind
-        if not kind or self.judge(example).ok:
+        kind = self.kind_of(example)
+        if self.kind or not kind:
+            return bool(kind) and kind == self.kind
+        if self.screened and self.judge(example).ok:
             return False
         self.kind = kind
         return True
+
+    def kind_of(self, example: Example) -> str:
+        """What is wrong with this call, in words that are the same for the same fault; empty if
+        nothing is."""
+        if self.screened:
+            return screen(*self.bound(example), example)
+        failures = self.judge(example).failures
+        return f"{failures[0].check} of {failures[0].where}" if failures else ""
 
     def judge(self, example: Example) -> Report:
         """The report of the checks on this call."""

@@ -24,6 +24,8 @@ from jaxcnn.verify._numerics.shaken import bind
 
 Run = tuple[int, int]  # forward, backward
 INLINE = {"checkpoint", "closed_call", "jit", "pjit", "remat", "remat2"}
+MARKED = {"scan", "while", "cond"}
+RULES = {"custom_vjp_call", "custom_jvp_call"}
 
 mark = Primitive("mark")
 mark.def_abstract_eval(lambda x, **_: x)
@@ -34,7 +36,9 @@ batching.defvectorized(mark)
 def rules_run(f: Callable[..., Any], args: Sequence[Any]) -> dict[str, Run]:
     """How often each rule runs forward and backward where all outputs of ``f`` are differentiated
     in ``args``, loops of known length counted as often as they go round. Rules inside of another
-    rule's forward have no say, and are not counted."""
+    rule's forward have no say, and are not counted.
+
+    Raises NotImplementedError for rules inside of what cannot be marked (``shard_map``)."""
     program = jax.make_jaxpr(f)(*args)
     names: list[str] = []
 
@@ -93,7 +97,14 @@ def _consts(eqn: Any) -> Sequence[Any]:
 
 def _with_marks(eqn: Any, names: list[str]) -> Any:
     """The equation, with marks in the programs that it runs again and again, or one of several."""
-    if eqn.primitive.name not in ("scan", "while", "cond"):
+    name = eqn.primitive.name
+    if name not in MARKED:
+        if name not in RULES and any(
+            inner.primitive.name == "custom_vjp_call"
+            for program in trace.inner_programs(eqn)
+            for inner, _ in trace.equations(program)
+        ):
+            raise NotImplementedError(f"rules inside of {name}")
         return eqn
 
     def marked(value: Any) -> Any:
