@@ -143,7 +143,7 @@ def test_what_is_left_out_is_listed_with_its_reason(tmp_path: Path) -> None:
         "train/cat/notes": "not a picture, and without an ending",
         "train/README.txt": "in no class",
         "train/cat/phone.HEIC": "HEIC, which needs a plugin (pip install pillow-heif)",
-        "train/cat/broken.jpg": "damaged, or too large",
+        "train/cat/broken.jpg": "damaged or too large",
         "train/empty": "a class without pictures",
         "train/cat/deep/again": "a folder that is there already",
         "test/dog/1.png": "of a class that there is none of to train on",

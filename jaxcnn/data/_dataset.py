@@ -26,6 +26,10 @@ class DataNotFoundError(DataError, FileNotFoundError):
     """A data file or folder that is not there."""
 
 
+LeftOut: TypeAlias = tuple[str, str]
+"""A file, and why it is not used."""
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Dataset:
     """Images with integer labels, split for training and testing.
@@ -47,11 +51,9 @@ class Dataset:
     test_labels: np.ndarray
     classes: int
     names: tuple[str, ...] | None = None
-    left_out: tuple["LeftOut", ...] = ()
+    left_out: tuple[LeftOut, ...] = ()
 
 
-LeftOut: TypeAlias = tuple[str, str]
-"""A file, and why it is not used."""
 Part: TypeAlias = tuple[str, np.ndarray, np.ndarray]
 """Where labels come from, as messages call it; images; labels."""
 

@@ -26,7 +26,7 @@ import hashlib
 import os
 import stat
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import SupportsIndex, get_args
 
@@ -84,10 +84,9 @@ def load_image_folder(
         others = f", and {len(bad) - 1} others cannot be used either" if len(bad) > 1 else ""
         raise DataError(f"{bad[0][1]}{others}; mend them, or leave them out (skip_bad, --skip-bad)")
     usable = {path: read for path, read in found if not isinstance(read, DataError)}
-    train.keep(usable, "damaged, or too large")
-    test.keep(usable, "damaged, or too large")
+    train.keep(usable)
+    test.keep(usable)
     train.check_sizes(usable)
-    test.check_sizes(usable)
     grey = all(pixels.ndim == 2 for pixels in usable.values())
     parts = [
         (
@@ -191,7 +190,7 @@ class ImageFolder:
         if self.skip_bad:
             decoded = self.decode()
             usable = {path for path, read in decoded if not isinstance(read, DataError)}
-            self.keep(usable, "damaged, or too large")
+            self.keep(usable)
         if not self.paths:
             raise DataNotFoundError(f"{root}: no pictures; looked for CLASS/IMAGE{self._said()}")
         self._first: tuple[Path, tuple[int, int]] = (
@@ -223,12 +222,11 @@ class ImageFolder:
         with concurrent.futures.ThreadPoolExecutor(THREADS) as pool:
             return list(zip(self.paths, pool.map(read, self.paths), strict=True))
 
-    def keep(self, usable: Iterable[Path], why: str) -> None:
-        """Leave out all other files, for that reason."""
-        usable = set(usable)
-        self.left_out += [(str(path), why) for path in self.paths if path not in usable]
-        kept = [pair for pair in zip(self.paths, self.labels, strict=True) if pair[0] in usable]
-        self.paths, self.labels = [path for path, _ in kept], [label for _, label in kept]
+    def keep(self, usable: Container[Path]) -> None:
+        """Leave out all other files, which could not be decoded."""
+        bad = [path for path in self.paths if path not in usable]
+        self.left_out += [(str(path), "damaged or too large") for path in bad]
+        self.choose([number for number, path in enumerate(self.paths) if path in usable])
         if not self.paths:
             raise DataNotFoundError(f"{self.root}: no pictures that can be used{self._said()}")
 
@@ -238,13 +236,13 @@ class ImageFolder:
         self.paths, self.labels = [path for path, _ in kept], [label for _, label in kept]
 
     def check_sizes(self, pixels: "dict[Path, np.ndarray]") -> None:
-        """DataError for one that has another size than the first."""
+        """DataError for one that has another size than the first, where no size is given."""
         first, expected = self._first
-        for path in self.paths if len(pixels) > 1 else pixels:
-            if self.size is None and pixels[path].shape[:2] != expected:
+        for path, own in pixels.items():
+            if self.size is None and own.shape[:2] != expected:
                 raise DataError(
-                    f"{path}: is {times(pixels[path].shape[:2])} pixels but {first} is"
-                    f" {times(expected)}; give `size`, (height, width), to resize all"
+                    f"{path}: is {times(own.shape[:2])} pixels but {first} is {times(expected)};"
+                    " give `size`, (height, width), to resize all"
                 )
 
     def _classes(self) -> Iterator[Path]:
@@ -293,9 +291,9 @@ def counted(left_out: Sequence[LeftOut]) -> str:
     """What was left out, by reason.
 
     >>> counted([("a", "hidden"), ("b", "in no class"), ("c", "hidden")])
-    '2 hidden, 1 in no class'
+    '2 hidden; 1 in no class'
     """
-    return ", ".join(f"{n} {why}" for why, n in Counter(why for _, why in left_out).items())
+    return "; ".join(f"{n} {why}" for why, n in Counter(why for _, why in left_out).items())
 
 
 def _no_picture(path: Path, known: frozenset[str]) -> str:

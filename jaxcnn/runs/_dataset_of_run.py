@@ -6,6 +6,7 @@ Traceback (most recent call last):
 InputError: --data mnst: there is no such file or folder, and no set of that name; there is …
 """
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -86,8 +87,8 @@ def load(config: Config) -> RunData:
                 )
             like = sets.ImageFolder(Path(config.data) / "train", **pictures)
             like.grey = images.ndim == 3
-            other, validation = _folder(config.validation, like)
-            left_out = (*left_out, *other.left_out)
+            other = sets.ImageFolder(config.validation, like=like)
+            validation, left_out = _pixels(other), (*left_out, *other.left_out)
         scale = standardiser(images, config.data)
     except sets.DataError as error:
         raise InputError(f"--data {error}") from None
@@ -127,13 +128,13 @@ def hold_out(labels: np.ndarray, share: float) -> tuple[np.ndarray, np.ndarray]:
     return np.setdiff1d(np.arange(len(labels)), chosen), chosen
 
 
-def _folder(
-    root: Path, like: sets.ImageFolder
-) -> tuple[sets.ImageFolder, tuple[np.ndarray, np.ndarray]]:
-    """A folder of images beside the one to train on, all in memory."""
-    other = sets.ImageFolder(root, like=like)
-    images, labels = zip(*(other[number] for number in range(len(other))), strict=True)
-    return other, (np.stack(images), np.array(labels, np.int32))
+def _pixels(
+    folder: sets.ImageFolder, numbers: Iterable[int] | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """The images of a folder (or those of these numbers) with their labels, all in memory."""
+    chosen = range(len(folder)) if numbers is None else numbers
+    images, labels = zip(*(folder[number] for number in chosen), strict=True)
+    return np.stack(images), np.array(labels, np.int32)
 
 
 def _check_enough(config: Config, count: int) -> None:
@@ -146,18 +147,18 @@ def _check_enough(config: Config, count: int) -> None:
 def _stream(config: Config, pictures: dict[str, Any]) -> RunData:
     root = Path(config.data)
     folder = sets.ImageFolder(root / "train", **pictures)
-    other, test = _folder(root / "test", folder)
+    other = sets.ImageFolder(root / "test", like=folder)
+    test = _pixels(other)
     left_out, validation = (*folder.left_out, *other.left_out), None
     if config.validation is None:
         pass
     elif not isinstance(config.validation, Path):
         rest, held = hold_out(np.array(folder.labels), config.validation)
-        images, labels = zip(*(folder[number] for number in held), strict=True)
-        validation = np.stack(images), np.array(labels, np.int32)
+        validation = _pixels(folder, held.tolist())
         folder.choose(rest.tolist())
     else:
-        beside, validation = _folder(config.validation, folder)
-        left_out = (*left_out, *beside.left_out)
+        beside = sets.ImageFolder(config.validation, like=folder)
+        validation, left_out = _pixels(beside), (*left_out, *beside.left_out)
     _check_enough(config, len(folder))
     some = np.random.default_rng(0).permutation(len(folder))[:SAMPLE]
     scale = standardiser(np.stack([folder[number][0] for number in some]), config.data)

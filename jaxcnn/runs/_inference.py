@@ -12,7 +12,6 @@ from jaxcnn._io.columns import columns
 from jaxcnn._io.command import InputError, claim_file
 from jaxcnn._io.files import write_json
 from jaxcnn._io.outside import printable
-from jaxcnn.data._pictures import read_image
 from jaxcnn.runs._config import Config
 from jaxcnn.runs._dataset_of_run import load
 from jaxcnn.runs._model_file import Trained, open_models
@@ -80,16 +79,9 @@ def predict(
     if out is not None:
         claim_file("--json", out)
     models, found, bad, rows = open_models(path), [], [], []
-    resize = resize or models.settings.image_size is not None  # as in training
     for image in images:
         try:
-            pixels = read_image(
-                image,
-                size=(models.shape[0], models.shape[1]) if resize else None,
-                grey=models.shape[-1] == 1,
-                fit=models.settings.fit,
-                background=models.settings.background,
-            )
+            pixels = models.read(image, resize=resize)
             _check_shape(models, pixels.shape, str(image), "; --resize changes the size")
             found.append((image, pixels))
         except (InputError, sets.DataError) as error:

@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 
 from jaxcnn import layers
-from jaxcnn.data._pictures import read_image
 from jaxcnn.runs import _components as build
 from jaxcnn.runs._config import Config
 from jaxcnn.runs._model_file import Trained, open_models
@@ -62,7 +61,7 @@ class Loaded:
             ValueError: for images of another shape.
         """
         if not isinstance(images, np.ndarray):
-            images = np.stack([self._read(Path(path)) for path in images])
+            images = np.stack([self._trained.read(Path(path)) for path in images])
         own = images if images.ndim == 4 else images[..., None]
         if own.shape[1:] != self.shape or own.dtype != np.uint8 or not len(own):
             wanted = " × ".join(map(str, self.shape))
@@ -71,15 +70,6 @@ class Loaded:
                 f" least one, got {own.dtype} of shape {images.shape}"
             )
         return np.asarray(self._trained.probabilities(own)).mean(0)
-
-    def _read(self, path: Path) -> np.ndarray:
-        return read_image(
-            path,
-            size=(self.shape[0], self.shape[1]) if self.settings.image_size else None,
-            grey=self.shape[2] == 1,
-            fit=self.settings.fit,
-            background=self.settings.background,
-        )
 
 
 def load(path: str | os.PathLike[str]) -> Loaded:

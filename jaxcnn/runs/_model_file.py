@@ -23,6 +23,7 @@ from jaxcnn._io.command import InputError, RunError
 from jaxcnn._io.files import from_json
 from jaxcnn._io.outside import reading
 from jaxcnn.data._npz import MOST_CLASSES
+from jaxcnn.data._pictures import read_image
 from jaxcnn.data._scale import Standardiser
 from jaxcnn.runs import _components as build
 from jaxcnn.runs._config import CONFIG, Config, go_on, read_settings
@@ -47,6 +48,18 @@ class Trained:
     shape: tuple[int, ...]
     members: tuple[tuple[Any, Any], ...]
     predict: Any
+
+    def read(self, path: Path, *, resize: bool = False) -> np.ndarray:
+        """A picture, made into pixels as those of the training were; to the model's size, where
+        they were, or ``resize`` says so."""
+        resize = resize or self.settings.image_size is not None
+        return read_image(
+            path,
+            size=(self.shape[0], self.shape[1]) if resize else None,
+            grey=self.shape[2] == 1,
+            fit=self.settings.fit,
+            background=self.settings.background,
+        )
 
     def probabilities(self, images: np.ndarray) -> np.ndarray:
         """Of each class, by each model: (models, n, classes), for images of bytes."""

@@ -44,12 +44,12 @@ def tell_data(config: Config, given: RunData, console: Console) -> None:
     """Before a run: how many images there are of each class, and what was left out, which is also
     written down."""
     counts = given.counts
-    told = [f"{name} {count:,}" for name, count in counts.items()]
+    told = [f"{name}: {count:,}" for name, count in counts.items()]
     if len(counts) > FEW:
         order = sorted(counts, key=lambda name: counts[name])
         ends = [f"{counts[name]:,} ({name})" for name in (order[0], order[-1])]
         told = [f"from {ends[0]} to {ends[1]}"]
-    lines = [printable(f"training images a class: {', '.join(told)}")]
+    lines = [printable(f"training images by class: {'; '.join(told)}")]
     if given.left_out:
         write_json(config.out / LEFT_OUT, [list(pair) for pair in given.left_out])
         lines.append(
@@ -58,17 +58,22 @@ def tell_data(config: Config, given: RunData, console: Console) -> None:
     console.print("\n".join(lines), highlight=False, markup=False, soft_wrap=True)
 
 
-def test_once(
+def accuracy_on_test(
     recipe: train.Recipe, state: train.TrainState, test: tuple[np.ndarray, np.ndarray], seeds: int
 ) -> list[float]:
     """The accuracy on the test images of the parameters that are kept, of each seed."""
     evaluate = train.make_evaluate(dataclasses.replace(recipe, layout=None))
-    found = []
-    for number in range(seeds):
-        own = jax.tree.map(lambda leaf: leaf[number], state) if seeds > 1 else state  # noqa: B023
-        params = own.params if own.average is None else own.average
-        found.append(evaluate(params, own.state, *test)["accuracy"])
-    return found
+    return [
+        evaluate(own.params if own.average is None else own.average, own.state, *test)["accuracy"]
+        for own in _of_each_seed(state, seeds)
+    ]
+
+
+def _of_each_seed(state: train.TrainState, seeds: int) -> list[train.TrainState]:
+    """The train states of runs that were made at once."""
+    if seeds == 1:
+        return [state]
+    return [jax.tree.map(lambda leaf, n=n: leaf[n], state) for n in range(seeds)]
 
 
 def leave(
@@ -87,8 +92,8 @@ def leave(
     spent ``compiling`` seconds on that, and took ``before`` seconds in earlier sittings;
     ``on_test`` has the accuracies of the only look at the test images, where others were
     watched."""
-    for number, name in enumerate(model_names(config)):
-        own = jax.tree.map(lambda leaf: leaf[number], state) if config.seeds > 1 else state  # noqa: B023
+    states = _of_each_seed(state, config.seeds)
+    for own, name in zip(states, model_names(config), strict=True):
         save_model(
             config.out / name, config, own, about(given.classes, given.names, given.scale, shape)
         )

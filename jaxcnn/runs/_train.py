@@ -22,7 +22,15 @@ from jaxcnn.runs._continuation import (
     what_was_read,
 )
 from jaxcnn.runs._preparation import DEAD, STATES, in_all, names, prepare
-from jaxcnn.runs._results import METRICS, RESULT, leave, model_names, say, tell_data, test_once
+from jaxcnn.runs._results import (
+    METRICS,
+    RESULT,
+    accuracy_on_test,
+    leave,
+    model_names,
+    say,
+    tell_data,
+)
 from jaxcnn.runs._stopping import Stop
 from jaxcnn.runs._watchers import norms_of, watchers
 from jaxcnn.train._agree import each_says
@@ -158,7 +166,7 @@ def run(
         state = state if recipe.layout is None else recipe.layout.gather(state)
         if first and data.validation is not None and not stop.asked:
             at("looking at the test images")
-            tested = test_once(recipe, state, data.test, config.seeds)
+            tested = accuracy_on_test(recipe, state, data.test, config.seeds)
     if first:
         before = earlier[-1].get("seconds", 0.0) if earlier else 0.0
         known = leave(
